@@ -1,0 +1,127 @@
+"""What a repository holds, as values that may leave it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Consistency(StrEnum):
+    """What the guest knew of the moment at which its recovery point was made."""
+
+    CRASH = "crash"
+    """Nothing: the disks are as after a power cut, all at one moment."""
+    FILESYSTEM = "filesystem"
+    """Its file systems were frozen: the disks are clean, applications were not asked."""
+    OFF = "off"
+    """It had shut down cleanly."""
+
+
+class DiskRecord(Struct, frozen=True):
+    """One disk of a recovery point."""
+
+    target: str
+    size_bytes: int
+    format: str
+    """Format it had on its host, which a restore recreates."""
+    map_root: str
+    """Hex name of the root node of its map; empty for a disk of zeroes."""
+    map_height: int
+    data_bytes: int
+    """Bytes that are not zero blocks."""
+    read_reason: str
+    """Why it was read as it was: `full: first recovery point`."""
+
+
+class FileRecord(Struct, frozen=True):
+    """A small file kept with a recovery point: definition, NVRAM, kernel, ..."""
+
+    role: str
+    """`definition-live`, `definition-inactive`, `nvram`, `kernel`, `initrd`, `network`, `pool`, `host`."""
+    name: str
+    """Path or name it had; for people and for restores."""
+    size_bytes: int
+    map_root: str
+    map_height: int
+
+
+class VmFacts(Struct, frozen=True):
+    """What of the VM must be known to choose a host before anything is read."""
+
+    name: str
+    uuid: str
+    host: str
+    vcpus: int
+    memory_bytes: int
+    arch: str
+    machine: str
+    virt_type: str
+    cpu_mode: str
+    cpu_model: str | None
+    firmware: str
+    tpm: bool
+    agent: bool
+    nics: tuple[str, ...]
+    """`kind:source` of each network card, in order."""
+    macs: tuple[str, ...]
+    host_devices: tuple[str, ...] = ()
+
+
+class Manifest(Struct, frozen=True):
+    """A recovery point: the commit, complete by itself."""
+
+    version: int
+    vm: VmFacts
+    moment: datetime
+    """The one moment of all its disks, UTC."""
+    finished: datetime
+    method: str
+    consistency: Consistency
+    consistency_note: str
+    """How we know, in one sentence."""
+    disks: tuple[DiskRecord, ...]
+    files: tuple[FileRecord, ...]
+    downtime_s: float
+    """Measured time the guest was not running for this point; 0 for a hot one."""
+    read_bytes: int
+    new_bytes: int
+    """Bytes that this point added to the repository."""
+    checkpoint: str | None
+    """Name of the libvirt checkpoint made at the moment; None where no disk can keep one."""
+    writer: str
+    """Version of newhope that wrote it."""
+
+
+class Point(Struct, frozen=True):
+    """A manifest and where it is kept."""
+
+    repository: str
+    id: str
+    """16 hex digits; a prefix of at least four names it on the command line."""
+    manifest: Manifest
+
+    @property
+    def size_bytes(self) -> int:
+        """What a restore has to write: the disks' bytes that are not zero."""
+        return sum(disk.data_bytes for disk in self.manifest.disks)
+
+
+class RepositoryInfo(Struct, frozen=True):
+    """A repository as a whole."""
+
+    name: str
+    path: str
+    id: str
+    format_version: int
+    block_bytes: int
+    created: datetime
+    points: int
+    vms: int
+    packs: int
+    stored_bytes: int
+    blocks: int
+    free_bytes: int
+    writers: int
+    """Leases held now."""
