@@ -1,1 +1,11 @@
-"""."""
+"""What newhope needs from this machine's operating system, whether it is there, and the command that mends it.
+
+`system-packages.tsv` is the one list of needs: `./dev` reads it before there is a Python environment, this package
+afterwards. Nothing here changes the machine.
+
+Imports nothing of the engine.
+"""
+
+from engine.doctor.examination import PackageCheck, Purpose, examine
+
+__all__ = ["PackageCheck", "Purpose", "examine"]
