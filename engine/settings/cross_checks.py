@@ -1,0 +1,87 @@
+"""What is wrong with settings only when they are seen as a whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from engine.settings.connection_uri import flaws, same_place
+from engine.settings.model import Host, Level, Repository
+from engine.settings.nearest import in_words, nearest
+from engine.settings.table import Complaints
+
+
+def check_hosts(hosts: Sequence[Host], complaints: Complaints) -> None:
+    """Two names for one URI would count one machine as two, as a place to restore to and as a place for copies."""
+    first_by_place: dict[str, str] = {}
+    for host in hosts:
+        if flaws(host.uri):
+            continue
+        first = first_by_place.setdefault(same_place(host.uri), host.name)
+        if first != host.name:
+            complaints.add(
+                ("hosts", host.name, "uri"),
+                f'The hosts "{first}" and "{host.name}" have the same URI, so they are one machine.',
+                f'Remove one of them, or correct the URI of "{host.name}".',
+            )
+
+
+def check_repositories(repositories: Sequence[Repository], host_names: Sequence[str], complaints: Complaints) -> None:
+    """Two names for one folder would count one copy as two; an unknown host hides that VM and backup share it."""
+    first_by_path: dict[str, str] = {}
+    for repository in repositories:
+        first = first_by_path.setdefault(os.path.normpath(repository.path), repository.name)
+        if first != repository.name:
+            complaints.add(
+                ("repositories", repository.name, "path"),
+                f'The repositories "{first}" and "{repository.name}" are the same folder, which is one copy, not two.',
+                f'Remove one of them, or correct the path of "{repository.name}".',
+            )
+        on_host = repository.on_host
+        if on_host is not None and on_host not in host_names:
+            alike = nearest(on_host, host_names)
+            known = f"The hosts are {in_words(host_names)}." if host_names else "No host is configured."
+            fix = f'Did you mean "{alike[0]}"?' if alike else f"{known} Remove on_host if it is none of them."
+            complaints.add(("repositories", repository.name, "on_host"), f'There is no host "{on_host}".', fix)
+
+
+def check_levels(levels: Sequence[Level], complaints: Complaints) -> None:
+    """Find a second default, patterns that an earlier level shadows, and levels that are for no VM."""
+    default = None
+    earlier: list[tuple[str, str]] = []
+    for level in levels:
+        if level.default and default is not None:
+            complaints.add(
+                ("levels", level.name, "default"),
+                f'"{default}" is the default level already, and there can be only one.',
+                "Remove default = true from one of the two.",
+            )
+        default = default or (level.name if level.default else None)
+        if complaints.about(("levels", level.name, "vms")):
+            continue  # what was wrong is missing from the patterns here, so conclusions from them would be false
+        for number, pattern in enumerate(level.vms):
+            shadow = next(((name, wider) for name, wider in earlier if _covers(wider, pattern)), None)
+            if shadow:
+                complaints.add(
+                    ("levels", level.name, "vms", number),
+                    f'"{pattern}" never applies: "{shadow[1]}" of the level "{shadow[0]}" takes those VMs before.',
+                    f"Put [levels.{level.name}] above [levels.{shadow[0]}], or remove the pattern.",
+                )
+        if not level.vms and not level.default:
+            complaints.add(
+                ("levels", level.name),
+                f'The level "{level.name}" is for no VM.',
+                'Add vms = ["PATTERN"], or default = true for all VMs that no pattern matches.',
+            )
+        earlier.extend((level.name, pattern) for pattern in level.vms)
+
+
+def _covers(wider: str, narrower: str) -> bool:
+    """Whether every name that `narrower` matches is matched by `wider`; False where that takes more thought.
+
+    With letters and stars only in `wider`, each wildcard of `narrower` must fall under a star, so matching the
+    pattern as if it were a name is a proof.
+    """
+    return wider == narrower or (not re.search(r"[?\[]", wider) and fnmatchcase(narrower, wider))

@@ -1,0 +1,89 @@
+"""From `Settings` to `newhope.toml`, so that a crash leaves the old file or the new one, never half of either."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import tomli_w
+
+from engine.settings.duration import format_duration
+from engine.settings.location import default_state
+from engine.settings.model import Host, Level, Repository, Settings
+from engine.settings.problem import Problem, SettingsError
+from engine.settings.reading import read_text
+
+_HEADER = """\
+# Settings of newhope. After a change, any `newhope` command names every mistake in it, with its line.
+
+"""
+
+
+def save(settings: Settings, file: Path) -> None:
+    """Write the settings to `file`, readable by its owner only; raises `SettingsError` where `load` would.
+
+    Also raises it when the file cannot be written. A symbolic link stays one: the file behind it is replaced.
+    """
+    text = to_text(settings)
+    read_text(text, file.absolute())
+    target = file.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _replace(target, text.encode())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        problem = Problem("", None, f"The file cannot be written: {reason}.", "Make room or allow it, and try again.")
+        raise SettingsError(file, (problem,)) from error
+
+
+def to_text(settings: Settings) -> str:
+    """Return the settings as TOML, without what is at its default."""
+    document: dict[str, object] = {}
+    if settings.state != default_state():
+        document["state"] = str(settings.state)
+    sections = {
+        "hosts": {host.name: _host(host) for host in settings.hosts},
+        "repositories": {repository.name: _repository(repository) for repository in settings.repositories},
+        "levels": {level.name: _level(level) for level in settings.levels},
+    }
+    document |= {name: entries for name, entries in sections.items() if entries}
+    return _HEADER + tomli_w.dumps(document)
+
+
+def _host(host: Host) -> dict[str, object]:
+    scratch = None if host.scratch is None else str(host.scratch)
+    return _given({"uri": host.uri, "pool": host.pool, "scratch": scratch, "places": host.places})
+
+
+def _repository(repository: Repository) -> dict[str, object]:
+    return _given({"path": str(repository.path), "on_host": repository.on_host, "places": repository.places})
+
+
+def _level(level: Level) -> dict[str, object]:
+    durations = {"rpo": format_duration(level.rpo_s), "rto": format_duration(level.rto_s)}
+    rest = {"method": level.method.value, "copies": level.copies, "vms": list(level.vms)}
+    return _given({**durations, **rest, "default": level.default or None})
+
+
+def _given(entries: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in entries.items() if value is not None and value not in ({}, [])}
+
+
+def _replace(target: Path, content: bytes) -> None:
+    descriptor, temporary_name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # made with mode 0600
+    temporary = Path(temporary_name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
