@@ -122,7 +122,7 @@ def _syntax_fix(message: str, *, open_end: bool) -> str:
         return 'Put texts in quotes: name = "value".'
     if "Expected '='" in message:
         return 'Write name = "value", or [section].'
-    if "Unterminated string" in message or "Illegal character" in message or 'Expected "\'"' in message:
+    if "Unterminated string" in message or "Illegal character" in message or message.startswith("Expected \"'"):
         return "Close the quotes on the same line."
     if "nclosed" in message or "Expected ']'" in message:
         return "Close the bracket."
