@@ -1,0 +1,6 @@
+"""The part of libvirt_qemu that engine.hosts uses."""
+
+import libvirt
+
+def qemuAgentCommand(domain: libvirt.virDomain, cmd: str, timeout: int, flags: int) -> str: ...
+def qemuMonitorCommand(domain: libvirt.virDomain, cmd: str, flags: int) -> str: ...
