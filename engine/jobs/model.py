@@ -91,6 +91,10 @@ class Job(Struct, frozen=True):
     failure: Failure | None = None
     result: str = ""
     """One sentence on what came of it; empty until it is over."""
+    again: str = ""
+    """The command that starts the same thing again."""
+    untouched: str = ""
+    """What stays as it was even when the job is killed half way."""
 
     @property
     def done_bytes(self) -> int:
