@@ -125,3 +125,30 @@ class RepositoryInfo(Struct, frozen=True):
     free_bytes: int
     writers: int
     """Leases held now."""
+
+
+class DamagedObject(Struct, frozen=True):
+    """Something in a repository that failed its checks and was passed over."""
+
+    key: str
+    reason: str
+
+
+class DataRun(Struct, frozen=True):
+    """A range of a disk that holds data; what lies between two runs is zero."""
+
+    offset: int
+    length: int
+
+
+class WriterStats(Struct, frozen=True):
+    """What a writer has done so far."""
+
+    read_bytes: int
+    """Bytes of disks and files that it was given, zero ranges not counted."""
+    new_bytes: int
+    """Bytes that it added to the packs."""
+    zero_blocks: int
+    known_blocks: int
+    """Blocks that the repository, or this writer, had stored before."""
+    new_blocks: int

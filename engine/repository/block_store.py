@@ -1,0 +1,162 @@
+"""Where a writer's blocks become packs: named, looked up, compressed, packed, synced, indexed.
+
+1. A block's name is looked up among the blocks of this writer and in the index; a known one is done.
+2. It is compressed by the calling thread, and appended to the open pack under `_pack_lock`.
+3. A full pack is sealed and handed to the sync thread, which makes it durable while the next one fills.
+4. When enough blocks lie in durable packs, the sync thread writes an index file over them: what a writer that dies, or
+   is stopped, has stored is found by the next one, and the names held in memory stay few.
+
+Locks: `_names_lock` guards the set of names, `_pack_lock` the open pack. A thread holds at most one of them, except that
+sealing waits for the sync thread (which takes only `_names_lock`) under `_pack_lock`: that is the brake on writers that
+are faster than the disk.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import suppress
+
+from engine.errors import NewhopeError
+from engine.repository.block_record import BlockKind, block_name, compress
+from engine.repository.errors import ObjectExists
+from engine.repository.index import Index
+from engine.repository.pack import TARGET_BYTES, OpenPack, SealedPack
+from engine.repository.storage import Bytes, NewObject, Storage
+
+INDEX_EVERY_BLOCKS = 65536
+UNSYNCED_PACKS = 1
+
+
+class BlockStore:
+    """Stores the blocks of one writer. Safe for any number of threads."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        index: Index,
+        *,
+        pack_bytes: int = TARGET_BYTES,
+        index_every_blocks: int = INDEX_EVERY_BLOCKS,
+    ) -> None:
+        self._storage = storage
+        self._index = index
+        self._pack_bytes = pack_bytes
+        self._index_every_blocks = index_every_blocks
+        self._names_lock = threading.Lock()
+        self._names: set[bytes] = set()
+        self._pack_lock = threading.Lock()
+        self._pack: OpenPack | None = None
+        self._sealed: queue.Queue[tuple[NewObject, SealedPack] | None] = queue.Queue(UNSYNCED_PACKS)
+        self._durable: list[SealedPack] = []
+        self._durable_blocks = 0
+        self._closed = False
+        self.failure: BaseException | None = None
+        self.new_bytes = 0
+        self.new_blocks = 0
+        self.known_blocks = 0
+        self._sync_thread = threading.Thread(target=self._sync_packs, name="sync packs", daemon=True)
+        self._sync_thread.start()
+
+    def store(self, kind: BlockKind, content: Bytes) -> bytes:
+        """Store a block unless it is known; its name. The content may be reused when this returns."""
+        name = block_name(content)
+        if self._known(name):
+            return name
+        codec, stored = compress(content)
+        with self._pack_lock:
+            self.raise_failure()
+            if self._pack is None:
+                self._pack = OpenPack(self._storage.open_new())
+            self.new_bytes += self._pack.append(kind, codec, len(content), name, stored)
+            if self._pack.size_bytes >= self._pack_bytes:
+                self._seal()
+        return name
+
+    def finish(self) -> None:
+        """Make everything stored durable and indexed."""
+        with self._pack_lock:
+            self.raise_failure()
+            self._seal()
+        self._stop_syncing()
+        self.raise_failure()
+        self._index_durable()
+
+    def abandon(self) -> None:
+        """Stop. Packs that are durable are indexed if that is possible, for the next writer to use."""
+        with self._pack_lock:
+            if self._pack is not None:
+                self._pack.target.abandon()
+                self._pack = None
+        self._stop_syncing()
+        # We are here because something failed; that is what the operator must hear of, not this.
+        with suppress(NewhopeError):
+            self._index_durable()
+
+    def fail(self, failure: BaseException) -> None:
+        """Let every later call raise this; only the first failure counts."""
+        if self.failure is None:
+            self.failure = failure
+
+    def raise_failure(self) -> None:
+        """Raise what failed in another thread."""
+        if self.failure is not None:
+            raise self.failure
+
+    def _known(self, name: bytes) -> bool:
+        """Whether a block needs no storing. If not, it is the caller who must store it: nobody else will."""
+        indexed = name not in self._names and self._index.stored(name)
+        with self._names_lock:
+            if indexed or name in self._names:
+                self.known_blocks += 1
+                return True
+            self._names.add(name)
+            self.new_blocks += 1
+            return False
+
+    def _seal(self) -> None:
+        if self._pack is None:
+            return
+        pack, self._pack = self._pack, None
+        try:
+            sealed = pack.seal()
+        except BaseException:
+            pack.target.abandon()
+            raise
+        self._sealed.put((pack.target, sealed))
+
+    def _stop_syncing(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._sealed.put(None)
+        self._sync_thread.join()
+
+    def _sync_packs(self) -> None:
+        while (item := self._sealed.get()) is not None:
+            target, sealed = item
+            try:
+                if self.failure is None:
+                    self._sync(target, sealed)
+            except BaseException as error:
+                self.fail(error)
+            finally:
+                target.abandon()
+
+    def _sync(self, target: NewObject, sealed: SealedPack) -> None:
+        # The same blocks in the same order make the same pack: an earlier writer may have died after this step.
+        with suppress(ObjectExists):
+            target.finish(sealed.key)
+        self._durable.append(sealed)
+        self._durable_blocks += len(sealed.entries)
+        if self._durable_blocks >= self._index_every_blocks:
+            self._index_durable()
+
+    def _index_durable(self) -> None:
+        if not self._durable:
+            return
+        self._index.add(self._durable)
+        indexed = {entry.name for pack in self._durable for entry in pack.entries}
+        with self._names_lock:
+            self._names -= indexed
+        self._durable = []
+        self._durable_blocks = 0

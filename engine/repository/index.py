@@ -1,0 +1,176 @@
+"""All index files of a repository as one lookup, and what keeps their number small.
+
+- Files are looked up newest first. A file that another one says it supersedes is ignored.
+- Index files are a convenience, packs are the truth: where a block is not found, or not where an index says, the packs
+  that no sound index file covers are asked for their own indexes (`recover`), and reading goes on.
+- Merging writes the new file durably first. The old ones are removed a day later by somebody's next merge: until then
+  whoever listed them before can still open them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+
+from engine.errors import NewhopeError
+from engine.repository.errors import ObjectExists, ObjectMissing, Unsound
+from engine.repository.index_file import IndexFile, Location, index_content, index_key, write_merged
+from engine.repository.model import DamagedObject
+from engine.repository.pack import PackEntry, SealedPack, pack_id_of, pack_key, read_pack_index, scan_pack
+from engine.repository.storage import Storage
+
+MERGE_AT = 16
+MERGE_AT_LEAST = 8
+REMOVE_AFTER_US = 24 * 3600 * 1_000_000
+RECOVERED_PACKS_A_FILE = 256
+
+
+class Index:
+    """Where every block lies. Safe for any number of threads: lookups work on a tuple that is replaced as a whole."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._opened: dict[str, IndexFile] = {}
+        self._files: tuple[IndexFile, ...] = ()
+        self._recovered: tuple[IndexFile, ...] = ()
+        self._unsound: dict[str, str] = {}
+        self._packs_seen: dict[bytes, bool] = {}
+
+    @property
+    def damaged(self) -> tuple[DamagedObject, ...]:
+        """Index files that are passed over, and why."""
+        return tuple(DamagedObject(index_key(name), reason) for name, reason in sorted(self._unsound.items()))
+
+    def refresh(self) -> None:
+        """See the index files that are there now."""
+        with self._lock:
+            names = {entry.key.rpartition("/")[2] for entry in self._storage.list("index/")}
+            self._opened = {name: file for name, file in self._opened.items() if name in names}
+            self._unsound = {name: reason for name, reason in self._unsound.items() if name in names}
+            for name in names - self._opened.keys() - self._unsound.keys():
+                with suppress(ObjectMissing):
+                    self._open(name)
+            self._choose()
+
+    def find(self, name: bytes) -> list[Location]:
+        """Every place where a block should lie, newest first."""
+        found: list[Location] = []
+        for file in (*self._files, *self._recovered):
+            with suppress(Unsound):
+                found += file.find(name)
+        return found
+
+    def stored(self, name: bytes) -> bool:
+        """Whether a block need not be stored again: it is indexed in a pack that is there with its full size.
+
+        Each pack is looked at once: a new recovery point must not lean on a pack that was lost.
+        """
+        for file in self._files:
+            with suppress(Unsound):
+                if any(self._pack_there(place) for place in file.find(name)):
+                    return True
+        return False
+
+    def add(self, packs: list[SealedPack]) -> None:
+        """Write an index file over packs that are durable."""
+        with suppress(ObjectExists):
+            content = index_content(packs, now_us())
+            file = IndexFile.of(content)
+            self._storage.create(index_key(file.id), content)
+        self.refresh()
+
+    def totals(self) -> tuple[int, int, int]:
+        """Packs, their bytes, and blocks, as the index files tell."""
+        packs = {pack for file in self._files for pack in file.packs()}
+        return len(packs), sum(size for _, size in packs), sum(file.count for file in self._files)
+
+    def merge(self) -> None:
+        """Replace many small files by one, and remove what was superseded long ago."""
+        self.refresh()
+        files = sorted(self._files, key=lambda file: file.count)
+        if len(files) >= MERGE_AT:
+            chosen = files[:MERGE_AT_LEAST]
+            total = sum(file.count for file in chosen)
+            for file in files[MERGE_AT_LEAST:]:
+                if file.count > total:
+                    break
+                chosen.append(file)
+                total += file.count
+            # A flipped bit in a record would get a new, valid name by being copied.
+            chosen = [file for file in chosen if self._trusted(file)]
+            if len(chosen) > 1:
+                newest_first = sorted(chosen, key=lambda file: file.created_us, reverse=True)
+                write_merged(self._storage, newest_first, now_us())
+                self.refresh()
+        self._remove_superseded()
+
+    def recover(self) -> None:
+        """Check every index file to the last bit, and index anew, in memory, the packs that no sound one covers."""
+        self.refresh()
+        with self._lock:
+            for file in self._files:
+                self._trusted(file)
+            self._choose()
+            covered = {pack_id for file in self._files for pack_id, _ in file.packs()}
+        recovered: list[IndexFile] = []
+        packs: list[SealedPack] = []
+        for entry in self._storage.list("packs/"):
+            pack_id = pack_id_of(entry.key)
+            if pack_id is None or pack_id in covered:
+                continue
+            packs.append(SealedPack(pack_id, entry.size_bytes, self._entries(entry.key)))
+            if len(packs) == RECOVERED_PACKS_A_FILE:
+                recovered.append(IndexFile.of(index_content(packs, 0)))
+                packs = []
+        recovered.append(IndexFile.of(index_content(packs, 0)))
+        self._recovered = tuple(recovered)
+
+    def _open(self, name: str) -> None:
+        try:
+            self._opened[name] = IndexFile(name, self._storage.map(index_key(name)))
+        except Unsound as reason:
+            self._unsound[name] = str(reason)
+
+    def _entries(self, key: str) -> tuple[PackEntry, ...]:
+        try:
+            return read_pack_index(self._storage, key)
+        except Unsound:
+            return tuple(scan_pack(self._storage, key))
+        except NewhopeError:
+            return ()
+
+    def _pack_there(self, place: Location) -> bool:
+        known = self._packs_seen.get(place.pack)
+        if known is None:
+            try:
+                known = self._storage.size(pack_key(place.pack)) == place.pack_size
+            except ObjectMissing:
+                known = False
+            self._packs_seen[place.pack] = known
+        return known
+
+    def _trusted(self, file: IndexFile) -> bool:
+        if file.id not in self._unsound and not file.sound():
+            self._unsound[file.id] = "its content does not match its name"
+        return file.id not in self._unsound
+
+    def _choose(self) -> None:
+        sound = [file for file in self._opened.values() if file.id not in self._unsound]
+        superseded = {name for file in sound for name in file.superseded}
+        chosen = [file for file in sound if file.id not in superseded]
+        self._files = tuple(sorted(chosen, key=lambda file: file.created_us, reverse=True))
+
+    def _remove_superseded(self) -> None:
+        oldest = now_us() - REMOVE_AFTER_US
+        for file in list(self._opened.values()):
+            waiting = [name for name in file.superseded if name in self._opened]
+            if waiting and file.created_us < oldest and self._trusted(file):
+                for name in waiting:
+                    self._storage.delete(index_key(name))
+
+
+def now_us() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000

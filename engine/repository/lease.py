@@ -1,0 +1,199 @@
+"""Leases: objects that say who is writing, so that nothing is collected under a writer.
+
+1. A writer creates `leases/<id>-<sequence>` before anything else, with the time it expires.
+2. While it works it renews: creates the successor, then deletes the predecessor.
+3. Right before it commits it looks whether its lease is still there and not run out. A collector that wants to pass an
+   expired lease deletes that object first; so a writer that slept too long finds its lease gone and does not commit.
+   What counts for the writer is its own clock, which goes on while the machine sleeps.
+4. It deletes the lease at the end.
+
+The lease of a process that died on this machine since it started (same boot, same process namespace, process number
+with another start time or none) is *dead*; everybody may remove it. Any other is believed until it expires.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from engine.errors import NewhopeError
+from engine.repository.errors import LeaseLost, ObjectMissing, Unsound
+from engine.repository.frame import FrameCodec, FrameKind, decode_frame, encode_frame
+from engine.repository.model import DamagedObject
+from engine.repository.storage import Storage
+
+LEASE_S = 15 * 60.0
+PREFIX = "leases/"
+
+
+class Lease(Struct, frozen=True):
+    """Who holds a lease, and until when."""
+
+    id: str
+    sequence: int
+    kind: str
+    """`writer`."""
+    owner: str
+    """For people: `newhope backup web`."""
+    host: str
+    boot_id: str
+    process_namespace: str
+    pid: int
+    pid_started: int
+    """Clock ticks after boot at which the process began."""
+    created: datetime
+    expires: datetime
+
+    @property
+    def key(self) -> str:
+        """Where it is stored."""
+        return f"{PREFIX}{self.id}-{self.sequence}"
+
+    def dead(self) -> bool:
+        """Whether its process is known to be gone."""
+        here = self.boot_id == _boot_id() and self.process_namespace == _process_namespace()
+        return here and _started(self.pid) != self.pid_started
+
+    def held(self, now: datetime) -> bool:
+        """Whether it must be respected."""
+        return now < self.expires and not self.dead()
+
+
+class HeldLease:
+    """A lease of this process, renewed by a thread until it is released."""
+
+    def __init__(self, storage: Storage, kind: str, owner: str, *, lease_s: float = LEASE_S) -> None:
+        self._storage = storage
+        self._lease_s = lease_s
+        self._lock = threading.Lock()
+        self._released = threading.Event()
+        now = datetime.now(UTC)
+        self._lease = Lease(
+            id=secrets.token_hex(8),
+            sequence=0,
+            kind=kind,
+            owner=owner,
+            host=os.uname().nodename,
+            boot_id=_boot_id(),
+            process_namespace=_process_namespace(),
+            pid=os.getpid(),
+            pid_started=_started(os.getpid()),
+            created=now,
+            expires=now + timedelta(seconds=lease_s),
+        )
+        self._ends = _clock_s() + lease_s
+        _create(storage, self._lease)
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise `LeaseLost` unless this process may commit now."""
+        with self._lock:
+            if _clock_s() >= self._ends:
+                raise self._lost("it ran out while this process slept or hung")
+            try:
+                self._storage.size(self._lease.key)
+            except ObjectMissing as error:
+                raise self._lost("somebody removed it") from error
+
+    def renew(self) -> None:
+        """Begin the lease's time anew."""
+        with self._lock:
+            if self._released.is_set():
+                return
+            now = datetime.now(UTC)
+            ends = _clock_s() + self._lease_s
+            # Gone means broken by a collector: a successor would bring back what it no longer protects.
+            self._storage.size(self._lease.key)
+            successor = msgspec.structs.replace(
+                self._lease, sequence=self._lease.sequence + 1, expires=now + timedelta(seconds=self._lease_s)
+            )
+            _create(self._storage, successor)
+            predecessor, self._lease, self._ends = self._lease, successor, ends
+            self._storage.delete(predecessor.key)
+
+    def release(self) -> None:
+        """Give the lease back. A storage that refuses is no reason to fail: the lease then expires."""
+        self._released.set()
+        with self._lock:
+            try:
+                self._storage.delete(self._lease.key)
+            except NewhopeError:
+                return
+
+    def _keep(self) -> None:
+        while not self._released.wait(self._lease_s / 3):
+            try:
+                self.renew()
+            except NewhopeError:
+                # Tried again in a while; `check` decides in the end.
+                continue
+
+    def _lost(self, why: str) -> LeaseLost:
+        return LeaseLost(
+            f"This writer's lease on the repository {self._storage.location} is gone: {why}.",
+            untouched="The unfinished recovery point was not listed; every complete one stays as it is.",
+            next_step="Run the backup again: what was stored and is still there is used again.",
+        )
+
+
+def leases(storage: Storage) -> tuple[tuple[Lease, ...], tuple[DamagedObject, ...]]:
+    """All leases, the newest of each holder, and those that cannot be read (their holders are unknown)."""
+    newest: dict[str, Lease] = {}
+    damaged: list[DamagedObject] = []
+    for entry in storage.list(PREFIX):
+        try:
+            content = decode_frame(entry.key, FrameKind.LEASE, storage.read(entry.key))
+            lease = msgspec.json.decode(content, type=Lease)
+        except ObjectMissing:
+            continue
+        except (Unsound, msgspec.DecodeError) as reason:
+            damaged.append(DamagedObject(entry.key, str(reason)))
+            continue
+        if lease.id not in newest or newest[lease.id].sequence < lease.sequence:
+            newest[lease.id] = lease
+    return tuple(newest.values()), tuple(damaged)
+
+
+def remove_dead(storage: Storage) -> None:
+    """Remove the leases of processes that died on this machine, and predecessors that were left."""
+    for newest in leases(storage)[0]:
+        if newest.dead():
+            for entry in list(storage.list(PREFIX)):
+                if entry.key.startswith(f"{PREFIX}{newest.id}-"):
+                    storage.delete(entry.key)
+
+
+def _create(storage: Storage, lease: Lease) -> None:
+    content = msgspec.json.encode(lease)
+    storage.create(lease.key, encode_frame(lease.key, FrameKind.LEASE, content, codec=FrameCodec.STORED))
+
+
+def _clock_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _process_namespace() -> str:
+    return str(Path("/proc/self/ns/pid").readlink())
+
+
+def _started(pid: int) -> int:
+    """Clock ticks after boot at which a process began; 0 for one that is not there."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    # The command's name, in brackets, may hold anything; what follows the last bracket has a fixed order (proc(5)).
+    fields = stat.rpartition(")")[2].split()
+    return 0 if fields[0] == "Z" else int(fields[19])

@@ -1,0 +1,56 @@
+"""Recovery points as objects: how a manifest is stored, named, read and checked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+from blake3 import blake3
+
+from engine.repository.errors import Unsound
+from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.model import Manifest, Point
+from engine.repository.storage import Storage
+
+MANIFEST_VERSION = 1
+PREFIX = "points/"
+ID_DIGITS = 16
+
+
+def write_manifest(storage: Storage, manifest: Manifest, repository: str) -> Point:
+    """Commit a recovery point: from when this returns it exists."""
+    payload = msgspec.json.encode(manifest)
+    point = Point(repository, _id_of(payload), manifest)
+    key = point_key(point)
+    storage.create(key, encode_frame(key, FrameKind.POINT, payload))
+    return point
+
+
+def read_manifest(storage: Storage, key: str, repository: str) -> Point:
+    """Read and check a recovery point; raises `Unsound`."""
+    payload = decode_frame(key, FrameKind.POINT, storage.read(key))
+    try:
+        manifest = msgspec.json.decode(payload, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise Unsound(f"it does not say what a recovery point must: {error}") from error
+    if manifest.version > MANIFEST_VERSION:
+        raise Unsound(f"it has version {manifest.version}: made by a newer newhope")
+    point = Point(repository, _id_of(payload), manifest)
+    if point_key(point) != key:
+        raise Unsound(f"it belongs to {point_key(point)}")
+    return point
+
+
+def point_key(point: Point) -> str:
+    """Where a recovery point is stored: by VM, then in the order of time."""
+    time = point.manifest.moment.astimezone(UTC)
+    return f"{PREFIX}{point.manifest.vm.uuid}/{time:%Y%m%dT%H%M%SZ}-{point.id}"
+
+
+def moment_now() -> datetime:
+    """This moment, UTC."""
+    return datetime.now(UTC)
+
+
+def _id_of(payload: bytes) -> str:
+    return blake3(payload).hexdigest()[:ID_DIGITS]

@@ -1,0 +1,107 @@
+"""How an operator names a recovery point: `web@latest`, `web@-1`, `web@2026-11-22T08:13`, `web@a1b2c3`.
+
+Times are shown and read in local time; a trailing `Z` says UTC. A time may be cut anywhere (`2026-11-22`): the newest
+point that begins with it is meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from engine.errors import NotFound
+from engine.repository.model import Point
+
+ID_PREFIX = re.compile(r"[0-9a-f]{4,16}")
+BACKWARDS = re.compile(r"-[0-9]+")
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?)?)?Z?")
+NEAREST = 5
+FORMS = "latest, -1 (the one before), a local time such as 2026-11-22T08:13, or the first digits of an id"
+
+
+def parse_point_name(text: str) -> tuple[str, str]:
+    """`web@latest` -> VM and selector. A VM alone means its latest point."""
+    vm, at, selector = text.rpartition("@")
+    if not at:
+        vm, selector = text, "latest"
+    if not vm or not selector:
+        raise NotFound(f"{text!r} does not name a recovery point.", next_step=f"Write VM@SELECTOR, with {FORMS}.")
+    return vm, selector
+
+
+def select_point(points: Sequence[Point], selector: str) -> Point:
+    """The one point that a selector means among a VM's points, in whatever order they come."""
+    newest_first = sorted(points, key=lambda point: point.manifest.moment, reverse=True)
+    if not newest_first:
+        raise NotFound("There is no recovery point to choose from.", next_step="Make one: newhope backup VM.")
+    if selector == "latest":
+        return newest_first[0]
+    if BACKWARDS.fullmatch(selector):
+        return _backwards(newest_first, selector)
+    if TIME.fullmatch(selector):
+        return _at_time(newest_first, selector)
+    if ID_PREFIX.fullmatch(selector.lower()):
+        return _by_id(newest_first, selector.lower())
+    raise NotFound(f"{selector!r} does not name a recovery point.", next_step=f"Use {FORMS}.")
+
+
+def local_time(moment: datetime) -> str:
+    """A moment as operators read and write it: local, to the second."""
+    return moment.astimezone().strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _backwards(newest_first: list[Point], selector: str) -> Point:
+    steps = -int(selector)
+    if steps < len(newest_first):
+        return newest_first[steps]
+    raise NotFound(
+        f"There is no point {steps} before the latest: there are {len(newest_first)}.",
+        next_step=f"Choose one of: {_listed(newest_first[-NEAREST:])}.",
+    )
+
+
+def _at_time(newest_first: list[Point], selector: str) -> Point:
+    wanted = selector.replace(" ", "T")
+    for point in newest_first:
+        if _time_like(point.manifest.moment, wanted).startswith(wanted.removesuffix("Z")):
+            return point
+    nearest = sorted(newest_first, key=lambda point: _distance(point.manifest.moment, wanted))
+    raise NotFound(
+        f"There is no recovery point at {selector}.",
+        next_step=f"The nearest are: {_listed(nearest[:NEAREST])}.",
+    )
+
+
+def _by_id(newest_first: list[Point], prefix: str) -> Point:
+    found = [point for point in newest_first if point.id.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFound(
+            f"{len(found)} recovery points have ids that begin with {prefix}.",
+            next_step=f"Give more digits: {_listed(found[:NEAREST])}.",
+        )
+    raise NotFound(
+        f"No recovery point has an id that begins with {prefix}.",
+        next_step=f"The newest are: {_listed(newest_first[:NEAREST])}.",
+    )
+
+
+def _time_like(moment: datetime, wanted: str) -> str:
+    if wanted.endswith("Z"):
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return local_time(moment)
+
+
+def _distance(moment: datetime, wanted: str) -> timedelta:
+    text = wanted.removesuffix("Z") + "0000-01-01T00:00:00"[len(wanted.removesuffix("Z")) :]
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return timedelta(0)
+    return abs(moment - (time.replace(tzinfo=UTC) if wanted.endswith("Z") else time.astimezone()))
+
+
+def _listed(points: Sequence[Point]) -> str:
+    return ", ".join(f"{local_time(point.manifest.moment)} ({point.id[:6]})" for point in points)

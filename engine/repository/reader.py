@@ -1,0 +1,224 @@
+"""A reader: what a recovery point holds, every byte checked against its name before it is handed out.
+
+1. The map is walked to learn which blocks are wanted, a window of them at a time.
+2. The window's blocks are sorted by pack and place, and each is read and decoded once, however often the disk has it.
+3. A block that is not where the index says is looked for in the packs' own indexes; if no sound copy is found, reading
+   stops with `RepositoryDamaged`. Damaged data is never handed out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from engine.repository.block_record import decode_record
+from engine.repository.disk_map import blocks_of, walk_map
+from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
+from engine.repository.identity import Identity
+from engine.repository.index import Index
+from engine.repository.index_file import Location
+from engine.repository.model import DataRun, DiskRecord, FileRecord
+from engine.repository.pack import pack_key
+from engine.repository.storage import Storage
+
+WINDOW_BLOCKS = 1024
+CACHED_BYTES = 16 << 20
+CACHED_NODES = 512
+WORKERS = 3
+
+
+class _Cache:
+    """The contents that were used last. Safe for any number of threads."""
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._lock = threading.Lock()
+        self._contents: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def get(self, name: bytes) -> bytes | None:
+        with self._lock:
+            if name in self._contents:
+                self._contents.move_to_end(name)
+            return self._contents.get(name)
+
+    def put(self, name: bytes, content: bytes) -> None:
+        with self._lock:
+            self._contents[name] = content
+            while len(self._contents) > self._entries:
+                self._contents.popitem(last=False)
+
+
+class Reader:
+    """Reads recovery points. Safe for any number of threads."""
+
+    def __init__(self, storage: Storage, identity: Identity, index: Index) -> None:
+        self._storage = storage
+        self._block_bytes = identity.block_bytes
+        self._index = index
+        self._recover_lock = threading.Lock()
+        self._recovered = False
+        self._blocks = _Cache(max(CACHED_BYTES // identity.block_bytes, 2))
+        self._nodes = _Cache(CACHED_NODES)
+
+    def __enter__(self) -> Self:
+        self._index.refresh()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._blocks = _Cache(2)
+        self._nodes = _Cache(2)
+
+    def disk_runs(self, record: DiskRecord, offset: int = 0, length: int | None = None) -> Iterator[DataRun]:
+        """The ranges of a disk, or of a part of it, that hold data, in order; what lies between them is zero."""
+        stop = record.size_bytes if length is None else min(offset + length, record.size_bytes)
+        begin = end = offset
+        for block, _ in self._names(record, offset // self._block_bytes, blocks_of(stop, self._block_bytes)):
+            start = max(block * self._block_bytes, offset)
+            if start != end:
+                if end > begin:
+                    yield DataRun(begin, end - begin)
+                begin = start
+            end = min((block + 1) * self._block_bytes, stop)
+        if end > begin:
+            yield DataRun(begin, end - begin)
+
+    def read_disk(self, record: DiskRecord, *, workers: int = WORKERS) -> Iterator[tuple[int, bytes]]:
+        """Offsets and contents of all blocks that are not zero, in the order in which they are best read."""
+        names = self._names(record)
+        with ThreadPoolExecutor(workers, thread_name_prefix="read blocks") as pool:
+            waiting: deque[tuple[Future[bytes], list[int]]] = deque()
+            try:
+                for name, length, blocks in self._in_order_of_packs(names, record.size_bytes):
+                    waiting.append((pool.submit(self._block, name, length, record.target), blocks))
+                    if len(waiting) > 2 * workers:
+                        yield from self._placed(*waiting.popleft())
+                while waiting:
+                    yield from self._placed(*waiting.popleft())
+            finally:
+                for future, _ in waiting:
+                    future.cancel()
+
+    def read_range(self, record: DiskRecord, offset: int, length: int) -> bytes:
+        """Any range of a disk. Blocks used last are kept decoded."""
+        if offset < 0 or length < 0 or offset + length > record.size_bytes:
+            raise ValueError(f"{record.target} has {record.size_bytes} bytes; asked for {length} at {offset}")
+        first = offset // self._block_bytes
+        end = blocks_of(offset + length, self._block_bytes)
+        if end - first == 1:
+            return self._piece(record, first, offset - first * self._block_bytes, length)
+        result = bytearray(length)
+        for block, name in self._names(record, first, end):
+            start = block * self._block_bytes
+            content = self._cached_block(name, self._length(record.size_bytes, block), record.target)
+            low, high = max(offset, start), min(offset + length, start + len(content))
+            result[low - offset : high - offset] = memoryview(content)[low - start : high - start]
+        return bytes(result)
+
+    def file(self, record: FileRecord) -> bytes:
+        """A small file."""
+        content = bytearray(record.size_bytes)
+        for block, name in self._names(record):
+            length = self._length(record.size_bytes, block)
+            start = block * self._block_bytes
+            content[start : start + length] = self._block(name, length, record.name)
+        return bytes(content)
+
+    def _piece(self, record: DiskRecord, block: int, start: int, length: int) -> bytes:
+        for _, name in self._names(record, block, block + 1):
+            content = self._cached_block(name, self._length(record.size_bytes, block), record.target)
+            return content[start : start + length]
+        return bytes(length)
+
+    def _names(
+        self, record: DiskRecord | FileRecord, first: int = 0, end: int | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        of = record.target if isinstance(record, DiskRecord) else record.name
+
+        def load(name: bytes, length: int) -> bytes:
+            content = self._nodes.get(name)
+            if content is None or len(content) != length:
+                content = self._block(name, length, of)
+                self._nodes.put(name, content)
+            return content
+
+        blocks = blocks_of(record.size_bytes, self._block_bytes)
+        try:
+            yield from walk_map(record.map_root, record.map_height, blocks, load, first, end)
+        except Unsound as reason:
+            raise self._damaged(f"The map of {of} is wrong: {reason}.") from reason
+
+    def _in_order_of_packs(
+        self, names: Iterator[tuple[int, bytes]], size_bytes: int
+    ) -> Iterator[tuple[bytes, int, list[int]]]:
+        """Names, lengths and block numbers, window by window."""
+        while True:
+            window: dict[tuple[bytes, int], list[int]] = {}
+            for block, name in names:
+                window.setdefault((name, self._length(size_bytes, block)), []).append(block)
+                if len(window) == WINDOW_BLOCKS:
+                    break
+            if not window:
+                return
+            for name, length in sorted(window, key=self._place):
+                yield name, length, window[name, length]
+
+    def _place(self, block: tuple[bytes, int]) -> tuple[bytes, int]:
+        found = self._index.find(block[0])
+        return (found[0].pack, found[0].offset) if found else (b"", 0)
+
+    def _placed(self, content: Future[bytes], blocks: list[int]) -> Iterator[tuple[int, bytes]]:
+        for block in blocks:
+            yield block * self._block_bytes, content.result()
+
+    def _length(self, size_bytes: int, block: int) -> int:
+        return min(self._block_bytes, size_bytes - block * self._block_bytes)
+
+    def _cached_block(self, name: bytes, length: int, of: str) -> bytes:
+        content = self._blocks.get(name)
+        if content is None or len(content) != length:
+            content = self._block(name, length, of)
+            self._blocks.put(name, content)
+        return content
+
+    def _block(self, name: bytes, length: int, of: str) -> bytes:
+        """A block's content, from whichever of its places is sound."""
+        reasons: list[str] = []
+        content = self._try(self._index.find(name), name, length, reasons)
+        if content is None:
+            self._recover_once()
+            content = self._try(self._index.find(name), name, length, reasons)
+        if content is not None:
+            return content
+        why = "; ".join(dict.fromkeys(reasons)) or "no pack holds it"
+        raise self._damaged(f"Block {name.hex()} of {of} cannot be read: {why}.")
+
+    def _try(self, places: list[Location], name: bytes, length: int, reasons: list[str]) -> bytes | None:
+        for place in places:
+            key = pack_key(place.pack)
+            try:
+                return decode_record(self._storage.read(key, place.offset, place.length), name, length)
+            except Unsound as reason:
+                reasons.append(f"in {key} at {place.offset}, {reason}")
+            except ObjectMissing:
+                reasons.append(f"{key} is missing")
+        return None
+
+    def _recover_once(self) -> None:
+        with self._recover_lock:
+            if not self._recovered:
+                self._index.recover()
+                self._recovered = True
+
+    def _damaged(self, what: str) -> RepositoryDamaged:
+        return RepositoryDamaged(
+            f"{what} The repository {self._storage.location} is damaged there.",
+            untouched="Nothing damaged was handed out; other recovery points may be whole.",
+            next_step="Restore from another repository or another recovery point (newhope points), "
+            "and check the disk below the repository (dmesg, smartctl).",
+        )

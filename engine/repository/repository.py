@@ -1,0 +1,232 @@
+"""A repository: the place, what it holds, and the two ways in (a writer) and out (a reader)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from engine.errors import Conflict, NotFound
+from engine.repository.directory_storage import DirectoryStorage
+from engine.repository.errors import ObjectExists, ObjectMissing, RepositoryDamaged, RepositoryMissing, Unsound
+from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.identity import IDENTITY_KEY, Identity, decode_identity, encode_identity, new_identity
+from engine.repository.index import Index
+from engine.repository.lease import leases
+from engine.repository.manifest import PREFIX as POINTS
+from engine.repository.manifest import read_manifest
+from engine.repository.model import DamagedObject, Point, RepositoryInfo
+from engine.repository.reader import Reader
+from engine.repository.storage import Storage
+from engine.repository.writer import HELD_BUFFERS, Writer
+
+BLOCK_BYTES = 256 * 1024
+RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+class Repository:
+    """An open repository. Safe for any number of threads."""
+
+    def __init__(self, storage: Storage, identity: Identity, name: str) -> None:
+        self.name = name
+        self._storage = storage
+        self._identity = identity
+        self._index = Index(storage)
+        self._lock = threading.Lock()
+        self._points: dict[str, Point | DamagedObject] = {}
+        self._damaged_leases: tuple[DamagedObject, ...] = ()
+
+    @classmethod
+    def create(cls, path: Path | str, *, name: str = "", block_bytes: int = BLOCK_BYTES) -> Repository:
+        """Make a repository of an empty folder, or of one that does not exist yet."""
+        folder = Path(path)
+        storage = DirectoryStorage(folder)
+        with storage.explained("create"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # A folder at the top of a file system has `lost+found` from the start.
+            found = sorted(entry.name for entry in folder.iterdir() if entry.name != "lost+found")
+        if IDENTITY_KEY in found:
+            raise _is_there_already(folder)
+        if [entry for entry in found if not entry.startswith(".")]:
+            raise Conflict(
+                f"The folder {folder} is not empty: it holds {', '.join(found[:3])}.",
+                next_step="Give the repository a folder of its own.",
+            )
+        return cls.create_in(storage, name=name, block_bytes=block_bytes)
+
+    @classmethod
+    def create_in(cls, storage: Storage, *, name: str = "", block_bytes: int = BLOCK_BYTES) -> Repository:
+        """Make a repository in an empty storage."""
+        identity = new_identity(secrets.token_hex(16), block_bytes)
+        try:
+            storage.create(IDENTITY_KEY, encode_identity(identity))
+        except ObjectExists as error:
+            raise _is_there_already(storage.location) from error
+        return cls(storage, identity, name or storage.location)
+
+    @classmethod
+    def open(cls, path: Path | str, *, name: str = "") -> Repository:
+        """Open the repository in a folder."""
+        folder = Path(path)
+        storage = DirectoryStorage(folder)
+        with storage.explained("open"):
+            if not folder.is_dir():
+                raise RepositoryMissing(
+                    f"There is no repository at {folder}: "
+                    + ("it is not a folder." if folder.exists() else "the folder does not exist."),
+                    next_step="Is its file system mounted? Otherwise make one: newhope repo init.",
+                )
+        return cls.open_in(storage, name=name)
+
+    @classmethod
+    def open_in(cls, storage: Storage, *, name: str = "") -> Repository:
+        """Open the repository in a storage."""
+        try:
+            content = storage.read(IDENTITY_KEY)
+        except ObjectMissing as error:
+            raise RepositoryMissing(
+                f"{storage.location} is not a repository: it has no file {IDENTITY_KEY}.",
+                next_step="Check the path (is its file system mounted?), or make a repository: newhope repo init.",
+            ) from error
+        return cls(storage, decode_identity(content, storage.location), name or storage.location)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the index files that are open."""
+        self._index = Index(self._storage)
+
+    @property
+    def block_bytes(self) -> int:
+        """Size of a block."""
+        return self._identity.block_bytes
+
+    @property
+    def damaged(self) -> tuple[DamagedObject, ...]:
+        """What was passed over because it failed its checks, as far as `points`, `info` or a reader came across it."""
+        with self._lock:
+            points = tuple(point for point in self._points.values() if isinstance(point, DamagedObject))
+        return (*points, *self._index.damaged, *self._damaged_leases)
+
+    def info(self) -> RepositoryInfo:
+        """The repository as a whole. What lies in packs is told by the index: packs without one do not count."""
+        points = self.points()
+        self._index.refresh()
+        packs, stored_bytes, blocks = self._index.totals()
+        found, self._damaged_leases = leases(self._storage)
+        now = datetime.now(UTC)
+        return RepositoryInfo(
+            name=self.name,
+            path=self._storage.location,
+            id=self._identity.id,
+            format_version=self._identity.format_version,
+            block_bytes=self._identity.block_bytes,
+            created=self._identity.created,
+            points=len(points),
+            vms=len({point.manifest.vm.uuid for point in points}),
+            packs=packs,
+            stored_bytes=stored_bytes,
+            blocks=blocks,
+            free_bytes=self._storage.free_bytes(),
+            writers=sum(lease.held(now) for lease in found),
+        )
+
+    def points(self, vm_uuid: str | None = None) -> tuple[Point, ...]:
+        """Recovery points of one VM or of all, newest first. Damaged ones are passed over and listed in `damaged`."""
+        prefix = POINTS if vm_uuid is None else f"{POINTS}{vm_uuid}/"
+        keys = [entry.key for entry in self._storage.list(prefix)]
+        with self._lock:
+            gone = {key for key in self._points if key.startswith(prefix)} - set(keys)
+            for key in gone:
+                del self._points[key]
+            known = dict(self._points)
+        for key in keys:
+            if key not in known:
+                known[key] = self._read_point(key)
+        with self._lock:
+            self._points.update(known)
+        found = [point for key in keys if isinstance(point := known[key], Point)]
+        return tuple(sorted(found, key=lambda point: (point.manifest.moment, point.id), reverse=True))
+
+    def point(self, vm_uuid: str, point_id: str) -> Point:
+        """The recovery point of that VM and id."""
+        points = self.points(vm_uuid)
+        for point in points:
+            if point.id == point_id:
+                return point
+        raise NotFound(
+            f"The repository {self.name} has no recovery point {point_id} of the VM {vm_uuid}.",
+            next_step=f"It has {len(points)} of that VM: newhope points.",
+        )
+
+    def writer(self, owner: str, *, held_buffers: int = HELD_BUFFERS) -> Writer:
+        """A writer for one recovery point. Producers may hold `held_buffers` buffers at once, in total."""
+        return Writer(self._storage, self._identity, self._index, self.name, owner, held_buffers)
+
+    def reader(self) -> Reader:
+        """A reader for any number of recovery points."""
+        return Reader(self._storage, self._identity, self._index)
+
+    def put_record(self, kind: str, name: str, content: bytes) -> None:
+        """Keep a record (a proof, a report). A name is used once; `Conflict` if it is taken."""
+        key = _record_key(kind, name)
+        try:
+            self._storage.create(key, encode_frame(key, FrameKind.RECORD, content))
+        except ObjectExists as error:
+            raise Conflict(
+                f"The repository {self.name} has a record {kind}/{name} already.",
+                untouched="It was left as it is.",
+                next_step="Choose another name; records are never overwritten.",
+            ) from error
+
+    def records(self, kind: str) -> tuple[str, ...]:
+        """Names of the records of a kind, in order."""
+        prefix = _record_key(kind, "x")[:-1]
+        return tuple(entry.key[len(prefix) :] for entry in self._storage.list(prefix))
+
+    def record(self, kind: str, name: str) -> bytes:
+        """A record's content."""
+        key = _record_key(kind, name)
+        try:
+            return decode_frame(key, FrameKind.RECORD, self._storage.read(key))
+        except ObjectMissing as error:
+            raise NotFound(
+                f"The repository {self.name} has no record {kind}/{name}.",
+                next_step=f"It has: {', '.join(self.records(kind)[:5]) or 'none of that kind'}.",
+            ) from error
+        except Unsound as reason:
+            raise RepositoryDamaged(
+                f"The record {key} of the repository {self.name} is damaged: {reason}.",
+                next_step="Bring the file back from a copy of the repository; recovery points do not need it.",
+            ) from reason
+
+    def _read_point(self, key: str) -> Point | DamagedObject:
+        try:
+            return read_manifest(self._storage, key, self.name)
+        except (Unsound, ObjectMissing) as reason:
+            return DamagedObject(key, str(reason))
+
+
+def _record_key(kind: str, name: str) -> str:
+    for part in (kind, name):
+        if not RECORD_NAME.fullmatch(part):
+            raise ValueError(f"{part!r} is no name for a record: letters, digits, dots, dashes and underscores")
+    return f"records/{kind}/{name}"
+
+
+def _is_there_already(location: Path | str) -> Conflict:
+    return Conflict(
+        f"There is a repository in {location} already.",
+        untouched="It was left as it is.",
+        next_step="Use it as it is (newhope repo info), or choose another folder.",
+    )

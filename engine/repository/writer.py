@@ -1,0 +1,302 @@
+"""A writer: one recovery point on its way into the repository.
+
+1. It takes a lease, clears what dead writers left, and reads which index files there are.
+2. The caller fills buffers from a bounded pool and submits them; worker threads do the rest (`block_store`).
+3. `finish` of a disk waits for its blocks and gives its record; small files are stored whole.
+4. `commit` makes packs durable, then the index, looks whether the lease still holds, and only then writes the manifest.
+5. Leaving the `with` block without a commit, or with an exception, lists nothing. Packs that were complete stay, and
+   spare the next writer the work.
+
+An error in a worker is raised by the next call of `buffer`, `submit`, `finish` or `commit`.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from engine.errors import NewhopeError
+from engine.repository.block_record import BlockKind
+from engine.repository.block_store import BlockStore
+from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
+from engine.repository.identity import Identity
+from engine.repository.index import Index
+from engine.repository.lease import HeldLease, remove_dead
+from engine.repository.manifest import MANIFEST_VERSION, moment_now, write_manifest
+from engine.repository.model import Consistency, DiskRecord, FileRecord, Manifest, Point, VmFacts, WriterStats
+from engine.repository.storage import Storage
+
+HELD_BUFFERS = 32
+
+
+class BufferPool:
+    """A fixed number of block buffers: the bound on a writer's memory."""
+
+    def __init__(self, count: int, block_bytes: int) -> None:
+        self.count = count
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        for _ in range(count):
+            self._free.put(bytearray(block_bytes))
+
+    def take(self) -> memoryview:
+        """A buffer of one block; waits until one is free."""
+        return memoryview(self._free.get())
+
+    def give_back(self, buffer: memoryview) -> None:
+        """A buffer that `take` gave is free again."""
+        content = buffer.obj
+        assert isinstance(content, bytearray)
+        self._free.put(content)
+
+
+class Writer:
+    """Writes one recovery point. `disk`, `file` and `commit` belong to one thread, a `DiskWriter` to one each."""
+
+    def __init__(
+        self, storage: Storage, identity: Identity, index: Index, name: str, owner: str, held_buffers: int
+    ) -> None:
+        self._storage = storage
+        self._identity = identity
+        self._index = index
+        self._name = name
+        self._owner = owner
+        self._workers = (os.cpu_count() or 1) + 1
+        self._pool = BufferPool(held_buffers + 2 * self._workers, identity.block_bytes)
+        self._zeroes = bytearray(identity.block_bytes)
+        self._work: queue.SimpleQueue[tuple[DiskWriter, int, memoryview, int] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._counts_lock = threading.Lock()
+        self._read_bytes = 0
+        self._zero_blocks = 0
+        self._over = False
+
+    def __enter__(self) -> Self:
+        self._storage.clear_leftovers()
+        remove_dead(self._storage)
+        self._lease = HeldLease(self._storage, "writer", self._owner)
+        try:
+            self._index.refresh()
+        except BaseException:
+            self._lease.release()
+            raise
+        self._store = BlockStore(self._storage, self._index)
+        for number in range(self._workers):
+            thread = threading.Thread(target=self._process, name=f"blocks {number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._over:
+            self._store.fail(error or RuntimeError("the writer was left without a commit"))
+            self._stop_workers()
+            self._store.abandon()
+            self._over = True
+        self._lease.release()
+
+    @property
+    def block_bytes(self) -> int:
+        """Size of a block, and of a buffer."""
+        return self._identity.block_bytes
+
+    @property
+    def stats(self) -> WriterStats:
+        """What was done so far; exact after `commit`."""
+        store = self._store
+        return WriterStats(self._read_bytes, store.new_bytes, self._zero_blocks, store.known_blocks, store.new_blocks)
+
+    def disk(self, target: str, size_bytes: int, format: str) -> DiskWriter:  # noqa: A002  (the record's word)
+        """Begin a disk of the recovery point."""
+        return DiskWriter(self, target, size_bytes, format)
+
+    def file(self, role: str, name: str, content: bytes) -> FileRecord:
+        """Store a small file of the recovery point."""
+        blocks = blocks_of(len(content), self.block_bytes)
+        builder = MapBuilder(blocks, self.store_node)
+        for block in range(blocks):
+            piece = memoryview(content)[block * self.block_bytes : (block + 1) * self.block_bytes]
+            builder.put(block, self.store_content(BlockKind.FILE, piece))
+        root, height = builder.finish()
+        return FileRecord(role, name, len(content), root, height)
+
+    def commit(
+        self,
+        *,
+        vm: VmFacts,
+        moment: datetime,
+        method: str,
+        consistency: Consistency,
+        consistency_note: str,
+        disks: tuple[DiskRecord, ...],
+        files: tuple[FileRecord, ...],
+        writer: str,
+        downtime_s: float = 0.0,
+        checkpoint: str | None = None,
+    ) -> Point:
+        """Make the recovery point exist: packs, then the index, then, under a lease that still holds, the manifest."""
+        if self._over:
+            raise RuntimeError("a writer commits once")
+        self._stop_workers()
+        self._store.finish()
+        stats = self.stats
+        manifest = Manifest(
+            version=MANIFEST_VERSION,
+            vm=vm,
+            moment=moment,
+            finished=moment_now(),
+            method=method,
+            consistency=consistency,
+            consistency_note=consistency_note,
+            disks=disks,
+            files=files,
+            downtime_s=downtime_s,
+            read_bytes=stats.read_bytes,
+            new_bytes=stats.new_bytes,
+            checkpoint=checkpoint,
+            writer=writer,
+        )
+        self._lease.check()
+        point = write_manifest(self._storage, manifest, self._name)
+        self._over = True
+        self._merge_index()
+        return point
+
+    def take_buffer(self) -> memoryview:
+        """For `DiskWriter`: a free buffer, or what failed meanwhile."""
+        self._store.raise_failure()
+        buffer = self._pool.take()
+        if self._store.failure is not None:
+            self._pool.give_back(buffer)
+            self._store.raise_failure()
+        return buffer
+
+    def give_back(self, buffer: memoryview) -> None:
+        """For `DiskWriter`: a buffer is free again."""
+        self._pool.give_back(buffer)
+
+    def submit(self, disk: DiskWriter, block: int, buffer: memoryview, length: int) -> None:
+        """For `DiskWriter`: hand a block to the workers."""
+        self._work.put((disk, block, buffer, length))
+        self._store.raise_failure()
+
+    def store_content(self, kind: BlockKind, content: memoryview) -> bytes:
+        """For `DiskWriter`: store a block that may be zero; its name."""
+        # A bytearray compares with memcmp; a memoryview would compare item by item, holding the interpreter's lock.
+        zeroes = self._zeroes if len(content) == len(self._zeroes) else bytearray(len(content))
+        zero = zeroes == content
+        with self._counts_lock:
+            self._read_bytes += len(content)
+            self._zero_blocks += zero
+        return ZERO_NAME if zero else self._store.store(kind, content)
+
+    def store_node(self, content: bytes) -> bytes:
+        """For `DiskWriter`: store a node of a map; its name."""
+        return self._store.store(BlockKind.MAP, content)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What failed in a worker, if anything did."""
+        return self._store.failure
+
+    def _process(self) -> None:
+        while (item := self._work.get()) is not None:
+            disk, block, buffer, length = item
+            try:
+                if self._store.failure is None:
+                    disk.process(block, buffer[:length])
+            except BaseException as error:
+                self._store.fail(error)
+            finally:
+                self._pool.give_back(buffer)
+                disk.processed()
+
+    def _stop_workers(self) -> None:
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def _merge_index(self) -> None:
+        try:
+            self._index.merge()
+        except NewhopeError:
+            # The recovery point is complete without it, and the next writer tries again.
+            return
+
+
+class DiskWriter:
+    """One disk on its way into the repository. Blocks may come in nearly any order, each exactly once."""
+
+    def __init__(self, writer: Writer, target: str, size_bytes: int, format: str) -> None:  # noqa: A002
+        self._writer = writer
+        self._target = target
+        self._size_bytes = size_bytes
+        self._format = format
+        self._map_lock = threading.Lock()
+        """Guards the map, and is held while one of its nodes is stored."""
+        self._map = MapBuilder(blocks_of(size_bytes, writer.block_bytes), writer.store_node)
+        self._data_bytes = 0
+        self._waiting = 0
+        self._settled = threading.Condition()
+
+    def buffer(self) -> memoryview:
+        """A free buffer of one block; waits for one. All producers of a writer may hold `held_buffers` in total."""
+        return self._writer.take_buffer()
+
+    def release(self, buffer: memoryview) -> None:
+        """Give back a buffer that will not be submitted."""
+        self._writer.give_back(buffer)
+
+    def submit(self, block: int, buffer: memoryview, length: int) -> None:
+        """The block holds the first `length` bytes of the buffer, which belongs to the writer again from now on."""
+        expected = min(self._writer.block_bytes, self._size_bytes - block * self._writer.block_bytes)
+        if length != expected:
+            self._writer.give_back(buffer)
+            raise ValueError(f"block {block} of {self._target} has {expected} bytes, not {length}")
+        with self._settled:
+            self._waiting += 1
+        self._writer.submit(self, block, buffer, length)
+
+    def zero(self, first_block: int, count: int) -> None:
+        """These blocks are zero; costs nothing for any number of them."""
+        with self._map_lock:
+            self._map.put_zeroes(first_block, count)
+
+    def finish(self, read_reason: str) -> DiskRecord:
+        """Wait for the disk's blocks; its record. Raises `ValueError` if a block was never given."""
+        with self._settled:
+            self._settled.wait_for(lambda: self._waiting == 0)
+        if self._writer.failure is not None:
+            raise self._writer.failure
+        root, height = self._map.finish()
+        return DiskRecord(
+            target=self._target,
+            size_bytes=self._size_bytes,
+            format=self._format,
+            map_root=root,
+            map_height=height,
+            data_bytes=self._data_bytes,
+            read_reason=read_reason,
+        )
+
+    def process(self, block: int, content: memoryview) -> None:
+        """For the workers: store a block and note its name."""
+        name = self._writer.store_content(BlockKind.DATA, content)
+        with self._map_lock:
+            self._map.put(block, name)
+            if name != ZERO_NAME:
+                self._data_bytes += len(content)
+
+    def processed(self) -> None:
+        """For the workers: a submitted block is done, well or not."""
+        with self._settled:
+            self._waiting -= 1
+            if self._waiting == 0:
+                self._settled.notify_all()
