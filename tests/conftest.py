@@ -1,0 +1,53 @@
+"""What all tests share: a lab of real hosts and guests, one for every process that runs tests."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.lab import Lab
+
+LabFactory = Callable[..., Lab]
+
+
+def _new_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
+    # As root the lab's daemons run as somebody else, who must get in.
+    folder.chmod(0o755)
+    return folder
+
+
+def _remove(folder: Path) -> None:
+    if (folder / "lab.json").exists():
+        Lab.remove(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A whole lab, shared by the tests of this process: leave it as it was found."""
+    folder = _new_folder()
+    try:
+        yield Lab.up(folder)
+    finally:
+        _remove(folder)
+
+
+@pytest.fixture
+def lab_factory() -> Iterator[LabFactory]:
+    """Labs of a test's own, to break: `lab_factory(hosts=("alderaan",), guests=("web",))` makes a small one."""
+    folders: list[Path] = []
+
+    def make(**choice: object) -> Lab:
+        folders.append(_new_folder())
+        return Lab.up(folders[-1], **choice)
+
+    try:
+        yield make
+    finally:
+        for folder in folders:
+            _remove(folder)
