@@ -6,9 +6,8 @@
 4. When enough blocks lie in durable packs, the sync thread writes an index file over them: what a writer that dies, or
    is stopped, has stored is found by the next one, and the names held in memory stay few.
 
-Locks: `_names_lock` guards the set of names, `_pack_lock` the open pack. A thread holds at most one of them, except that
-sealing waits for the sync thread (which takes only `_names_lock`) under `_pack_lock`: that is the brake on writers that
-are faster than the disk.
+Locks: `_names_lock` guards the set of names, `_pack_lock` the open pack; no thread holds both. Sealing waits for the
+sync thread (it takes only `_names_lock`) under `_pack_lock`: that is the brake on writers faster than the disk.
 """
 
 from __future__ import annotations
