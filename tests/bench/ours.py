@@ -1,0 +1,69 @@
+"""newhope's own rows: the same code that backs up and restores VMs, on one disk, without libvirt.
+
+python -m tests.bench.ours backup SOCKET REPOSITORY
+python -m tests.bench.ours restore REPOSITORY IMAGE
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from engine import nbd
+from engine.backup.disk_copy import copy_disk
+from engine.hosts import image
+from engine.repository import Repository
+from engine.repository.model import Consistency, VmFacts
+from engine.restore.run import write_disk
+
+_VM = VmFacts(
+    "bench", "00000000-0000-4000-8000-000000000001", "bench", 1, 0, "", "", "", "", None, "", False, False, (), ()
+)
+
+
+def _nothing(*_: object) -> None:
+    return
+
+
+def backup(socket: Path, folder: Path) -> None:
+    """Make a recovery point of one exported disk."""
+    repository = Repository.open(folder) if (folder / "newhope-repository").exists() else Repository.create(folder)
+    with (
+        repository,
+        repository.writer("bench") as writer,
+        nbd.Client.connect(nbd.UnixAddress(socket), contexts=(nbd.BASE_ALLOCATION,)) as client,
+    ):
+        disk = writer.disk("vda", client.size_bytes, "qcow2")
+        copy_disk(client, disk, writer.block_bytes, _nothing, _nothing)
+        now = datetime.now(UTC)
+        writer.commit(
+            vm=_VM,
+            moment=now,
+            finished=now,
+            method="hot",
+            consistency=Consistency.CRASH,
+            consistency_note="a benchmark",
+            disks=(disk.finish("full"),),
+            files=(),
+            downtime_s=0.0,
+            checkpoint=None,
+        )
+
+
+def restore(folder: Path, target: Path) -> None:
+    """Write the newest recovery point's disk to a new image."""
+    with Repository.open(folder) as repository, repository.reader() as reader:
+        record = repository.points()[0].manifest.disks[0]
+        subprocess.run(["qemu-img", "create", "-q", "-f", "raw", target, str(record.size_bytes)], check=True)
+        with (
+            image.serve(str(target), "raw", target.with_suffix(".sock"), writable=True) as address,
+            nbd.Client.connect(address) as client,
+        ):
+            write_disk(reader, record, client, _nothing, _nothing)
+
+
+if __name__ == "__main__":
+    verb, first, second = sys.argv[1:]
+    {"backup": backup, "restore": restore}[verb](Path(first), Path(second))
