@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 from engine.hosts.lane import CLOSE_TIMEOUT_S, HostLane
-from engine.hosts.names import not_found
+from engine.settings.find import find_host
 from engine.settings.model import Settings
 
 
@@ -15,12 +15,13 @@ class HostLanes(Mapping[str, HostLane]):
     """The lanes of every host of the settings, by name. Used as a context manager, it closes them all at its end."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._lanes = {host.name: HostLane(host) for host in settings.hosts}
 
     def __getitem__(self, name: str) -> HostLane:
         lane = self._lanes.get(name)
         if lane is None:
-            raise not_found("host", name, self._lanes, next_step="See the hosts: newhope hosts")
+            lane = self._lanes[find_host(self._settings, name).name]
         return lane
 
     def __contains__(self, name: object) -> bool:

@@ -57,6 +57,8 @@ class Disk(Struct, frozen=True):
     encrypted: bool = False
     bitmaps_possible: bool = True
     """qcow2 of version 3: the only format whose dirty bitmaps outlive QEMU."""
+    backing: tuple[str, ...] = ()
+    """Images that this one is a layer over, nearest first, as far as the host tells."""
 
 
 class Nic(Struct, frozen=True):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from engine.errors import NotFound
+from engine.settings.nearest import in_words, nearest
 
 
 def not_found(kind: str, name: str, existing: Iterable[str], *, next_step: str) -> NotFound:
-    """The error for a `kind` (host, VM, pool) that is not there, with the nearest spellings."""
-    nearest = get_close_matches(name, sorted(set(existing)), n=3, cutoff=0.5)
-    meant = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-    return NotFound(f"There is no {kind} named {name}.{meant}", next_step=next_step)
+    """The error for a `kind` (VM, pool, ...) that is not there; the next step starts with the names that look alike."""
+    alike = nearest(name, existing)
+    meant = f"Did you mean {in_words(alike, last='or')}? " if alike else ""
+    return NotFound(f'There is no {kind} "{name}".', next_step=meant + next_step)

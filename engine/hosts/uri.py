@@ -1,34 +1,20 @@
-"""What a libvirt connection URI says, before anything is asked (https://libvirt.org/uri.html)."""
+"""What the lane needs to know of a connection URI before anything is asked (https://libvirt.org/uri.html)."""
 
 from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlsplit
 
 from engine.hosts.errors import HostUnreachable
-
-_DRIVERS = ("qemu", "test")
-_TRANSPORTS = ("", "unix", "ssh", "libssh", "libssh2", "tls", "tcp", "ext")
-_EXAMPLES = "qemu:///system, qemu+ssh://root@host/system or qemu+unix:///session?socket=/path"
+from engine.settings.connection_uri import flaws
 
 
 def check(host: str, uri: str) -> None:
-    """Refuse what libvirt would misread: an unknown driver makes it try a local daemon and complain about that.
+    """Refuse what libvirt would misread: for an unknown driver it tries a local daemon and complains about that.
 
     Raises HostUnreachable.
     """
-    scheme = urlsplit(uri).scheme
-    driver, _, transport = scheme.partition("+")
-    if driver not in _DRIVERS:
-        named = f"names the driver {driver}, which newhope cannot use" if driver else "is not a libvirt uri"
-        raise _wrong(host, f"its uri {uri!r} {named}")
-    if transport not in _TRANSPORTS:
-        raise _wrong(host, f"its uri {uri!r} names the transport {transport}, which libvirt does not know")
-    if driver == "qemu" and urlsplit(uri).path not in ("/system", "/session", "/embed"):
-        raise _wrong(host, f"its uri {uri!r} must end in /system or /session")
-
-
-def _wrong(host: str, reason: str) -> HostUnreachable:
-    return HostUnreachable(host, reason, next_step=f"Correct the host's uri in newhope.toml, for example {_EXAMPLES}.")
+    for what, fix in flaws(uri):
+        raise HostUnreachable(host, f"its uri is wrong: {what.rstrip('.')}", next_step=fix)
 
 
 def to_open(uri: str) -> str:

@@ -7,6 +7,8 @@ T = TypeVar("T")
 
 VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT: int
 VIR_CONNECT_LIST_DOMAINS_ACTIVE: int
+VIR_CONNECT_LIST_DOMAINS_AUTOSTART: int
+VIR_CONNECT_LIST_DOMAINS_PERSISTENT: int
 VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE: int
 VIR_DOMAIN_AFFECT_CONFIG: int
 VIR_DOMAIN_AFFECT_LIVE: int
@@ -62,6 +64,7 @@ VIR_DOMAIN_XML_INACTIVE: int
 VIR_DOMAIN_XML_SECURE: int
 VIR_ERR_AGENT_UNRESPONSIVE: int
 VIR_ERR_ARGUMENT_UNSUPPORTED: int
+VIR_ERR_INVALID_ARG: int
 VIR_ERR_NO_SUPPORT: int
 VIR_ERR_OPERATION_DENIED: int
 VIR_ERR_OPERATION_INVALID: int
@@ -137,6 +140,7 @@ class virDomain:
     def destroyFlags(self, flags: int = 0) -> int: ...
     def undefineFlags(self, flags: int = 0) -> int: ...
     def setAutostart(self, autostart: int) -> int: ...
+    def controlInfo(self, flags: int = 0) -> list[int]: ...
     def jobInfo(self) -> list[int]: ...
     def jobStats(self, flags: int = 0) -> dict[str, int | str]: ...
     def abortJob(self) -> int: ...

@@ -1,0 +1,75 @@
+"""What is at work on a running VM, whoever started it.
+
+Two kinds exist and do not know of each other: domain jobs (backup, migration, save; one a VM) and block jobs (pull,
+copy, commit; one a disk). A monitor command under way is asked for first, because it needs no lock: the other
+questions would wait up to 30 s behind it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.hosts.model import Vm
+
+if TYPE_CHECKING:
+    import libvirt
+
+_CONTROL_OCCUPIED = 2
+_CONTROL_ERROR = 3
+_BUSY_AFTER_MS = 2000
+
+_OPERATIONS = {
+    1: "starting",
+    2: "being saved",
+    3: "being restored from a saved state",
+    4: "a migration to this host",
+    5: "a migration to another host",
+    6: "a snapshot",
+    7: "a revert to a snapshot",
+    8: "a memory dump",
+    9: "a backup",
+    10: "a snapshot being deleted",
+}
+_BLOCK_JOBS = {
+    0: "a block job",
+    1: "a block pull",
+    2: "a block copy",
+    3: "a block commit",
+    4: "a block commit",
+    5: "a backup",
+}
+
+
+def current_job(domain: libvirt.virDomain, vm: Vm) -> str | None:
+    """What is at work on the VM, in words; None if nothing is."""
+    import libvirt
+
+    try:
+        control, _, since_ms = domain.controlInfo()
+        if control == _CONTROL_ERROR:
+            return "nothing can be done: its QEMU does not answer"
+        if control == _CONTROL_OCCUPIED:
+            return "its QEMU is busy with a command" if since_ms > _BUSY_AFTER_MS else None
+        return _domain_job(domain) or _block_job(domain, vm)
+    except libvirt.libvirtError:
+        # Off in the meantime, or a driver without jobs.
+        return None
+
+
+def _domain_job(domain: libvirt.virDomain) -> str | None:
+    import libvirt
+
+    stats = domain.jobStats()
+    if int(stats.get("type", 0)) not in (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED):
+        return None
+    return _OPERATIONS.get(int(stats.get("operation", 0)), "a job")
+
+
+def _block_job(domain: libvirt.virDomain, vm: Vm) -> str | None:
+    for disk in vm.disks:
+        if disk.source is None or disk.device not in ("disk", "lun"):
+            continue
+        job = domain.blockJobInfo(disk.target)
+        if job:
+            return f"{_BLOCK_JOBS.get(job['type'], 'a block job')} of {disk.target}"
+    return None
