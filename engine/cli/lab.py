@@ -95,12 +95,12 @@ def _teller() -> Callable[[str], None]:
 def _table(found: LabStatus) -> list[str]:
     rows = [("HOST", "STATE", "PID", "VM", "STATE", "AGENT")]
     for host in found.hosts:
-        first = (host.name, host.state, str(host.pid or "-"))
+        name, state, pid = host.name, host.state, str(host.pid or "-")
         if not host.guests:
-            rows.append((*first, "-", "-", "-"))
+            rows.append((name, state, pid, "-", "-", "-"))
         for guest in host.guests:
-            rows.append((*first, guest.name, guest.state, guest.agent))
-            first = ("", "", "")
+            rows.append((name, state, pid, guest.name, guest.state, guest.agent))
+            name, state, pid = "", "", ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [*lines, "", f"Settings: {found.settings_file}   guests: {found.acceleration}"]

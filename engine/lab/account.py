@@ -77,8 +77,5 @@ class Account(Struct, frozen=True):
 
 def lab_account() -> Account:
     """The caller, or `nobody` when the caller is root: QEMU and guests are never run with root's rights."""
-    if os.geteuid() != 0:
-        entry = pwd.getpwuid(os.geteuid())
-    else:
-        entry = pwd.getpwnam(_UNPRIVILEGED)
+    entry = pwd.getpwuid(os.geteuid()) if os.geteuid() != 0 else pwd.getpwnam(_UNPRIVILEGED)
     return Account(uid=entry.pw_uid, gid=entry.pw_gid, name=entry.pw_name)

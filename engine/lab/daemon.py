@@ -1,6 +1,6 @@
 """One practice host: a session-mode libvirtd with folders and a socket of its own.
 
-Start: write its configuration, start the program by absolute path in its own session, wait until it answers, note its pid.
+Start: write its configuration, start the program in a session of its own, note its pid, wait until it answers.
 Stop: SIGTERM takes half a minute while a VM runs (libvirt 9.0 tries to reach a session bus), so VMs are ended first;
 whoever cannot wait uses `cut_power`, which kills the daemon and its QEMU processes as a power failure would.
 """

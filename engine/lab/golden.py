@@ -1,7 +1,7 @@
 """The cache that makes every `lab up` but the first fast: kernel and initial RAM disk, ready to boot.
 
-It lies in `$XDG_CACHE_HOME/newhope/guest-parts/HASH`, where HASH names everything the files were made from: package
-versions and the guest's own scripts. Written beside and renamed, so two labs that start at once cannot spoil it.
+It lies in `$XDG_CACHE_HOME/newhope/guest-parts/OWN-PACKAGES`: hashes of everything the files were made from, newhope's
+scripts and the packages' versions. Written beside and renamed, so two labs that start at once cannot spoil it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from engine.lab import guest_parts, initramfs
 from engine.lab.guest_parts import Tell
 
 _FORMAT = "1"
+_RECENT_S = 7 * 24 * 3600
 
 
 class BootFiles(Struct, frozen=True):
@@ -31,10 +33,13 @@ class BootFiles(Struct, frozen=True):
 def boot_files(tell: Tell) -> BootFiles:
     """Kernel and initial RAM disk from the cache, made first where they are missing."""
     above = cache_folder()
-    versions = guest_parts.package_versions()
-    folder = above / _name(versions)
-    ready = BootFiles(kernel=folder / "vmlinuz", initrd=folder / "initrd")
+    recent = _made_recently(above)
+    if recent is not None:
+        return recent
+    folder = above / f"{_own_name()}-{_name(guest_parts.package_versions())}"
+    ready = _files_in(folder)
     if ready.kernel.exists() and ready.initrd.exists():
+        os.utime(folder)
         return ready
     above.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(dir=above, prefix="making-"))
@@ -63,11 +68,29 @@ def cache_folder() -> Path:
     return Path("/var/cache/newhope/guest-parts")
 
 
+def _files_in(folder: Path) -> BootFiles:
+    return BootFiles(kernel=folder / "vmlinuz", initrd=folder / "initrd")
+
+
+def _made_recently(above: Path) -> BootFiles | None:
+    """The newest files, without asking apt for versions: that takes seconds, and a practice kernel may be old."""
+    folders = sorted(above.glob(f"{_own_name()}-*"), key=lambda folder: folder.stat().st_mtime)
+    if not folders or time.time() - folders[-1].stat().st_mtime > _RECENT_S:
+        return None
+    ready = _files_in(folders[-1])
+    return ready if ready.kernel.exists() and ready.initrd.exists() else None
+
+
 def _name(versions: tuple[str, ...]) -> str:
+    return hashlib.sha256("\0".join(versions).encode()).hexdigest()[:12]
+
+
+def _own_name() -> str:
+    """A name for what newhope itself puts in: its scripts, its choice of modules, the way they are packed."""
     digest = hashlib.sha256()
-    for part in (_FORMAT, *versions, *initramfs.MODULES):
+    for part in (_FORMAT, *initramfs.MODULES):
         digest.update(part.encode() + b"\0")
     for script in sorted((files("engine.lab") / "guest").iterdir(), key=lambda entry: entry.name):
         if script.is_file():
             digest.update(script.name.encode() + b"\0" + script.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:12]

@@ -1,7 +1,7 @@
-"""What practice guests are made of: a kernel with its modules, busybox, and the QEMU guest agent with its libraries.
+"""What practice guests are made of: a kernel with its modules, busybox, and the guest agent with its libraries.
 
-1. With apt: download (never install) the distribution's cloud kernel, `qemu-guest-agent` and `busybox-static` and unpack
-   them beside the cache.
+1. With apt: download (never install) the distribution's cloud kernel, `qemu-guest-agent` and `busybox-static` and
+   unpack them beside the cache.
 2. Without: take what this machine has, its own kernel included.
 3. The agent's libraries are found by reading what it needs (ELF), first in the unpacked packages, then on this machine;
    with apt the packages that bring missing ones are downloaded as well.

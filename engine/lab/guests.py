@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from engine.lab.acceleration import Acceleration
 from engine.lab.layout import HostLayout
+from engine.lab.libvirt_calls import AGENT_CHANNEL
 
 MIB = 1024 * 1024
 
@@ -90,7 +91,7 @@ def definition(guest: GuestPlan, host: HostLayout, lab_folder: Path, acceleratio
     ElementTree.SubElement(ElementTree.SubElement(devices, "console", type="pty"), "target", type="serial", port="0")
     if guest.agent:
         channel = ElementTree.SubElement(devices, "channel", type="unix")
-        ElementTree.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
+        ElementTree.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
     random = ElementTree.SubElement(devices, "rng", model="virtio")
     _text(random, "backend", "/dev/urandom", model="random")
     ElementTree.SubElement(devices, "memballoon", model="none")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Protocol, cast
 
 import libvirt
 
@@ -17,11 +18,25 @@ from engine.lab.golden import BootFiles
 from engine.lab.guest_parts import Tell
 from engine.lab.guests import GuestPlan
 from engine.lab.layout import HostLayout
-from engine.lab.libvirt_calls import GuestSilent, connection, console_answers, wait_for_agent
+from engine.lab.libvirt_calls import (
+    GuestSilent,
+    connection,
+    console_answers,
+    has_agent_channel,
+    wait_for_agent,
+)
 
 _BOOT_TIMEOUT_S = 120.0
 BOOTS_AT_ONCE = 2
 """More would not be faster under emulation, and each would seem slow."""
+
+
+class _Autostarted(Protocol):
+    def setAutostart(self, autostart: int) -> int: ...
+
+
+class _NetworkKeeper(Protocol):
+    def networkDefineXML(self, xml: str) -> object: ...
 
 
 def prepare(host: HostLayout, account: Account, boot: BootFiles, plans: Sequence[GuestPlan]) -> None:
@@ -47,9 +62,9 @@ def define(
     """Tell the host's daemon of its pool, network and guests."""
     with connection(host.uri) as opened:
         pool = opened.storagePoolDefineXML(guests.pool_definition(host), 0)
-        pool.setAutostart(1)
         pool.create(0)
-        opened.networkDefineXML(guests.network_definition(number))
+        cast("_Autostarted", pool).setAutostart(1)
+        cast("_NetworkKeeper", opened).networkDefineXML(guests.network_definition(number))
         for plan in plans:
             opened.defineXML(guests.definition(plan, host, lab_folder, acceleration))
 
@@ -72,7 +87,8 @@ def start_pools(host: HostLayout) -> None:
 def start_guests(wanted: Sequence[tuple[HostLayout, str]], tell: Tell) -> None:
     """Start guests and wait until each has come up, a few at a time."""
     with ThreadPoolExecutor(BOOTS_AT_ONCE, thread_name_prefix="lab-boot") as workers:
-        for name, seconds in workers.map(lambda pair: _start_guest(*pair), wanted):
+        for started in as_completed([workers.submit(_start_guest, host, name) for host, name in wanted]):
+            name, seconds = started.result()
             tell(f"{name} is up after {seconds:.1f} s.")
 
 
@@ -88,7 +104,7 @@ def _start_guest(host: HostLayout, name: str) -> tuple[str, float]:
 
 def wait_until_up(opened: libvirt.virConnect, domain: libvirt.virDomain) -> None:
     """Wait until a guest answers: through its agent, or on its console where it has none."""
-    if "org.qemu.guest_agent.0" in domain.XMLDesc(0):
+    if has_agent_channel(domain):
         wait_for_agent(domain, timeout_s=_BOOT_TIMEOUT_S)
     elif console_answers(opened, domain, timeout_s=_BOOT_TIMEOUT_S) is None:
         raise GuestSilent(

@@ -1,6 +1,6 @@
-"""The root file system of every practice guest: busybox, the agent with its libraries, kernel modules, and our scripts.
+"""The root file system of every practice guest: busybox, the agent and its libraries, kernel modules, our scripts.
 
-One archive serves all guests. It is a pure function of its parts, so equal parts give equal bytes and a cache can hold it.
+One archive serves all guests. Equal parts give equal bytes, so a cache can hold it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which kernel modules a guest must load, and in which order.
 
-A kernel package brings no `modules.dep` (its installation makes it), so the order comes from the modules themselves: each
-names those it depends on in its `.modinfo` section. What the kernel has built in is left out.
+A kernel package brings no `modules.dep` (its installation makes it), so the order comes from the modules themselves:
+each names those it depends on in its `.modinfo` section. What the kernel has built in is left out.
 """
 
 from __future__ import annotations

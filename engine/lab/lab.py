@@ -115,7 +115,7 @@ class Lab:
         """Look at every host and VM."""
         known = record.require(self.layout)
         with ThreadPoolExecutor(len(known.hosts)) as workers:
-            rows = tuple(workers.map(lambda name: status.host_status(self.layout.host(name)), known.hosts))
+            rows = tuple(workers.map(status.host_status, [self.layout.host(name) for name in known.hosts]))
         return status.LabStatus(
             folder=str(self.folder),
             settings_file=str(self.settings_file),
@@ -190,7 +190,9 @@ def _make(layout: Layout, plans: tuple[GuestPlan, ...], host_names: tuple[str, .
     with ThreadPoolExecutor(len(hosts), thread_name_prefix="lab-host") as workers:
         list(workers.map(make_host, range(len(hosts)), hosts))
     tell(f"{len(hosts)} libvirt daemons answer; their guests boot, {hosts_up.BOOTS_AT_ONCE} at a time.")
-    hosts_up.start_guests([(layout.host(plan.host), plan.name) for plan in plans if plan.running], tell)
+    # Firmware takes its time: who boots longest starts first.
+    in_order = sorted((plan for plan in plans if plan.running), key=lambda plan: plan.firmware != "efi")
+    hosts_up.start_guests([(layout.host(plan.host), plan.name) for plan in in_order], tell)
     lab_settings.write(layout, host_names)
     record.write(layout, structs.replace(made, complete=True))
 

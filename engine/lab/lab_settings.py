@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine import repository
 from engine.lab.layout import Layout
 from engine.settings import Host, Level, Repository, Settings, save
 
@@ -36,7 +37,7 @@ def settings_of(layout: Layout, host_names: tuple[str, ...]) -> Settings:
         )
         for name in host_names
     )
-    repository = Repository(
+    kept = Repository(
         name=REPOSITORY_NAME,
         path=layout.repository,
         places=_PLACES[REPOSITORY_HOST],
@@ -45,7 +46,7 @@ def settings_of(layout: Layout, host_names: tuple[str, ...]) -> Settings:
     return Settings(
         file=layout.settings_file,
         hosts=hosts,
-        repositories=(repository,),
+        repositories=(kept,),
         levels=_LEVELS,
         state=layout.state,
     )
@@ -56,8 +57,4 @@ def write(layout: Layout, host_names: tuple[str, ...]) -> None:
     save(settings_of(layout, host_names), layout.settings_file)
     layout.state.mkdir(exist_ok=True)
     if not layout.repository.exists():
-        try:
-            from engine.repository import Repository as RealRepository
-        except ImportError:
-            return
-        RealRepository.create(layout.repository, name=REPOSITORY_NAME).close()
+        repository.Repository.create(layout.repository, name=REPOSITORY_NAME)

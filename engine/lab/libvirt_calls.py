@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol, cast
+from xml.etree import ElementTree
 
 import libvirt
 import libvirt_qemu
@@ -18,7 +20,9 @@ from msgspec import Struct
 from engine.errors import ExitCode, NewhopeError
 from engine.hosts import event_loop
 
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
 _POLL_S = 0.1
+_ENTER_EVERY_S = 1.0
 
 
 class GuestSilent(NewhopeError):
@@ -42,7 +46,7 @@ class CommandResult(Struct, frozen=True):
 
 
 @contextmanager
-def connection(uri: str) -> Iterator[libvirt.virConnect]:
+def connection(uri: str) -> Generator[libvirt.virConnect]:
     """Open a connection to a practice host; raises `HostSilent` if nobody is there."""
     event_loop.ensure_running()
     try:
@@ -77,16 +81,29 @@ def agent_answers(domain: libvirt.virDomain, *, timeout_s: int = 2) -> bool:
     return True
 
 
+def has_agent_channel(domain: libvirt.virDomain) -> bool:
+    """Whether the VM has a channel for an agent, answering or not."""
+    return _agent_state(domain) is not None
+
+
 def wait_for_agent(domain: libvirt.virDomain, *, timeout_s: float) -> None:
     """Wait until the guest agent answers; raises `GuestSilent`."""
     deadline = time.monotonic() + timeout_s
-    while not agent_answers(domain):
+    # The channel's state is asked first: every ping that nobody hears is a line in the daemon's log.
+    while not (_agent_state(domain) == "connected" and agent_answers(domain)):
         if time.monotonic() > deadline or not domain.isActive():
             raise GuestSilent(
                 f"The agent of practice guest {domain.name()} did not answer within {timeout_s:.0f} s.",
                 next_step="`newhope lab status` shows the guests; `newhope lab reset` starts afresh.",
             )
         time.sleep(_POLL_S)
+
+
+def _agent_state(domain: libvirt.virDomain) -> str | None:
+    for target in ElementTree.fromstring(domain.XMLDesc(0)).iterfind("devices/channel/target"):  # noqa: S314
+        if target.get("name") == AGENT_CHANNEL:
+            return target.get("state", "disconnected")
+    return None
 
 
 class _Started(Struct):
@@ -129,7 +146,7 @@ def run_in_guest(domain: libvirt.virDomain, command: Sequence[str], *, timeout_s
         time.sleep(_POLL_S)
 
 
-def _ask(domain: libvirt.virDomain, request: dict[str, object]) -> str:
+def _ask(domain: libvirt.virDomain, request: Mapping[str, object]) -> str:
     try:
         return libvirt_qemu.qemuAgentCommand(domain, msgspec.json.encode(request).decode(), 10, 0)
     except libvirt.libvirtError as error:
@@ -139,31 +156,46 @@ def _ask(domain: libvirt.virDomain, request: dict[str, object]) -> str:
         ) from error
 
 
+class _ConsoleDomain(Protocol):
+    def openConsole(self, dev_name: str | None, st: object, flags: int) -> int: ...
+
+
+class _Stream(Protocol):
+    def send(self, data: bytes) -> int: ...
+
+    def recv(self, nbytes: int) -> bytes | int:
+        """Give what is there; a number (-2) if nothing is there now."""
+        ...
+
+
 def console_answers(opened: libvirt.virConnect, domain: libvirt.virDomain, *, timeout_s: float) -> str | None:
     """Press Enter on the guest's console until it tells its status; None if it stays silent.
 
     The only way to see whether a guest without an agent has come up.
     """
     stream = opened.newStream(libvirt.VIR_STREAM_NONBLOCK)
-    domain.openConsole(None, stream, 0)
     try:
-        deadline = time.monotonic() + timeout_s
-        heard = b""
-        while time.monotonic() < deadline:
-            stream.send(b"\n")
-            pressed = time.monotonic()
-            while time.monotonic() < pressed + 1.0:
-                # The binding answers -2 for "nothing there now", which its documentation calls bytes.
-                piece: bytes | int = stream.recv(4096)
-                if isinstance(piece, bytes):
-                    heard = (heard + piece)[-8192:]
-                    for line in heard.split(b"\n")[:-1]:
-                        if line.startswith(b'{"vm"'):
-                            return line.decode(errors="replace").strip()
-                else:
-                    time.sleep(_POLL_S / 2)
-        return None
+        cast("_ConsoleDomain", domain).openConsole(None, stream, 0)
+        return _status_line(stream, time.monotonic() + timeout_s)
     except libvirt.libvirtError:
         return None
     finally:
         stream.abort()
+
+
+def _status_line(stream: _Stream, deadline: float) -> str | None:
+    heard = b""
+    pressed = 0.0
+    while time.monotonic() < deadline:
+        if time.monotonic() - pressed > _ENTER_EVERY_S:
+            stream.send(b"\n")
+            pressed = time.monotonic()
+        piece = stream.recv(4096)
+        if isinstance(piece, int):
+            time.sleep(_POLL_S / 2)
+            continue
+        heard = (heard + piece)[-8192:]
+        for line in heard.split(b"\n")[:-1]:
+            if line.startswith(b'{"vm"'):
+                return line.decode(errors="replace").strip()
+    return None

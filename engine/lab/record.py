@@ -1,10 +1,10 @@
-"""What a lab knows about itself, in `DIR/lab.json`: its presence makes a folder a lab, which may be removed as a whole."""
+"""What a lab knows about itself, in `DIR/lab.json`: its presence makes a folder a lab, to be removed as a whole."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import msgspec
@@ -73,7 +73,7 @@ def require_usable(layout: Layout) -> None:
 
 
 @contextmanager
-def exclusive(layout: Layout) -> Iterator[None]:
+def exclusive(layout: Layout) -> Generator[None]:
     """Only one process at a time may change a lab; the second is told so at once."""
     layout.folder.mkdir(parents=True, exist_ok=True)
     with (layout.folder / "lab.lock").open("w") as lock:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from engine.lab import daemon
 from engine.lab.layout import HostLayout
-from engine.lab.libvirt_calls import HostSilent, agent_answers, connection
+from engine.lab.libvirt_calls import HostSilent, agent_answers, connection, has_agent_channel
 
 _STATES = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -24,7 +24,7 @@ class GuestStatus(Struct, frozen=True):
     name: str
     state: str
     agent: str
-    """`answers`, `silent`, or `none` for a VM without the channel."""
+    """`answers`, `silent`, `off` with its VM, or `none` for a VM without the channel."""
 
 
 class HostStatus(Struct, frozen=True):
@@ -72,8 +72,10 @@ def host_status(host: HostLayout) -> HostStatus:
 
 def _guest_status(domain: libvirt.virDomain) -> GuestStatus:
     state = _STATES.get(domain.state()[0], "other")
-    if "org.qemu.guest_agent.0" not in domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE):
+    if not has_agent_channel(domain):
         agent = "none"
+    elif state != "running":
+        agent = "off"
     else:
-        agent = "answers" if state == "running" and agent_answers(domain, timeout_s=1) else "silent"
+        agent = "answers" if agent_answers(domain, timeout_s=1) else "silent"
     return GuestStatus(name=domain.name(), state=state, agent=agent)
