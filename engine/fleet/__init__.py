@@ -1,1 +1,56 @@
-"""."""
+"""One picture of all hosts, VMs and recovery points, and what follows from it for every restore.
+
+1. `gather` asks every host and every repository at once. What is dead, missing or too slow is a row with a reason and
+   a next step; it never keeps the others waiting or ends them.
+2. A host that is silent now and answered before is STALE: its VMs stay on the screen, with their age.
+3. For repositories, and for VMs on this machine, the disks below are found (`device`), because a backup on the disk
+   of its VM dies with it.
+4. `save_cache` keeps the picture for the next start, `load_cache` paints it at once.
+5. `fitness` tells whether a VM can run on a host, check by check, from values alone. Restores and the search for
+   single points of failure both ask it.
+
+May import: `hosts`, `repository`, `settings`, `errors`. Face: the names below; lookups (`known_vms`, `points_of`, ...)
+take the fleet as their first argument.
+"""
+
+from engine.fleet.cache import load_cache, save_cache
+from engine.fleet.changing import with_repository, with_snapshot
+from engine.fleet.fitness import fitness, format_bytes, machine_is_offered, ranked
+from engine.fleet.fitness_model import CheckState, FitnessCheck, HostFitness, Verdict
+from engine.fleet.model import DiskDevice, Fleet, RepositoryView
+from engine.fleet.vms import (
+    facts_of,
+    find_known_vm,
+    find_snapshot,
+    gone_vms,
+    known_vms,
+    newest_point,
+    points_by_vm,
+    points_of,
+)
+
+__all__ = [
+    "CheckState",
+    "DiskDevice",
+    "FitnessCheck",
+    "Fleet",
+    "HostFitness",
+    "RepositoryView",
+    "Verdict",
+    "facts_of",
+    "find_known_vm",
+    "find_snapshot",
+    "fitness",
+    "format_bytes",
+    "gone_vms",
+    "known_vms",
+    "load_cache",
+    "machine_is_offered",
+    "newest_point",
+    "points_by_vm",
+    "points_of",
+    "ranked",
+    "save_cache",
+    "with_repository",
+    "with_snapshot",
+]

@@ -1,0 +1,81 @@
+"""Whether each network card of a VM finds on a host what it was connected to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.fleet.fitness_model import CheckState, FitnessCheck
+from engine.hosts.model import HostSnapshot
+from engine.repository.model import VmFacts
+
+
+def network_checks(facts: VmFacts, target: HostSnapshot, networks: Sequence[str]) -> tuple[FitnessCheck, ...]:
+    """Return one check for each network card, numbered where there are several.
+
+    `networks` is as in `fitness`. A choice that repeats the name a card had keeps the card's kind, a bridge or a
+    device; any other name is that of a network.
+    """
+    if not facts.nics:
+        return (FitnessCheck("network", CheckState.PASS, f"{facts.name} has no network card"),)
+    checks: list[FitnessCheck] = []
+    for number, card in enumerate(facts.nics):
+        name = "network" if len(facts.nics) == 1 else f"network {number + 1}"
+        kind, _, source = card.partition(":")
+        if number < len(networks):
+            chosen = networks[number]
+            if chosen in ("user", "none"):
+                kind, source = chosen, ""
+            elif chosen != source:
+                kind, source = "network", chosen
+        checks.append(_check(name, kind, source, target))
+    return tuple(checks)
+
+
+def _check(name: str, kind: str, source: str, target: HostSnapshot) -> FitnessCheck:
+    if kind == "user":
+        return FitnessCheck(name, CheckState.PASS, "QEMU's own user network needs nothing of the host")
+    if kind == "none":
+        return FitnessCheck(name, CheckState.PASS, "it stays unplugged")
+    if kind == "network":
+        return _network(name, source, target)
+    if kind == "bridge":
+        return _bridge(name, source, target)
+    used = _used_there(kind, source, target)
+    if used:
+        return FitnessCheck(name, CheckState.PASS, f"{used} on {target.host} uses {source} already")
+    what = f"{kind} {source}".strip()
+    evidence = f"it was connected by {what}; whether {target.host} has that cannot be seen from here"
+    return FitnessCheck(name, CheckState.WARN, evidence, f"look on {target.host}: `ip link`, or choose a network")
+
+
+def _network(name: str, source: str, target: HostSnapshot) -> FitnessCheck:
+    found = next((network for network in target.networks if network.name == source), None)
+    if found is None:
+        active = [network.name for network in target.networks if network.active]
+        known = ", ".join(active) or "none that is active"
+        evidence = f"{target.host} has no network {source}; it has {known}"
+        remedy = f"choose another network ({', '.join([*active, 'user', 'none'])}), or define {source} there"
+        return FitnessCheck(name, CheckState.FAIL, evidence, remedy, changeable=True)
+    if not found.active:
+        evidence = f"the network {source} on {target.host} is not active, so the VM would not start"
+        return FitnessCheck(name, CheckState.WARN, evidence, f"`virsh -c {target.uri} net-start {source}`")
+    return FitnessCheck(name, CheckState.PASS, f"{target.host} has the network {source}")
+
+
+def _bridge(name: str, source: str, target: HostSnapshot) -> FitnessCheck:
+    network = next((each for each in target.networks if each.bridge == source and each.active), None)
+    if network:
+        return FitnessCheck(name, CheckState.PASS, f"{target.host} has the bridge {source} (network {network.name})")
+    used = _used_there("bridge", source, target)
+    if used:
+        return FitnessCheck(name, CheckState.PASS, f"{used} on {target.host} uses the bridge {source} already")
+    evidence = f"no network or VM on {target.host} uses a bridge {source}; whether it exists cannot be seen from here"
+    remedy = f"look on {target.host}: `ip link show {source}`, or choose a network"
+    return FitnessCheck(name, CheckState.WARN, evidence, remedy)
+
+
+def _used_there(kind: str, source: str, target: HostSnapshot) -> str | None:
+    for vm in target.vms:
+        if any((nic.kind, nic.source) == (kind, source) for nic in vm.nics):
+            return vm.name
+    return None
