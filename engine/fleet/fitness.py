@@ -189,7 +189,7 @@ def _storage(target: HostSnapshot, pool: str | None, needed_bytes: int) -> Fitne
         known = ", ".join(each.name for each in active) or "none that is active"
         evidence = f"{target.host} has no pool {pool}; it has {known}"
         remedy = f"choose another: --pool {active[0].name}" if active else f"define the pool {pool} there"
-        return FitnessCheck("pool", CheckState.FAIL, evidence, remedy, changeable=True)
+        return FitnessCheck("pool", CheckState.FAIL, evidence, remedy, changeable=bool(active))
     if not named.active:
         remedy = f"`virsh -c {target.uri} pool-start {pool}`"
         evidence = f"the pool {pool} on {target.host} is not active"

@@ -1,0 +1,125 @@
+"""How much would be lost if a VM's host died now, held against what its level accepts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.fleet import Fleet, gone_vms, known_vms, points_by_vm
+from engine.hosts.model import HostStatus
+from engine.repository.model import Point
+from engine.requirements.levels import level_for
+from engine.settings import Level, Settings
+
+
+class ExposureState(StrEnum):
+    """Where a VM stands against its level, the worst first."""
+
+    NEVER = "never"
+    """It has no recovery point: everything would be lost."""
+    LATE = "late"
+    """Its newest recovery point is older than its level accepts."""
+    UNPROTECTED = "unprotected"
+    """It has no level, so nothing tells how old its newest recovery point may be."""
+    UNKNOWN = "unknown"
+    """No recovery point was found, and not every repository could be looked into."""
+    OK = "ok"
+    GONE = "gone"
+    """No host has it, and the one it was on answers: it was removed, and only its recovery points remain."""
+
+
+_WORST_FIRST = tuple(ExposureState)
+
+
+class Exposure(Struct, frozen=True):
+    """One VM against its level."""
+
+    vm_uuid: str
+    vm: str
+    host: str
+    """Where it was seen; for a VM that no host showed, where its newest recovery point was made."""
+    level: Level | None
+    newest: datetime | None
+    """Moment of its newest recovery point that can be reached."""
+    age_s: float | None
+    """How long ago that was: the exposure."""
+    state: ExposureState
+    points: int = 0
+    """How many recovery points can be reached."""
+
+    @property
+    def due_in_s(self) -> float | None:
+        """Seconds until the newest point is too old, negative if it is; None where no level or no point says."""
+        if self.level is None or self.age_s is None:
+            return None
+        return self.level.rpo_s - self.age_s
+
+
+def exposures(settings: Settings, fleet: Fleet, now: datetime) -> tuple[Exposure, ...]:
+    """Return the exposure of every VM that a host or a recovery point knows, the worst first."""
+    points = points_by_vm(fleet)
+    all_reachable = all(repository.reachable for repository in fleet.repositories)
+    online = {snapshot.host for snapshot in fleet.snapshots if snapshot.status is HostStatus.ONLINE}
+    found: list[Exposure] = []
+    for vm in known_vms(fleet):
+        found.append(_exposure(settings, vm.uuid, vm.name, vm.host, points.get(vm.uuid, ()), now, all_reachable))
+    for facts in gone_vms(fleet):
+        exposure = _exposure(settings, facts.uuid, facts.name, facts.host, points[facts.uuid], now, all_reachable)
+        removed = facts.host in online
+        found.append(replace(exposure, state=ExposureState.GONE) if removed else exposure)
+    return tuple(sorted(found, key=_urgency))
+
+
+def worst_per_host(found: tuple[Exposure, ...]) -> dict[str, Exposure]:
+    """Return the worst exposure on each host that has any VM, removed ones left out."""
+    worst: dict[str, Exposure] = {}
+    for exposure in sorted(found, key=_urgency):
+        if exposure.state is not ExposureState.GONE:
+            worst.setdefault(exposure.host, exposure)
+    return worst
+
+
+def _exposure(
+    settings: Settings,
+    vm_uuid: str,
+    name: str,
+    host: str,
+    points: tuple[Point, ...],
+    now: datetime,
+    all_reachable: bool,
+) -> Exposure:
+    level = level_for(settings, name)
+    newest = points[0].manifest.moment if points else None
+    # A host whose clock is ahead makes points of the future; they are as new as a point can be, not newer.
+    age_s = max(0.0, (now - newest).total_seconds()) if newest else None
+    return Exposure(
+        vm_uuid=vm_uuid,
+        vm=name,
+        host=host,
+        level=level,
+        newest=newest,
+        age_s=age_s,
+        state=_state(level, age_s, all_reachable),
+        points=len(points),
+    )
+
+
+def _state(level: Level | None, age_s: float | None, all_reachable: bool) -> ExposureState:
+    if level is None:
+        return ExposureState.UNPROTECTED
+    if age_s is None:
+        return ExposureState.NEVER if all_reachable else ExposureState.UNKNOWN
+    if age_s > level.rpo_s:
+        # A newer point may lie in the silent repository; but what cannot be reached cannot be restored now.
+        return ExposureState.LATE
+    return ExposureState.OK
+
+
+def _urgency(exposure: Exposure) -> tuple[int, float, str, str]:
+    due_in_s = exposure.due_in_s
+    age_s = exposure.age_s
+    soonest = due_in_s if due_in_s is not None else -(age_s if age_s is not None else float("inf"))
+    return (_WORST_FIRST.index(exposure.state), soonest, exposure.vm, exposure.vm_uuid)
