@@ -184,3 +184,12 @@ class Definition(Struct, frozen=True):
     """As it ran at the moment; None for a VM that was off."""
     inactive: bytes
     """As it will start the next time; what a restore defines."""
+
+
+class RelatedDefinition(Struct, frozen=True):
+    """Something of the host that a VM's definition refers to, as libvirt keeps it."""
+
+    role: str
+    """`network` or `pool`."""
+    name: str
+    content: bytes

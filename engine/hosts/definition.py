@@ -1,0 +1,129 @@
+"""A VM's definition and the small files beside its disks, read from a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import NewhopeError
+from engine.hosts.domain_xml import nvram_path, read_vm
+from engine.hosts.errors import MissingOnHost
+from engine.hosts.host_file import read_file
+from engine.hosts.lane import HostLane
+from engine.hosts.model import BootFile, Definition, RelatedDefinition, Vm, VmState
+from engine.hosts.rewrite import (
+    CpuChoice,
+    NetworkChoice,
+    NetworkKind,
+    Rewrite,
+    new_mac,
+    rewrite,
+)
+from engine.hosts.xml_tree import parse, text_of
+
+if TYPE_CHECKING:
+    import libvirt
+
+__all__ = [
+    "CpuChoice",
+    "NetworkChoice",
+    "NetworkKind",
+    "Rewrite",
+    "boot_files",
+    "describe",
+    "new_mac",
+    "read",
+    "related_definitions",
+    "rewrite",
+]
+
+
+class BootFileUnreadable(NewhopeError):
+    """A kernel, initial RAM disk or NVRAM without which the VM would not boot as it was cannot be read."""
+
+
+def read(lane: HostLane, uuid: str) -> Definition:
+    """The definition as libvirt keeps it, with passwords where the connection may see them: treat it as a secret."""
+
+    def work(connection: libvirt.virConnect) -> Definition:
+        import libvirt
+
+        domain = connection.lookupByUUIDString(uuid)
+        return Definition(
+            live=_xml(domain, 0) if domain.isActive() else None,
+            inactive=_xml(domain, libvirt.VIR_DOMAIN_XML_INACTIVE),
+        )
+
+    return lane.run(work)
+
+
+def describe(definition: Definition, host: str = "") -> Vm:
+    """The VM that a definition would make: off, its disks without sizes."""
+    return read_vm(parse(definition.inactive), host=host)
+
+
+def boot_files(lane: HostLane, vm: Vm) -> tuple[BootFile, ...]:
+    """NVRAM, kernel and initial RAM disk of a VM, as they are now.
+
+    A VM that never ran has no NVRAM yet; that one is left out. Raises BootFileUnreadable.
+    """
+    root = parse(read(lane, vm.uuid).inactive)
+    wanted = (
+        ("nvram", nvram_path(root) or vm.nvram),
+        ("kernel", text_of(root, "os/kernel")),
+        ("initrd", text_of(root, "os/initrd")),
+    )
+    found: list[BootFile] = []
+    for role, path in wanted:
+        if path is None:
+            continue
+        try:
+            content = read_file(lane, Path(path))
+        except MissingOnHost as error:
+            if role == "nvram" and vm.state is VmState.OFF:
+                continue
+            raise _unreadable(lane, vm, role, path, "it is not there") from error
+        except OSError as error:
+            raise _unreadable(lane, vm, role, path, error.strerror or str(error)) from error
+        found.append(BootFile(role=role, path=Path(path), content=content))
+    return tuple(found)
+
+
+def related_definitions(lane: HostLane, vm: Vm) -> tuple[RelatedDefinition, ...]:
+    """The networks that the VM's cards are plugged into and the pools that its disks lie in."""
+    networks = {nic.source for nic in vm.nics if nic.kind == "network" and nic.source}
+    sources = [Path(disk.source) for disk in vm.disks if disk.source and disk.source.startswith("/")]
+
+    def work(connection: libvirt.virConnect) -> tuple[RelatedDefinition, ...]:
+        found = [
+            RelatedDefinition(role="network", name=network.name(), content=network.XMLDesc().encode())
+            for network in connection.listAllNetworks()
+            if network.name() in networks
+        ]
+        for pool in connection.listAllStoragePools():
+            xml = pool.XMLDesc()
+            folder = text_of(parse(xml), "target/path")
+            if folder and any(source.is_relative_to(folder) for source in sources):
+                found.append(RelatedDefinition(role="pool", name=pool.name(), content=xml.encode()))
+        return tuple(found)
+
+    return lane.run(work)
+
+
+def _xml(domain: libvirt.virDomain, flags: int) -> bytes:
+    import libvirt
+
+    try:
+        return domain.XMLDesc(flags | libvirt.VIR_DOMAIN_XML_SECURE).encode()
+    except libvirt.libvirtError as error:
+        # A connection that may not see passwords: without them is better than not at all.
+        if error.get_error_code() not in (libvirt.VIR_ERR_OPERATION_DENIED, libvirt.VIR_ERR_ACCESS_DENIED):
+            raise
+        return domain.XMLDesc(flags).encode()
+
+
+def _unreadable(lane: HostLane, vm: Vm, role: str, path: str, why: str) -> BootFileUnreadable:
+    return BootFileUnreadable(
+        f"The {role} {path} of VM {vm.name} on {lane.host.name} cannot be read: {why}.",
+        next_step="Run newhope as a user who may read it, or put its folder into a storage pool of the host.",
+    )

@@ -1,0 +1,156 @@
+"""Volumes of storage pools: where restored disks and the small files beside them are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element, SubElement
+
+from engine.errors import NewhopeError, NoSpace
+from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME
+from engine.hosts.lane import HostLane
+from engine.hosts.names import not_found
+from engine.hosts.xml_tree import parse, to_bytes
+
+if TYPE_CHECKING:
+    import libvirt
+
+_CREATE_TIMEOUT_S = 60.0
+_UPLOAD_TIMEOUT_S = 300.0
+_PIECE_BYTES = 256 * 1024
+_FILE_POOLS = ("dir", "fs", "netfs", "gluster", "vstorage")
+"""Pools whose volumes are files, and so may be sparse."""
+
+
+class PoolNotActive(NewhopeError):
+    """A storage pool that is to be used is defined but not started."""
+
+
+def create(lane: HostLane, pool: str, name: str, image_format: str, capacity_bytes: int) -> str:
+    """Make an empty, sparse volume and return its path. `image_format` is `raw` or `qcow2` (version 3).
+
+    Raises ExistsOnHost, NotFound or PoolNotActive for the pool, NoSpace, HostRefused.
+    """
+
+    def work(connection: libvirt.virConnect) -> str:
+        storage = _pool(connection, lane, pool)
+        return storage.createXML(_volume_xml(storage, name, image_format, capacity_bytes)).path()
+
+    return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+
+
+def put_file(lane: HostLane, pool: str, name: str, content: bytes) -> str:
+    """Store a small file (kernel, NVRAM, ...) as a volume of exactly its size, and return its path.
+
+    Raises what `create` raises; nothing is left behind then.
+    """
+
+    def work(connection: libvirt.virConnect) -> str:
+        storage = _pool(connection, lane, pool)
+        _raise_if_full(storage, lane, len(content))
+        volume = storage.createXML(_volume_xml(storage, name, "raw", len(content)))
+        try:
+            if content:
+                _upload(connection, volume, content)
+        except BaseException:
+            volume.delete()
+            raise
+        return volume.path()
+
+    return lane.run(work, timeout_s=_UPLOAD_TIMEOUT_S)
+
+
+def delete(lane: HostLane, pool: str, name: str) -> None:
+    """Remove a volume; one that is not there is fine."""
+
+    def work(connection: libvirt.virConnect) -> None:
+        volume = _find(_pool(connection, lane, pool), name)
+        if volume is not None:
+            volume.delete()
+
+    lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+
+
+def exists(lane: HostLane, pool: str, name: str) -> bool:
+    """Whether the pool has a volume of that name, also one that something else made since the pool was started."""
+    return lane.run(lambda connection: _find(_pool(connection, lane, pool), name) is not None)
+
+
+def free_bytes(lane: HostLane, pool: str) -> int:
+    """What the pool says is available."""
+    return lane.run(lambda connection: _pool(connection, lane, pool).info()[3])
+
+
+def _volume_xml(pool: libvirt.virStoragePool, name: str, image_format: str, capacity_bytes: int) -> str:
+    files = parse(pool.XMLDesc()).get("type") in _FILE_POOLS
+    volume = Element("volume")
+    SubElement(volume, "name").text = name
+    SubElement(volume, "capacity", unit="bytes").text = str(capacity_bytes)
+    # Volumes that are no files (LVM, ...) cannot be sparse; asked for that, libvirt would make odd ones.
+    SubElement(volume, "allocation", unit="bytes").text = "0" if files else str(capacity_bytes)
+    target = SubElement(volume, "target")
+    SubElement(target, "format", type=image_format)
+    if image_format == "qcow2":
+        # libvirt still makes version 2 by default, which cannot keep dirty bitmaps.
+        SubElement(target, "compat").text = "1.1"
+    return to_bytes(volume).decode()
+
+
+def _pool(connection: libvirt.virConnect, lane: HostLane, name: str) -> libvirt.virStoragePool:
+    import libvirt
+
+    try:
+        pool = connection.storagePoolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != NO_STORAGE_POOL:
+            raise
+        known = [pool.name() for pool in connection.listAllStoragePools()]
+        raise not_found(
+            f"storage pool on host {lane.host.name}",
+            name,
+            known,
+            next_step=f"It has: {', '.join(sorted(known)) or 'none; make one with virsh pool-define-as'}.",
+        ) from None
+    if not pool.isActive():
+        raise PoolNotActive(
+            f"Storage pool {name} of host {lane.host.name} is not started.",
+            next_step=f"Start it on the host: virsh pool-start {name}",
+        )
+    return pool
+
+
+def _find(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
+    import libvirt
+
+    for attempt in (1, 2):
+        try:
+            return pool.storageVolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != NO_STORAGE_VOLUME:
+                raise
+        if attempt == 1:
+            pool.refresh()
+    return None
+
+
+def _raise_if_full(pool: libvirt.virStoragePool, lane: HostLane, needed_bytes: int) -> None:
+    available = pool.info()[3]
+    if available < needed_bytes:
+        raise NoSpace(
+            f"Storage pool {pool.name()} of host {lane.host.name} has {available:,} bytes left of "
+            f"{needed_bytes:,} that are needed.",
+            next_step="Free space there, or choose another pool.",
+        )
+
+
+def _upload(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content: bytes) -> None:
+    stream = connection.newStream()
+    volume.upload(stream, 0, len(content))
+    rest = memoryview(content)
+    try:
+        while rest:
+            sent = stream.send(bytes(rest[:_PIECE_BYTES]))
+            rest = rest[sent:]
+    except BaseException:
+        stream.abort()
+        raise
+    stream.finish()
