@@ -1,0 +1,114 @@
+"""The backup job that runs on a VM: whose it is, how it goes, and its end.
+
+libvirt allows one a VM, whoever began it. Ours are known by the name of their socket (`scratch`); only those are ever
+ended, and the question whether it is ours is asked anew right before.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import Conflict
+from engine.hosts import backup_xml, scratch
+from engine.hosts.backup_xml import RunningBackup
+from engine.hosts.errors import NO_DOMAIN, OPERATION_INVALID
+from engine.hosts.model import Vm
+
+if TYPE_CHECKING:
+    import libvirt
+
+    from engine.hosts.lane import HostLane
+
+END_TIMEOUT_S = 30.0
+
+_NO_BACKUP_JOB = 104
+_POLL_S = 0.02
+
+
+def running_backup(domain: libvirt.virDomain) -> RunningBackup | None:
+    """The backup job that runs on the VM, whoever began it; None if there is none, or the VM is off."""
+    import libvirt
+
+    try:
+        return backup_xml.running_backup(domain.backupGetXMLDesc())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (_NO_BACKUP_JOB, OPERATION_INVALID):
+            return None
+        raise
+
+
+def end(lane: HostLane, vm_uuid: str, vm_name: str, socket: Path) -> None:
+    """End the job that serves on `socket`, and wait until it is over; any other job is not touched.
+
+    A VM that is off or gone has no job. Raises HostUnreachable, HostRefused, and Conflict if the job does not end.
+    """
+    deadline = time.monotonic() + END_TIMEOUT_S
+    ask = True
+    while lane.run(partial(_still_runs, vm_uuid=vm_uuid, socket=socket, ask=ask)):
+        ask = False
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f"The backup job of {vm_name} does not end: it was asked to {END_TIMEOUT_S:.0f} s ago.",
+                untouched="The guest runs on; the job's scratch files are still there.",
+                next_step=f"Look at it: virsh domjobinfo {vm_name}",
+            )
+        time.sleep(_POLL_S)
+
+
+def _still_runs(connection: libvirt.virConnect, *, vm_uuid: str, socket: Path, ask: bool) -> bool:
+    import libvirt
+
+    try:
+        domain = connection.lookupByUUIDString(vm_uuid)
+        running = running_backup(domain)
+        if running is None or running.socket != socket:
+            return False
+        if ask:
+            domain.abortJob()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == NO_DOMAIN:
+            return False
+        # "No job is active": it ended between the two questions, and the next look will say so.
+        if error.get_error_code() != OPERATION_INVALID:
+            raise
+    return True
+
+
+def clear_leftovers(lane: HostLane, vm: Vm) -> tuple[str, ...]:
+    """End the job and remove the files that a killed newhope left for this VM; what was done, in sentences.
+
+    Jobs of living processes, of other machines and of other programs are left alone.
+    Raises HostUnreachable, HostRefused, MissingOnHost, and Conflict if such a job does not end.
+    """
+
+    def look(connection: libvirt.virConnect) -> tuple[int, RunningBackup | None]:
+        domain = connection.lookupByUUIDString(vm.uuid)
+        return domain.ID(), running_backup(domain)
+
+    done: list[str] = []
+    domain_id, running = lane.run(look)
+    if running is not None and running.socket is not None:
+        owner = scratch.owner_of(running.socket)
+        if owner is not None and owner.dead:
+            end(lane, vm.uuid, vm.name, running.socket)
+            scratch.remove((running.socket, *running.scratch))
+            done.append(f"Ended the backup job of {vm.name} that {owner} had left behind.")
+    files = scratch.abandoned(scratch.folder_for(lane.host, domain_id, vm.name), vm.uuid)
+    scratch.remove(files)
+    if files:
+        done.append(f"Removed {len(files)} abandoned files of {vm.name} from {files[0].parent}.")
+    return tuple(done)
+
+
+def raise_if_ours(vm: Vm, running: RunningBackup | None) -> None:
+    """Raise Conflict if a job is newhope's, naming its process."""
+    owner = scratch.owner_of(running.socket) if running is not None and running.socket is not None else None
+    if owner is None:
+        return
+    waiting = "Wait for it: newhope jobs"
+    if not owner.here:
+        waiting = f"Wait for it; if that machine is gone for good, end the job: virsh domjobabort {vm.name}"
+    raise Conflict(f"{vm.name} on {vm.host} is being backed up by newhope already, by {owner}.", next_step=waiting)

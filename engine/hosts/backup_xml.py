@@ -1,0 +1,56 @@
+"""The XML that a pull backup needs, to and from values (libvirt formatbackup, formatcheckpoint). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+
+from msgspec import Struct
+
+from engine.hosts.xml_tree import parse
+
+
+class RunningBackup(Struct, frozen=True):
+    """The files of a backup job that runs."""
+
+    socket: Path | None
+    scratch: tuple[Path, ...]
+
+
+def backup(socket: Path, scratch: Iterable[tuple[str, Path]], left_out: Iterable[str]) -> str:
+    """A pull job over some disks at once: their NBD exports are named as the guest names them."""
+    root = ElementTree.Element("domainbackup", mode="pull")
+    ElementTree.SubElement(root, "server", transport="unix", socket=str(socket))
+    disks = ElementTree.SubElement(root, "disks")
+    for target, path in scratch:
+        disk = ElementTree.SubElement(disks, "disk", name=target, backup="yes", type="file", exportname=target)
+        ElementTree.SubElement(disk, "driver", type="qcow2")
+        ElementTree.SubElement(disk, "scratch", file=str(path))
+    for target in left_out:
+        ElementTree.SubElement(disks, "disk", name=target, backup="no")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def checkpoint(name: str, with_bitmap: Iterable[str], without: Iterable[str]) -> str:
+    """A checkpoint; every disk that cannot hold a bitmap must be named, or libvirt refuses them all (code 67)."""
+    root = ElementTree.Element("domaincheckpoint")
+    ElementTree.SubElement(root, "name").text = name
+    disks = ElementTree.SubElement(root, "disks")
+    for target in with_bitmap:
+        ElementTree.SubElement(disks, "disk", name=target, checkpoint="bitmap")
+    for target in without:
+        ElementTree.SubElement(disks, "disk", name=target, checkpoint="no")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def running_backup(job_xml: str) -> RunningBackup:
+    """What `virDomainBackupGetXMLDesc` says of a job, newhope's or not."""
+    root = parse(job_xml)
+    server = root.find("server")
+    socket = server.get("socket") if server is not None else None
+    scratch = (element.get("file") for element in root.iterfind("./disks/disk/scratch"))
+    return RunningBackup(
+        socket=Path(socket) if socket else None,
+        scratch=tuple(Path(path) for path in scratch if path),
+    )

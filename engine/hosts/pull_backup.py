@@ -1,0 +1,321 @@
+"""Pull backups: every disk of a running or paused VM as it was at one moment, readable over NBD while the VM goes on.
+
+1. `begin` looks what stands in the way: another job (a conflict, unless it is one that a killed newhope left: that is
+   ended), no data disk, no room for scratch files.
+2. One libvirt transaction over all data disks (`virDomainBackupBegin`) fixes the moment and, where disks can hold dirty
+   bitmaps, sets a checkpoint there. This takes a tenth of a second; then the guest may be thawed, resumed or booted on.
+3. QEMU serves the disks on a Unix socket. What the guest overwrites goes to scratch files first, so room is watched
+   (`how_it_goes`) for as long as the copy takes.
+4. `finish` ends the job and removes socket and scratch files; it can be called at any time, any number of times.
+
+The new checkpoint stays when the job ends. Whoever fails to commit what was read deletes it (`checkpoints.delete`); its
+bitmap then joins the one before it, so a failed copy costs the next one nothing.
+
+Only jobs whose socket has one of our names (`scratch`) are ever ended here, never anybody else's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.errors import Conflict, ExitCode, NewhopeError
+from engine.hosts import backup_job, backup_xml, checkpoints, scratch
+from engine.hosts.backup_job import clear_leftovers
+from engine.hosts.checkpoints import delete as delete_checkpoint
+from engine.hosts.checkpoints import own_checkpoints
+from engine.hosts.domain_xml import read_disk
+from engine.hosts.errors import HostRefused, MissingOnHost
+from engine.hosts.jobs_of_vm import current_job
+from engine.hosts.model import Disk, Vm
+from engine.hosts.scratch import ScratchFiles, ScratchUnusable, scratch_folder
+from engine.hosts.xml_tree import parse
+from engine.nbd.address import UnixAddress
+
+if TYPE_CHECKING:
+    import libvirt
+
+    from engine.hosts.lane import HostLane
+
+__all__ = [
+    "DiskExport",
+    "Progress",
+    "PullBackup",
+    "begin",
+    "clear_leftovers",
+    "delete_checkpoint",
+    "finish",
+    "how_it_goes",
+    "own_checkpoints",
+    "pulling",
+    "scratch_folder",
+]
+
+BEGIN_TIMEOUT_S = 45.0
+"""Longer than the 30 s that libvirt waits for its lock of the VM, so that its own reason is heard."""
+
+
+class NothingToPull(NewhopeError):
+    """The VM is not running, or has no disk that could be read this way."""
+
+    exit_code = ExitCode.PREFLIGHT
+
+
+class DiskExport(Struct, frozen=True):
+    """One disk as it was at the moment, on the job's NBD server."""
+
+    target: str
+    export: str
+    size_bytes: int
+    address: UnixAddress
+    checkpoint: bool
+    """Whether a dirty bitmap counts on this disk from the moment."""
+
+
+class PullBackup(Struct, frozen=True):
+    """A backup job that runs: the moment, where to read, and what to take away at the end."""
+
+    vm_uuid: str
+    vm: str
+    host: str
+    moment: datetime
+    """When the job had been begun: at most a tenth of a second after what the disks show."""
+    exports: tuple[DiskExport, ...]
+    left_out: tuple[str, ...]
+    """Drives that hold no data of the VM: CD and floppy drives, read-only disks, empty ones."""
+    checkpoint: str | None
+    """Name of the new checkpoint; None if none was asked for, or no disk can hold a bitmap."""
+    files: ScratchFiles
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Socket and scratch files on the host."""
+        return (self.files.socket, *(self.files.scratch(export.target) for export in self.exports))
+
+
+class Progress(Struct, frozen=True):
+    """How a job goes, as seen from the host."""
+
+    over: str | None
+    """Why it no longer runs, in a sentence; None while it does."""
+    scratch_used_bytes: int = 0
+    scratch_free_bytes: int | None = None
+    """Room left on the scratch folder's file system; None if that is another machine's."""
+
+
+class _Prepared(Struct, frozen=True):
+    """What the host says of the VM just before the job."""
+
+    domain_id: int
+    disks: tuple[Disk, ...]
+    """All data disks, with the capacity they have now."""
+    left_out: tuple[str, ...]
+
+
+def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None) -> PullBackup:
+    """Fix the moment for all data disks of a running or paused VM; dirty bitmaps count from `checkpoint`, if named.
+
+    On an error nothing is left: no job, no checkpoint, no file.
+    Raises Conflict (another job), NothingToPull, ScratchUnusable, NoSpace, HostRefused, MissingOnHost.
+    """
+    clear_leftovers(lane, vm)
+    prepared = lane.run(lambda connection: _prepare(connection, vm))
+    files = scratch.new_files(scratch.folder_for(lane.host, prepared.domain_id, vm.name), vm.uuid)
+    scratch.check_room(lane.host, files)
+
+    tracked = tuple(disk.target for disk in prepared.disks if disk.bitmaps_possible)
+    backup = PullBackup(
+        vm_uuid=vm.uuid,
+        vm=vm.name,
+        host=lane.host.name,
+        moment=datetime.now(UTC),
+        exports=tuple(
+            DiskExport(
+                target=disk.target,
+                export=disk.target,
+                size_bytes=disk.capacity_bytes,
+                address=UnixAddress(str(files.socket)),
+                checkpoint=checkpoint is not None and disk.target in tracked,
+            )
+            for disk in prepared.disks
+        ),
+        left_out=prepared.left_out,
+        checkpoint=checkpoint if tracked else None,
+        files=files,
+    )
+    try:
+        backup = replace(backup, moment=_transaction(lane, backup))
+        _check_reachable(lane, backup)
+    except BaseException:
+        _take_back(lane, backup)
+        raise
+    return backup
+
+
+def finish(lane: HostLane, backup: PullBackup) -> None:
+    """End the job, if it still runs, and remove its files. The VM may be gone, its host's daemon may be a new one.
+
+    Raises HostUnreachable, and Conflict if the job does not end; calling again later is fine.
+    """
+    lane.forget_failure()
+    backup_job.end(lane, backup.vm_uuid, backup.vm, backup.files.socket)
+    scratch.remove(backup.paths)
+
+
+@contextmanager
+def pulling(lane: HostLane, vm: Vm, *, checkpoint: str | None) -> Generator[PullBackup]:
+    """`begin` and `finish` as a context; if it ends with an exception, the new checkpoint goes as well."""
+    backup = begin(lane, vm, checkpoint=checkpoint)
+    try:
+        yield backup
+    except BaseException:
+        _take_back(lane, backup)
+        raise
+    finish(lane, backup)
+
+
+def how_it_goes(lane: HostLane, backup: PullBackup) -> Progress:
+    """Whether the job still runs, and how its scratch files grow. Raises HostUnreachable.
+
+    A reader whose connection broke learns here why; one that copies for long looks now and then, and gives up before
+    `scratch_free_bytes` falls below `scratch.SPACE_FLOOR_BYTES`.
+    """
+    try:
+        progress = lane.run(lambda connection: _look(connection, backup))
+    except MissingOnHost:
+        return Progress(over=f"{backup.vm} is no longer on {backup.host}.")
+    try:
+        free_bytes = shutil.disk_usage(backup.files.folder).free
+    except OSError:
+        free_bytes = None
+    return replace(progress, scratch_free_bytes=free_bytes)
+
+
+def _prepare(connection: libvirt.virConnect, vm: Vm) -> _Prepared:
+    domain = connection.lookupByUUIDString(vm.uuid)
+    if not domain.isActive():
+        raise NothingToPull(
+            f"{vm.name} on {vm.host} is not running, so QEMU cannot serve its disks.",
+            next_step="Back it up as it is, switched off, or start it first.",
+        )
+    definition = parse(domain.XMLDesc())
+    drives = [read_disk(element) for element in definition.iterfind("devices/disk")]
+    data = [drive for drive in drives if _holds_data(drive)]
+    if not data:
+        raise NothingToPull(
+            f"{vm.name} on {vm.host} has no disk that it writes to.",
+            next_step="There is nothing to back up but its definition: virsh dumpxml shows it.",
+        )
+    _raise_if_busy(domain, vm)
+    known = {disk.target: disk for disk in vm.disks}
+    return _Prepared(
+        domain_id=domain.ID(),
+        disks=tuple(_as_it_is_now(domain, drive, known.get(drive.target)) for drive in data),
+        left_out=tuple(drive.target for drive in drives if not _holds_data(drive)),
+    )
+
+
+def _holds_data(drive: Disk) -> bool:
+    return drive.device in ("disk", "lun") and not drive.read_only and drive.source is not None
+
+
+def _as_it_is_now(domain: libvirt.virDomain, drive: Disk, known: Disk | None) -> Disk:
+    """The drive with its present capacity; the inventory knows more on bitmaps, for it has looked into the image."""
+    return replace(
+        drive,
+        capacity_bytes=domain.blockInfo(drive.target)[0],
+        bitmaps_possible=drive.bitmaps_possible and (known is None or known.bitmaps_possible),
+    )
+
+
+def _raise_if_busy(domain: libvirt.virDomain, vm: Vm) -> None:
+    """A second job would be refused only after 30 s of waiting for a lock, with the guest perhaps frozen."""
+    job = current_job(domain, vm)
+    if job is None:
+        return
+    backup_job.raise_if_ours(vm, backup_job.running_backup(domain))
+    raise Conflict(
+        f"Something is at work on {vm.name} on {vm.host}: {job}.",
+        next_step=f"Wait for it to end, or end it with the program that began it; virsh domjobinfo {vm.name} shows it.",
+    )
+
+
+def _transaction(lane: HostLane, backup: PullBackup) -> datetime:
+    """Begin the job; the time just after."""
+    wanted = [export.target for export in backup.exports]
+    job = backup_xml.backup(
+        backup.files.socket, ((target, backup.files.scratch(target)) for target in wanted), backup.left_out
+    )
+    mark = None
+    if backup.checkpoint is not None:
+        tracked = [export.target for export in backup.exports if export.checkpoint]
+        untracked = [target for target in wanted if target not in tracked]
+        mark = backup_xml.checkpoint(backup.checkpoint, tracked, [*untracked, *backup.left_out])
+
+    def start(connection: libvirt.virConnect) -> datetime:
+        connection.lookupByUUIDString(backup.vm_uuid).backupBegin(job, mark)
+        return datetime.now(UTC)
+
+    try:
+        return lane.run(start, timeout_s=BEGIN_TIMEOUT_S)
+    except HostRefused as refused:
+        if "failed to create image file" in refused.text or "bind socket" in refused.text:
+            raise ScratchUnusable(
+                f"QEMU on {backup.host} cannot write to the scratch folder {backup.files.folder}: {refused.text}.",
+                next_step=f"Set scratch in [hosts.{backup.host}] of newhope.toml to a folder its QEMU may write to.",
+            ) from None
+        raise
+
+
+def _check_reachable(lane: HostLane, backup: PullBackup) -> None:
+    """Connect to the job's server once: better here than after minutes in a reader."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5.0)
+        try:
+            probe.connect(str(backup.files.socket))
+        except PermissionError:
+            reason = "this user may not use it"
+        except FileNotFoundError:
+            reason = "it is not on this machine"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            return
+    raise ScratchUnusable(
+        f"The disks of {backup.vm} cannot be read at the socket {backup.files.socket} of host {backup.host}: {reason}.",
+        next_step=f"Run newhope on that host as root, or set scratch in [hosts.{lane.host.name}] of newhope.toml to a "
+        "folder that both QEMU's user and this user may enter.",
+    )
+
+
+def _take_back(lane: HostLane, backup: PullBackup) -> None:
+    """Undo `begin` as far as the host lets us; the error that is under way is the one to be told."""
+    with suppress(NewhopeError):
+        finish(lane, backup)
+    if backup.checkpoint is not None:
+        with suppress(NewhopeError):
+            checkpoints.delete(lane, backup.vm_uuid, backup.checkpoint)
+
+
+def _look(connection: libvirt.virConnect, backup: PullBackup) -> Progress:
+    import libvirt
+
+    domain = connection.lookupByUUIDString(backup.vm_uuid)
+    running = backup_job.running_backup(domain)
+    if running is not None and running.socket == backup.files.socket:
+        used_bytes = 0
+        with suppress(libvirt.libvirtError):
+            # Refused if the VM stops at this very instant; the next look will say so.
+            used_bytes = int(domain.jobStats().get("disk_temp_used", 0))
+        return Progress(over=None, scratch_used_bytes=used_bytes)
+    if not domain.isActive():
+        return Progress(over=f"{backup.vm} on {backup.host} was switched off or crashed in the middle.")
+    return Progress(over=f"The backup job of {backup.vm} on {backup.host} was ended by somebody else.")
