@@ -15,10 +15,12 @@ import secrets
 from enum import StrEnum
 from xml.etree.ElementTree import Element, SubElement
 
+import msgspec
 from msgspec import Struct
 
+from engine.hosts.domain_xml import read_vm
 from engine.hosts.host_ties import cut_host_ties, drop, drop_accelerator_features
-from engine.hosts.model import Definition
+from engine.hosts.model import Definition, HostFacts, Vm
 from engine.hosts.xml_tree import attribute_of, parse, text_of, to_bytes
 
 
@@ -81,9 +83,14 @@ class Rewrite(Struct, frozen=True):
     """Keep pinning to the host's CPUs and memory nodes, and huge pages."""
 
 
-def rewrite(definition: Definition, changes: Rewrite) -> Definition:
-    """The definition of the new VM. Raises ValueError for choices that do not fit the definition."""
+def rewrite(definition: Definition, changes: Rewrite, target: HostFacts | None = None) -> Definition:
+    """The definition of the new VM; what `changes` leaves open is fitted to what the `target` host offers.
+
+    Raises ValueError for choices that do not fit the definition.
+    """
     domain = parse(definition.inactive)
+    if target is not None:
+        changes = fitted(changes, read_vm(domain, host=""), target)
     _set_identity(domain, changes)
     _set_disks(domain, changes)
     _set_nics(domain, changes)
@@ -91,6 +98,29 @@ def rewrite(definition: Definition, changes: Rewrite) -> Definition:
     _set_machine(domain, changes)
     cut_host_ties(domain, host_devices=changes.host_devices, host_tuning=changes.host_tuning)
     return Definition(live=None, inactive=to_bytes(domain))
+
+
+def fitted(changes: Rewrite, vm: Vm, target: HostFacts) -> Rewrite:
+    """The changes, and those that the target host needs besides: emulation without KVM, a CPU that it has.
+
+    A machine type is never replaced by another: the guest would find other hardware.
+    """
+    virt_type = changes.virt_type
+    if virt_type is None and vm.virt_type == "kvm" and not target.kvm:
+        virt_type = "qemu"
+    cpu = changes.cpu
+    if cpu is None and not _cpu_offered(vm, target):
+        offered = [mode for mode in ("host-model", "maximum") if mode in target.cpu_modes]
+        cpu = CpuChoice(offered[0]) if offered else None
+    return msgspec.structs.replace(changes, virt_type=virt_type, cpu=cpu)
+
+
+def _cpu_offered(vm: Vm, target: HostFacts) -> bool:
+    if not vm.cpu_mode or not target.cpu_modes:
+        return True
+    if vm.cpu_mode not in target.cpu_modes:
+        return False
+    return vm.cpu_mode != "custom" or not target.cpu_models or vm.cpu_model in target.cpu_models
 
 
 def new_mac() -> str:
