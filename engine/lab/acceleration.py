@@ -21,7 +21,7 @@ class Acceleration(StrEnum):
 
 
 def available(account: Account) -> Acceleration:
-    """KVM only if the lab's user may use it and it really makes a VM: in containers the device alone promises nothing."""
+    """KVM only if the lab's user may use it and it makes a VM: in containers the device alone promises nothing."""
     if not _KVM.exists() or not account.may_read_and_write(_KVM):
         return Acceleration.EMULATION
     try:

@@ -87,6 +87,8 @@ def definition(guest: GuestPlan, host: HostLayout, lab_folder: Path, acceleratio
         _disk(devices, disk, host.pool / guest.file_name(disk))
     network_card = ElementTree.SubElement(devices, "interface", type="user")
     ElementTree.SubElement(network_card, "model", type="virtio")
+    # Guests boot from their kernel file; the network boot program would only cost time, most of all under UEFI.
+    ElementTree.SubElement(network_card, "rom", enabled="no")
     ElementTree.SubElement(ElementTree.SubElement(devices, "serial", type="pty"), "target", port="0")
     ElementTree.SubElement(ElementTree.SubElement(devices, "console", type="pty"), "target", type="serial", port="0")
     if guest.agent:

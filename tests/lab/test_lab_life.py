@@ -1,0 +1,206 @@
+"""A lab is made, broken, healed, crashed, removed. Each test has small labs of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from engine.errors import Conflict, NotFound
+from engine.lab import Lab, daemon, processes, record
+from engine.lab.layout import layout_of
+from engine.lab.libvirt_calls import HostSilent, connection
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+LabFactory = Callable[..., Lab]
+
+
+def journal(lab: Lab, host: str, vm: str) -> dict[str, int]:
+    return json.loads(lab.run_in_guest(host, vm, ["/usr/bin/journal", "status"]).stdout)
+
+
+def is_off_within(lab: Lab, host: str, vm: str, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    with connection(lab.uri(host)) as opened:
+        while opened.lookupByName(vm).isActive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+    return True
+
+
+def processes_of(lab: Lab) -> tuple[processes.ProcessMark, ...]:
+    names = lab.layout.names()
+    return tuple(
+        found
+        for program in ("libvirtd", "qemu-", "virtlog", "dnsmasq", "swtpm")
+        for found in processes.processes_of(names, program=program)
+    )
+
+
+def test_a_guest_shuts_down_cleanly_by_agent_and_by_power_button_and_goes_on_with_its_journal(
+    lab_factory: LabFactory,
+) -> None:
+    lab = lab_factory(hosts=("alderaan",), guests=("web",))
+
+    for flag in (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN):
+        before = journal(lab, "alderaan", "web")
+        with connection(lab.uri("alderaan")) as opened:
+            opened.lookupByName("web").shutdownFlags(flag)
+        assert is_off_within(lab, "alderaan", "web", 20)
+        with connection(lab.uri("alderaan")) as opened:
+            opened.lookupByName("web").create()
+        lab.wait_until_up("alderaan", "web")
+
+        after = journal(lab, "alderaan", "web")
+        assert after["boots"] == before["boots"] + 1
+        assert before["acked"] <= after["found_last"] <= before["acked"] + 5
+        log = lab.run_in_guest("alderaan", "web", ["/bin/dmesg"]).stdout
+        assert b"recovery complete" not in log, "the file system was not unmounted"
+
+
+def test_what_a_guest_acknowledged_survives_a_power_cut(lab_factory: LabFactory) -> None:
+    lab = lab_factory(hosts=("alderaan",), guests=("web", "db"))
+    before = {vm: journal(lab, "alderaan", vm) for vm in ("web", "db")}
+    old = lab.status().hosts[0]
+
+    lab.break_host("alderaan")
+
+    broken = lab.status().hosts[0]
+    assert (broken.state, broken.pid, broken.qemu_pids) == ("down", None, ())
+    assert processes_of(lab) == ()
+    assert not lab.layout.host("alderaan").socket.exists()
+    with pytest.raises(HostSilent), connection(lab.uri("alderaan")):
+        pass
+
+    lab.heal_host("alderaan")
+
+    healed = lab.status().hosts[0]
+    assert healed.state == "running"
+    assert healed.pid != old.pid
+    assert {guest.name: guest.agent for guest in healed.guests} == {"web": "answers", "db": "answers"}
+    for vm in ("web", "db"):
+        after = journal(lab, "alderaan", vm)
+        assert after["found_last"] >= before[vm]["acked"]
+        assert after["boots"] == 2
+    db = journal(lab, "alderaan", "db")
+    assert db["found_last"] - 1 <= db["found_second_last"] <= db["found_last"]
+
+
+def test_a_line_that_a_crash_cut_does_not_count(lab_factory: LabFactory) -> None:
+    lab = lab_factory(hosts=("alderaan",), guests=("web",))
+    torn = "killall journal-writer; sleep 1; printf '9999 17' >> /data/journal; sync; cat /data/journal"
+    written = lab.run_in_guest("alderaan", "web", ["/bin/sh", "-c", torn]).stdout
+
+    lab.break_host("alderaan")
+    lab.heal_host("alderaan")
+
+    after = journal(lab, "alderaan", "web")
+    assert written.endswith(b"\n9999 17")
+    assert after["found_bytes"] == len(written)
+    assert after["found_last"] == int(written.splitlines()[-2].split()[0])
+    head = lab.run_in_guest("alderaan", "web", ["/usr/bin/journal", "head", str(after["acked_bytes"])]).stdout
+    assert head.startswith(written + b"\n")
+    assert int(head.splitlines()[-1].split()[0]) == after["acked"]
+
+
+def test_up_is_quick_when_all_runs_and_brings_back_what_does_not(lab_factory: LabFactory) -> None:
+    lab = lab_factory(hosts=("alderaan",), guests=("web",))
+    pid = lab.status().hosts[0].pid
+
+    began = time.monotonic()
+    Lab.up(lab.folder)
+    assert time.monotonic() - began < 2
+    assert lab.status().hosts[0].pid == pid
+
+    lab.break_host("alderaan")
+    Lab.up(lab.folder)
+    assert lab.status().hosts[0].guests[0].agent == "answers"
+
+
+def test_two_labs_run_side_by_side_and_one_ends_without_the_other(lab_factory: LabFactory) -> None:
+    one = lab_factory(hosts=("alderaan",), guests=("web",))
+    two = lab_factory(hosts=("alderaan",), guests=("web",))
+    assert one.uuid("web") != two.uuid("web")
+
+    one.down()
+
+    assert not one.folder.exists()
+    assert not one.layout.link.is_symlink()
+    assert processes_of(one) == ()
+    assert journal(two, "alderaan", "web")["acked"] >= 1
+    with pytest.raises(NotFound):
+        Lab.open(one.folder)
+
+
+def test_an_orphaned_qemu_is_ended_before_its_host_comes_up_again(lab_factory: LabFactory) -> None:
+    lab = lab_factory(hosts=("alderaan",), guests=("web",))
+    host = lab.layout.host("alderaan")
+    (orphan,) = daemon.qemu_processes(host)
+    dead = daemon.running(host)
+    assert dead is not None
+    processes.kill([dead])
+
+    Lab.up(lab.folder)
+
+    assert not processes.is_alive(orphan)
+    assert len(daemon.qemu_processes(host)) == 1
+    assert journal(lab, "alderaan", "web")["boots"] == 2
+
+
+def test_a_lab_whose_making_was_killed_is_made_anew() -> None:
+    folder = Path("/tmp") / f"nh-cut{os.getpid() % 1000}"
+    command = [sys.executable, "-m", "engine.cli.lab", "up", "--dir", str(folder)]
+    making = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert making.stdout is not None
+    try:
+        for line in making.stdout:
+            if "daemons answer" in line:
+                break
+        time.sleep(1)
+        making.send_signal(signal.SIGKILL)
+        making.wait()
+        left = processes.processes_of(layout_of(folder).names(), program="libvirtd")
+        assert left
+
+        lab = Lab.up(folder, hosts=("yavin",))
+
+        assert [host.name for host in lab.status().hosts] == ["yavin"]
+        assert not any(processes.is_alive(process) for process in left)
+    finally:
+        making.kill()
+        Lab.remove(folder)
+    assert not folder.exists()
+
+
+def test_two_processes_do_not_change_one_lab_at_once(lab_factory: LabFactory) -> None:
+    lab = lab_factory(hosts=("yavin",))
+
+    with record.exclusive(lab.layout), pytest.raises(Conflict):
+        lab.break_host("yavin")
+
+
+def test_an_unknown_host_is_named_with_those_there_are(lab_factory: LabFactory) -> None:
+    lab = lab_factory(hosts=("yavin",))
+
+    with pytest.raises(NotFound) as caught:
+        lab.break_host("hoth")
+
+    assert "yavin" in caught.value.next_step
+
+
+def test_an_open_lab_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as caught:
+        Lab.open(tmp_path / "nothing")
+
+    assert "newhope lab up" in caught.value.next_step
+    assert not (tmp_path / "nothing").exists()
