@@ -19,7 +19,7 @@ The last 1000 jobs are kept. Nothing in the journal is needed for a restore. Loc
 
 from engine.jobs.context import Cancelled, JobContext, StepHandle
 from engine.jobs.following import follow
-from engine.jobs.journal import CancelAnswer, Journal
+from engine.jobs.journal import CancelAnswer, Journal, operator_name
 from engine.jobs.launching import LaunchFailed, launch
 from engine.jobs.model import Failure, Job, JobState, LogLine, Step, StepState
 from engine.jobs.rates import RateMeter
@@ -46,5 +46,6 @@ __all__ = [
     "StepState",
     "follow",
     "launch",
+    "operator_name",
     "run",
 ]

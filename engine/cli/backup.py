@@ -1,0 +1,196 @@
+"""`newhope backup`: make recovery points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from msgspec import Struct
+
+from engine.cli.commands import Command
+from engine.cli.failures import Usage
+from engine.cli.invocation import Invocation
+from engine.errors import ExitCode, NewhopeError
+
+if TYPE_CHECKING:
+    from engine.backup import BackupPlan, Request
+    from engine.fleet import Fleet
+    from engine.hosts.model import Vm
+    from engine.jobs import Job
+
+
+class Choices(Struct, frozen=True):
+    """What the options say about every backup of one call."""
+
+    method: str | None
+    repository: str | None
+    host: str | None
+    yes: bool
+    detach: bool
+    dry_run: bool
+
+
+@click.command("backup", cls=Command)
+@click.argument("vm", required=False)
+@click.option("--all", "every", is_flag=True, help="Every VM that can be seen, one after another.")
+@click.option(
+    "--method",
+    type=click.Choice(["hot", "cold"]),
+    help="hot: while it runs. cold: shut down, started again at once, and copied beside the running guest."
+    " [default: what the VM's level says]",
+)
+@click.option("--repository", metavar="NAME", help="Where to. [default: the first in the settings]")
+@click.option("--host", metavar="NAME", help="Which host, where two have a VM of that name.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--follow/--detach", "follow", default=True, help="Watch the job to its end, or leave at once.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
+@click.pass_obj
+def backup(
+    invocation: Invocation,
+    vm: str | None,
+    every: bool,
+    method: str | None,
+    repository: str | None,
+    host: str | None,
+    yes: bool,
+    follow: bool,
+    dry_run: bool,
+) -> ExitCode:
+    """Make a recovery point of VM: all its disks at one moment, and everything else it needs to come back.
+
+    The plan is shown first: what will be done, and what the guest will notice. The work then runs as a job that goes
+    on when this terminal dies. The exit status is the job's.
+
+    \b
+    Examples:
+      newhope backup web                      hot, as its level says
+      newhope backup db-1 --method cold       asks for the VM's name: its users notice
+      newhope backup --all --yes              for a timer
+    """
+    choices = Choices(method, repository, host, yes, not follow, dry_run)
+    if every == (vm is not None):
+        raise Usage(
+            "Name one VM, or say --all." if vm is None else "Name one VM or say --all, not both.",
+            next_step="`newhope backup web`, or `newhope backup --all`.",
+        )
+    return _every(invocation, choices) if vm is None else _one(invocation, vm, choices)
+
+
+def _one(invocation: Invocation, name: str, choices: Choices) -> ExitCode:
+    from engine import backup
+    from engine.cli import printing
+    from engine.cli.confirmation import confirm, confirm_by_name
+    from engine.cli.documents import plain
+    from engine.cli.launching import launch_backup
+    from engine.cli.named import find_vm
+
+    fleet = invocation.fleet()
+    vm = find_vm(fleet, name, host=choices.host)
+    request = _request(invocation, vm, choices)
+    plan = backup.plan(invocation.settings, fleet, request)
+    if invocation.json and choices.dry_run:
+        printing.show_json({"plan": plain(plan)})
+    elif not invocation.json:
+        _show_plan(plan)
+    if choices.dry_run:
+        return ExitCode.OK
+    if not choices.yes:
+        question = f"Back up {vm.name} now?"
+        interrupts = plan.method.value == "cold" and vm.state.value == "running"
+        agreed = (
+            confirm_by_name(invocation, f"{vm.name} will be shut down and started again.", vm.name)
+            if (interrupts)
+            else confirm(invocation, question)
+        )
+        if not agreed:
+            printing.say("Nothing was done.")
+            return ExitCode.CANCELLED
+    with invocation.journal() as journal:
+        return _end(invocation, launch_backup(invocation.settings, journal, request), choices)
+
+
+def _every(invocation: Invocation, choices: Choices) -> ExitCode:
+    from engine import backup
+    from engine.cli import printing
+    from engine.cli.confirmation import confirm
+    from engine.cli.documents import plain
+    from engine.cli.launching import launch_backups
+    from engine.fleet import known_vms
+
+    fleet = invocation.fleet()
+    plans: list[tuple[Request, BackupPlan]] = []
+    skipped: list[tuple[str, str]] = []
+    for vm in known_vms(fleet):
+        if choices.host in (None, vm.host):
+            try:
+                request = _request(invocation, vm, choices)
+                plans.append((request, backup.plan(invocation.settings, fleet, request)))
+            except NewhopeError as error:
+                skipped.append((f"{vm.name} on {vm.host}", error.what))
+    if invocation.json and choices.dry_run:
+        reasons = [{"vm": vm, "reason": reason} for vm, reason in skipped]
+        printing.show_json({"plans": [plain(plan) for _, plan in plans], "skipped": reasons})
+    elif not invocation.json:
+        _show_plans([plan for _, plan in plans], skipped, fleet)
+    if choices.dry_run:
+        return ExitCode.OK
+    if not plans:
+        raise NothingToDo(
+            "There is no VM that can be backed up now.", next_step="see why with `newhope hosts` and `newhope vms`."
+        )
+    if not choices.yes and not confirm(invocation, f"Back up {len(plans)} VMs, one after another?"):
+        printing.say("Nothing was done.")
+        return ExitCode.CANCELLED
+    with invocation.journal() as journal:
+        job = launch_backups(invocation.settings, journal, [request for request, _ in plans])
+        return _end(invocation, job, choices)
+
+
+class NothingToDo(NewhopeError):
+    """Every VM was skipped."""
+
+
+def _request(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
+    from engine.backup import Request
+    from engine.requirements import level_of
+    from engine.settings import Method, find_repository
+
+    level = level_of(invocation.settings, vm)
+    method = Method(choices.method) if choices.method else level.method if level else Method.HOT
+    repository = find_repository(invocation.settings, choices.repository)
+    return Request(vm.uuid, vm.name, vm.host, repository.name, method)
+
+
+def _end(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:
+    from engine.cli.following import tell_launched, watch
+
+    with invocation.journal() as journal:
+        if choices.detach:
+            return tell_launched(invocation, journal, job)
+        return watch(invocation, journal, job.id)
+
+
+def _show_plan(plan: BackupPlan) -> None:
+    from engine.cli import printing
+
+    printing.say(f"Backup of {plan.vm} on {plan.host} to {plan.repository}, {plan.method.value}:")
+    for number, step in enumerate(plan.steps, 1):
+        printing.say(f"  {number:>2}  {step}")
+    for effect in plan.effects:
+        printing.say(f"  guest: {effect}")
+    for warning in plan.warnings:
+        printing.say(f"  ! {warning}")
+
+
+def _show_plans(plans: list[BackupPlan], skipped: list[tuple[str, str]], fleet: Fleet) -> None:
+    from engine.cli import printing
+    from engine.cli.table import Column
+    from engine.cli.vms import tell_silent
+
+    columns = (Column("VM"), Column("HOST"), Column("HOW"), Column("TO"), Column("GUEST", gives_way=True))
+    rows = [(plan.vm, plan.host, plan.method.value, plan.repository, "; ".join(plan.effects)) for plan in plans]
+    if rows:
+        printing.show_table(columns, rows)
+    for vm, reason in skipped:
+        printing.say(f"- skipped {vm}: {reason}")
+    tell_silent(fleet)

@@ -1,0 +1,49 @@
+"""The shapes of `--json`, kept stable: every document is an object whose first key names what it holds.
+
+    hosts    {"hosts": [HostSnapshot]}                       engine.hosts.model
+    vms      {"vms": [Vm + "protection": Exposure | null]}   engine.hosts.model, engine.requirements
+    points   {"points": [Point + "vm", "size_bytes"]}        engine.repository.model; show: {"point": Point + ...}
+    repo     {"repository": RepositoryInfo}
+    check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
+    jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
+    doctor   {"needs": [PackageCheck]}
+    backup, restore   --dry-run: {"plan": ...}; otherwise {"job": Job} when it is over (or launched, with --detach)
+    errors   {"error": {"what", "untouched", "next_step", "exit_code", "name"}}
+
+Times are UTC in ISO 8601, sizes and durations carry their unit in the key. New keys may come; none changes its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from engine.jobs import Job, Journal
+from engine.repository import Point
+
+Document = dict[str, Any]
+
+
+def plain(value: object) -> Document:
+    """A struct as the object that JSON shows."""
+    return msgspec.to_builtins(value, builtin_types=(), enc_hook=str)
+
+
+def of_point(point: Point) -> Document:
+    """A recovery point; `vm` and `size_bytes` (what a restore writes) are for convenience."""
+    return {"vm": point.manifest.vm.name, "size_bytes": point.size_bytes, **plain(point)}
+
+
+def of_job(job: Job, journal: Journal) -> Document:
+    """A job; its specification is shown as the request that it is."""
+    document = plain(job)
+    del document["spec"]
+    try:
+        document["request"] = msgspec.json.decode(job.spec)
+    except msgspec.DecodeError:
+        document["request"] = None
+    document["done_bytes"] = job.done_bytes
+    document["total_bytes"] = job.total_bytes
+    document["output_file"] = str(journal.output_file(job.id))
+    return document

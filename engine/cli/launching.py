@@ -1,0 +1,71 @@
+"""From a plan to a job: what is started, under which lock, and what to say should it be killed."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from engine import backup, restore
+from engine.cli.command_line import with_config
+from engine.jobs import Job, Journal, launch
+from engine.settings import Settings
+
+BACKUP = "backup"
+BACKUPS = "backups"
+RESTORE = "restore"
+
+
+def job_command(settings: Settings) -> list[str]:
+    """What starts a job's process; its id is the last argument."""
+    return [sys.executable, "-m", "engine.cli", "--config", str(settings.file.absolute()), "run-job"]
+
+
+def launch_backup(settings: Settings, journal: Journal, request: backup.Request) -> Job:
+    """Start a backup as a job of its own; raises `Conflict` while another one works on the VM."""
+    words = ["newhope", "backup", request.vm, "--host", request.host, "--method", request.method.value]
+    return launch(
+        journal,
+        BACKUP,
+        request.vm,
+        request.host,
+        msgspec.json.encode(request),
+        lock=backup.lock_of(request),
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, shlex.join([*words, "--repository", request.repository])),
+        untouched="Every earlier recovery point is as it was; a half one is never listed.",
+    )
+
+
+def launch_backups(settings: Settings, journal: Journal, requests: Sequence[backup.Request]) -> Job:
+    """Start one job that backs up several VMs, one after another."""
+    hosts = {request.host for request in requests}
+    return launch(
+        journal,
+        BACKUPS,
+        f"{len(requests)} VMs",
+        hosts.pop() if len(hosts) == 1 else "several",
+        msgspec.json.encode(tuple(requests)),
+        lock="backups",
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, "newhope backup --all"),
+        untouched="Recovery points that were finished are kept, and a backup that was under way goes on by itself.",
+    )
+
+
+def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePlan) -> Job:
+    """Start exactly the restore that was planned; raises `Conflict` while another one makes a VM of that name there."""
+    request = plan.request
+    return launch(
+        journal,
+        RESTORE,
+        request.name,
+        request.to_host,
+        msgspec.json.encode(request),
+        lock=restore.lock_of(request),
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, plan.command),
+        untouched=f"{plan.untouched} Volumes that were being written may remain on {request.to_host}.",
+    )

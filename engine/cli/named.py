@@ -1,0 +1,78 @@
+"""What an operator means by the name of a VM or of a recovery point."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from engine.errors import Conflict, NotFound
+from engine.fleet import Fleet, RepositoryView, known_vms
+from engine.hosts.model import HostStatus, Vm
+from engine.repository import Point, parse_point_name, select_point
+from engine.repository.errors import RepositoryError
+
+
+class RepositoryUnreachable(RepositoryError):
+    """No repository could be read, so nothing can be said about recovery points."""
+
+
+def find_vm(fleet: Fleet, name: str, *, host: str | None = None) -> Vm:
+    """The one VM of this name or UUID on the hosts that answer; raises `NotFound`, or `Conflict` for twins."""
+    vms = [vm for vm in known_vms(fleet) if host is None or vm.host == host]
+    found = [vm for vm in vms if name in (vm.name, vm.uuid)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        places = ", ".join(f"{vm.host} ({vm.uuid})" for vm in found)
+        raise Conflict(
+            f"{len(found)} VMs are named {name}: on {places}.",
+            next_step="name one by its UUID, or add --host HOST.",
+        )
+    silent = [snapshot.host for snapshot in fleet.snapshots if snapshot.status is not HostStatus.ONLINE]
+    unseen = f" {', '.join(silent)} did not answer: it may be there." if silent else ""
+    where = f"on host {host}" if host else "on any host"
+    raise NotFound(f"There is no VM {name} {where}.{unseen}", next_step=_nearest(name, {vm.name for vm in vms}))
+
+
+def find_point(points: Sequence[Point], name: str) -> Point:
+    """The recovery point that `web@latest`, `UUID@-1`, `web@2026-11-22T08:13` or a short id means."""
+    vm, selector = parse_point_name(name)
+    found = of_vm(points, vm)
+    if found:
+        return select_point(found, selector)
+    by_id = [point for point in points if len(name) >= 4 and point.id.startswith(name.lower())]
+    if "@" not in name and by_id:
+        return select_point(by_id, name)
+    raise NotFound(
+        f"There is no recovery point of a VM {vm}.",
+        next_step=_nearest(vm, {point.manifest.vm.name for point in points}, command="newhope points"),
+    )
+
+
+def of_vm(points: Sequence[Point], vm: str) -> tuple[Point, ...]:
+    """The points of the VM of this name or UUID; raises `Conflict` if several VMs had the name."""
+    found = tuple(point for point in points if vm in (point.manifest.vm.name, point.manifest.vm.uuid))
+    uuids = {point.manifest.vm.uuid: point for point in found}
+    if len(uuids) > 1:
+        twins = ", ".join(f"{uuid} (last on {point.manifest.vm.host})" for uuid, point in uuids.items())
+        raise Conflict(
+            f"{len(uuids)} different VMs named {vm} have recovery points: {twins}.",
+            next_step="name one by its UUID, as in UUID@latest.",
+        )
+    return found
+
+
+def refuse_without_repository(views: Iterable[RepositoryView]) -> None:
+    """Raise if no repository at all could be read: an empty list would look like no recovery points."""
+    unreachable = [view for view in views if not view.reachable]
+    if unreachable and len(unreachable) == len(list(views)):
+        first = unreachable[0]
+        raise RepositoryUnreachable(
+            f"Repository {first.name} cannot be read: {first.reason or 'no reason was given.'}",
+            next_step=first.next_step or f"look at {first.path}.",
+        )
+
+
+def _nearest(name: str, names: set[str], *, command: str = "newhope vms") -> str:
+    near = difflib.get_close_matches(name, sorted(names), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"`{command}` lists what there is."

@@ -1,0 +1,179 @@
+"""`newhope points`: recovery points. They are read from the repositories alone; no host has to be up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from engine.cli.commands import Group
+from engine.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from engine.fleet import RepositoryView
+    from engine.repository import Point
+
+REPOSITORY = click.option("--repository", metavar="NAME", help="Only this repository.")
+
+
+@click.group("points", cls=Group, default="list")
+def points() -> None:
+    """Recovery points: everything needed to bring a VM back as it was at one moment.
+
+    A recovery point is named VM@latest, VM@-1 (the one before), VM@2026-11-22T08:13 (local time, as far as it is
+    needed), or by the first digits of its id.
+
+    \b
+    Examples:
+      newhope points                    all, newest first
+      newhope points web                those of one VM
+      newhope points show web@latest    one in full
+    """
+
+
+@points.command("list")
+@click.argument("vm", required=False, metavar="[VM]")
+@REPOSITORY
+@click.option("-n", "--limit", default=0, type=click.IntRange(0), help="Only so many.")
+@click.pass_obj
+def list_points(invocation: Invocation, vm: str | None, repository: str | None, limit: int) -> None:
+    """The recovery points, newest first."""
+    from engine.cli import printing
+    from engine.cli.documents import of_point
+    from engine.cli.named import of_vm
+    from engine.errors import NotFound
+
+    views, found = read_points(invocation, repository)
+    if vm is not None:
+        found = of_vm(found, vm)
+        if not found:
+            raise NotFound(f"VM {vm} has no recovery point.", next_step=f"make one: `newhope backup {vm}`.")
+    if limit:
+        found = found[:limit]
+    if invocation.json:
+        printing.show_json({"points": [of_point(point) for point in found]})
+        return
+    if found:
+        _show(found)
+    else:
+        printing.say("There is no recovery point yet. `newhope backup VM` makes one.")
+    for view in views:
+        if not view.reachable:
+            printing.say(f"! repository {view.name} cannot be read: {view.reason}")
+        for damage in view.damaged:
+            printing.say(f"! repository {view.name}: {damage}")
+
+
+@points.command()
+@click.argument("name", metavar="VM@SELECTOR")
+@REPOSITORY
+@click.pass_obj
+def show(invocation: Invocation, name: str, repository: str | None) -> None:
+    """One recovery point: its moment, what the guest knew of it, its disks and files."""
+    from engine.cli import printing
+    from engine.cli.documents import of_point
+    from engine.cli.named import find_point
+
+    point = find_point(read_points(invocation, repository)[1], name)
+    if invocation.json:
+        printing.show_json({"point": of_point(point)})
+        return
+    _show_one(point)
+
+
+def read_points(invocation: Invocation, repository: str | None) -> tuple[tuple[RepositoryView, ...], tuple[Point, ...]]:
+    """All recovery points of the repositories that can be read, newest first; raises if none can."""
+    from engine.cli.named import refuse_without_repository
+    from engine.fleet import look_into_repository
+    from engine.settings import find_repository
+
+    settings = invocation.settings
+    wanted = settings.repositories if repository is None else (find_repository(settings, repository),)
+    if not wanted:
+        find_repository(settings, None)
+    with invocation.patience("reading repositories"):
+        looked = [look_into_repository(each) for each in wanted]
+    views = tuple(view for view, _ in looked)
+    refuse_without_repository(views)
+    found = [point for _, several in looked for point in several]
+    return views, tuple(sorted(found, key=lambda point: point.manifest.moment, reverse=True))
+
+
+def _show(found: tuple[Point, ...]) -> None:
+    from engine.cli import printing
+    from engine.cli.table import Column
+    from engine.cli.wording import local, since, size
+
+    columns = (
+        Column("ID"),
+        Column("VM", gives_way=True),
+        Column("MOMENT"),
+        Column("AGE", right=True),
+        Column("HOW"),
+        Column("GUEST"),
+        Column("SIZE", right=True),
+        Column("NEW", right=True),
+        Column("IN", gives_way=True),
+    )
+    rows = [
+        (
+            point.id[:8],
+            point.manifest.vm.name,
+            local(point.manifest.moment)[:16],
+            since(point.manifest.moment),
+            point.manifest.method,
+            _guest(point),
+            size(point.size_bytes),
+            size(point.manifest.new_bytes),
+            point.repository,
+        )
+        for point in found
+    ]
+    printing.show_table(columns, rows)
+
+
+def _guest(point: Point) -> str:
+    return {"crash": "crash", "filesystem": "frozen", "off": "off"}.get(point.manifest.consistency.value, "?")
+
+
+def _show_one(point: Point) -> None:
+    from engine.cli import printing
+    from engine.cli.table import Column
+    from engine.cli.wording import local, since, size
+
+    manifest = point.manifest
+    vm = manifest.vm
+    facts = [
+        ("point", f"{vm.name}@{point.id} in {point.repository}"),
+        ("moment", f"{local(manifest.moment)}, {since(manifest.moment)} ago"),
+        ("consistency", f"{manifest.consistency.value}: {manifest.consistency_note}"),
+        ("method", manifest.method + (f", {manifest.downtime_s:.1f} s of downtime" if manifest.downtime_s else "")),
+        ("vm", f"{vm.name} ({vm.uuid}) on {vm.host}"),
+        (
+            "hardware",
+            f"{vm.vcpus} CPUs, {size(vm.memory_bytes)}, {vm.arch} {vm.machine}, {vm.virt_type}, {vm.firmware}",
+        ),
+        ("networks", ", ".join(vm.nics) or "none"),
+        ("to restore", size(point.size_bytes)),
+        ("read", f"{size(manifest.read_bytes)}, of which new in the repository {size(manifest.new_bytes)}"),
+        ("written by", f"newhope {manifest.writer}, finished {local(manifest.finished)}"),
+    ]
+    printing.show_facts(facts)
+    printing.say()
+    disks = [
+        (disk.target, disk.format, size(disk.size_bytes), size(disk.data_bytes), disk.read_reason)
+        for disk in manifest.disks
+    ]
+    disk_columns = (
+        Column("DISK"),
+        Column("FORMAT"),
+        Column("SIZE", right=True),
+        Column("DATA", right=True),
+        Column("READ", gives_way=True),
+    )
+    printing.show_table(disk_columns, disks)
+    printing.say()
+    files = [(file.role, size(file.size_bytes), file.name) for file in manifest.files]
+    printing.show_table((Column("FILE"), Column("SIZE", right=True), Column("WAS", gives_way=True)), files)
+    printing.say()
+    printing.say(f"Bring it back with: newhope restore {vm.name}@{point.id[:8]} --to HOST")

@@ -1,0 +1,82 @@
+"""`newhope repo`: create a repository, or look at one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from engine.cli.commands import Group
+from engine.cli.invocation import Invocation
+
+
+@click.group("repo", cls=Group)
+def repo() -> None:
+    """Repositories: where recovery points are kept.
+
+    \b
+    Examples:
+      newhope repo init            create the first repository of the settings
+      newhope repo info vault      what it holds and what room is left
+    """
+
+
+@repo.command("init")
+@click.argument("name", required=False, metavar="[NAME]")
+@click.pass_obj
+def create(invocation: Invocation, name: str | None) -> None:
+    """Create the repository NAME of the settings (the first one, if none is named) in its folder.
+
+    Never touches a folder that holds anything.
+    """
+    from engine.cli import printing
+    from engine.cli.documents import plain
+    from engine.repository import Repository
+    from engine.settings import find_repository
+
+    kept = find_repository(invocation.settings, name)
+    with Repository.create(kept.path, name=kept.name) as repository:
+        info = repository.info()
+    if invocation.json:
+        printing.show_json({"repository": plain(info)})
+        return
+    printing.say(f"Repository {kept.name} is ready in {kept.path}.")
+    printing.say("Next: newhope backup VM")
+
+
+@repo.command()
+@click.argument("name", required=False, metavar="[NAME]")
+@click.pass_obj
+def info(invocation: Invocation, name: str | None) -> None:
+    """What a repository holds, what room is left, who writes to it now.
+
+    NAME may also be the path of a repository that is in no settings file, for the day when nothing else is left.
+    """
+    from engine.cli import printing
+    from engine.cli.documents import plain
+    from engine.cli.wording import local, size
+    from engine.repository import Repository
+    from engine.settings import find_repository
+
+    if name is not None and "/" in name:
+        path, shown = Path(name), Path(name).name
+    else:
+        kept = find_repository(invocation.settings, name)
+        path, shown = kept.path, kept.name
+    with Repository.open(path, name=shown) as repository:
+        found = repository.info()
+    if invocation.json:
+        printing.show_json({"repository": plain(found)})
+        return
+    printing.show_facts(
+        [
+            ("repository", f"{found.name} ({found.id})"),
+            ("path", found.path),
+            ("format", f"{found.format_version}, blocks of {size(found.block_bytes)}"),
+            ("created", local(found.created)),
+            ("holds", f"{found.points} recovery points of {found.vms} VMs"),
+            ("stored", f"{size(found.stored_bytes)} in {found.packs} packs, {found.blocks} blocks"),
+            ("free", size(found.free_bytes)),
+            ("writers now", str(found.writers)),
+        ]
+    )

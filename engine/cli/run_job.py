@@ -1,0 +1,36 @@
+"""`newhope run-job ID`: the process of a job. Started by `launching`, never by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from engine.cli.commands import Command
+from engine.cli.invocation import Invocation
+from engine.errors import ExitCode
+
+
+@click.command("run-job", cls=Command, hidden=True)
+@click.argument("job_id", type=int)
+@click.pass_obj
+def run_job(invocation: Invocation, job_id: int) -> ExitCode:
+    """Do the work of a job that waits."""
+    from engine.jobs import Job, JobContext, JobResult, run
+    from engine.settings import Settings
+
+    settings = invocation.settings
+
+    def work(job: Job, context: JobContext) -> str | JobResult:
+        # The packages behind a kind of job are imported inside `run`, so that even a broken one fails the job properly.
+        from engine.cli import launching, work_of_jobs
+
+        kinds: dict[str, Callable[[Settings, Job, JobContext], str | JobResult]] = {
+            launching.BACKUP: work_of_jobs.make_backup,
+            launching.BACKUPS: work_of_jobs.make_backups,
+            launching.RESTORE: work_of_jobs.restore_vm,
+        }
+        return kinds[job.kind](settings, job, context)
+
+    with invocation.journal() as journal:
+        return run(journal, job_id, work)

@@ -1,0 +1,60 @@
+"""The words and shapes of every state that tables show."""
+
+from __future__ import annotations
+
+from engine.cli.table import State, bad, doubtful, good, idle, unknown, working
+from engine.hosts.model import HostStatus, VmState
+from engine.jobs import JobState, StepState
+
+JOB = {
+    JobState.QUEUED: idle("QUEUED"),
+    JobState.RUN: working("RUN"),
+    JobState.DONE: good("DONE"),
+    JobState.WARN: doubtful("WARN"),
+    JobState.FAIL: bad("FAIL"),
+    JobState.CANCELLED: idle("CANCELLED"),
+    JobState.LOST: bad("LOST"),
+}
+
+STEP = {
+    StepState.WAIT: idle("WAIT"),
+    StepState.RUN: working("RUN"),
+    StepState.DONE: good("DONE"),
+    StepState.FAIL: bad("FAIL"),
+    StepState.SKIP: idle("SKIP"),
+}
+
+HOST = {
+    HostStatus.ONLINE: good("OK"),
+    HostStatus.STALE: doubtful("STALE"),
+    HostStatus.OFFLINE: bad("OFFLINE"),
+}
+
+VM = {
+    VmState.RUNNING: working("RUN"),
+    VmState.PAUSED: doubtful("PAUSED"),
+    VmState.OFF: idle("OFF"),
+    VmState.CRASHED: bad("CRASHED"),
+    VmState.OTHER: unknown("OTHER"),
+}
+
+CHECK = {
+    "pass": good("PASS"),
+    "ok": good("OK"),
+    "warn": doubtful("WARN"),
+    "fail": bad("FAIL"),
+    "skip": idle("SKIP"),
+    "unknown": unknown("UNKN"),
+}
+
+PROTECTION = {
+    "ok": good("OK"),
+    "late": doubtful("LATE"),
+    "never": bad("NEVER"),
+    "unprotected": idle("NONE"),
+}
+
+
+def of_check(word: str) -> State:
+    """The state of a check or finding; one that a newer engine invents is shown, not hidden."""
+    return CHECK.get(word, unknown(word.upper()))

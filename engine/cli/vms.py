@@ -1,0 +1,173 @@
+"""`newhope vms`: every VM, its state, and how much would be lost if its host died now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from engine.cli.commands import Command
+from engine.cli.invocation import Invocation
+from engine.errors import ExitCode
+
+if TYPE_CHECKING:
+    from engine.cli.table import Cell
+    from engine.fleet import Fleet
+    from engine.hosts.model import Vm
+    from engine.requirements import Exposure
+
+
+@click.command("vms", cls=Command)
+@click.argument("vm", required=False, metavar="[VM]")
+@click.option("--host", help="Only the VMs of this host.")
+@click.pass_obj
+def vms(invocation: Invocation, vm: str | None, host: str | None) -> ExitCode:
+    """VMs: where they run, and the age of their newest recovery point against what their level asks for.
+
+    \b
+    Examples:
+      newhope vms                 all of them
+      newhope vms web             one in full: disks, networks, protection
+      newhope vms --host yavin
+    """
+    from datetime import UTC, datetime
+
+    from engine.cli import printing
+    from engine.cli.documents import plain
+    from engine.cli.named import find_vm
+    from engine.fleet import known_vms
+    from engine.hosts.model import HostStatus
+    from engine.requirements import exposures
+    from engine.settings import find_host
+
+    if host:
+        find_host(invocation.settings, host)
+    fleet = invocation.fleet()
+    shown = (
+        (find_vm(fleet, vm, host=host),)
+        if vm
+        else tuple(each for each in known_vms(fleet) if host in (None, each.host))
+    )
+    by_uuid = {exposure.vm_uuid: exposure for exposure in exposures(invocation.settings, fleet, datetime.now(UTC))}
+    if invocation.json:
+        documents = [
+            plain(each) | {"protection": plain(by_uuid[each.uuid]) if each.uuid in by_uuid else None} for each in shown
+        ]
+        printing.show_json({"vms": documents})
+    elif vm:
+        _show_one(shown[0], by_uuid.get(shown[0].uuid))
+    else:
+        _show(shown, by_uuid, fleet)
+    asked = [snapshot for snapshot in fleet.snapshots if host in (None, snapshot.host)]
+    none_answers = bool(asked) and all(snapshot.status is not HostStatus.ONLINE for snapshot in asked)
+    return ExitCode.HOST_UNREACHABLE if none_answers else ExitCode.OK
+
+
+def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], fleet: Fleet) -> None:
+    from engine.cli import printing
+    from engine.cli.table import Column
+
+    columns = (
+        Column("VM", gives_way=True),
+        Column("HOST", gives_way=True),
+        Column("STATE"),
+        Column("AGENT"),
+        Column("DISKS", right=True),
+        Column("NEWEST POINT", right=True),
+        Column("LEVEL", gives_way=True),
+        Column("PROTECTION"),
+    )
+    if shown:
+        printing.show_table(columns, [_row(vm, by_uuid.get(vm.uuid)) for vm in shown])
+    else:
+        printing.say("No VM was seen.")
+    tell_silent(fleet)
+
+
+def tell_silent(fleet: Fleet) -> None:
+    """Name what did not answer: what it has is missing above, or old."""
+    from engine.cli import printing
+    from engine.hosts.model import HostStatus
+
+    for snapshot in fleet.snapshots:
+        if snapshot.status is not HostStatus.ONLINE:
+            printing.say(f"! host {snapshot.host} does not answer: {snapshot.reason}")
+            printing.say(f"  next: {snapshot.next_step}")
+    for view in fleet.repositories:
+        if not view.reachable:
+            printing.say(f"! repository {view.name} cannot be read: {view.reason}")
+            printing.say(f"  next: {view.next_step}")
+        for damage in view.damaged:
+            printing.say(f"! repository {view.name}: {damage}")
+
+
+def _row(vm: Vm, exposure: Exposure | None) -> list[Cell]:
+    from engine.cli import states
+    from engine.cli.wording import age, size
+    from engine.hosts.model import AgentState
+
+    answers = {AgentState.CONNECTED: "yes", AgentState.DISCONNECTED: "silent", AgentState.ABSENT: "none"}
+    disks = [disk for disk in vm.disks if disk.device == "disk"]
+    newest = "never"
+    if exposure is not None and exposure.age_s is not None:
+        newest = f"{age(exposure.age_s)} ago"
+    level = exposure.level if exposure and exposure.level else ""
+    protection: Cell = states.PROTECTION.get(str(exposure.state), states.idle("")) if exposure else ""
+    return [
+        vm.name,
+        vm.host,
+        states.VM[vm.state],
+        answers[vm.agent],
+        size(sum(disk.capacity_bytes for disk in disks)),
+        newest,
+        str(level),
+        protection,
+    ]
+
+
+def _show_one(vm: Vm, exposure: Exposure | None) -> None:
+    from engine.cli import printing, states
+    from engine.cli.table import Column
+    from engine.cli.wording import age, local, size
+
+    facts = [
+        ("vm", f"{vm.name} ({vm.uuid})"),
+        ("host", vm.host),
+        ("state", states.VM[vm.state].text + (f", busy: {vm.job}" if vm.job else "")),
+        ("hardware", f"{vm.vcpus} CPUs, {size(vm.memory_bytes)}, {vm.arch} {vm.machine}, {vm.virt_type}"),
+        ("firmware", vm.firmware + (", TPM" if vm.tpm else "")),
+        ("agent", vm.agent.value),
+    ]
+    facts += [("network", f"{nic.kind} {nic.source or ''} {nic.mac} {nic.model}") for nic in vm.nics]
+    if exposure is not None:
+        newest = "none"
+        if exposure.newest is not None and exposure.age_s is not None:
+            newest = f"{local(exposure.newest)}, {age(exposure.age_s)} ago"
+        facts += [
+            ("newest point", newest),
+            ("protection", states.PROTECTION.get(str(exposure.state), states.idle(str(exposure.state))).text),
+        ]
+        if exposure.level:
+            facts.append(("level", str(exposure.level)))
+    printing.show_facts(facts)
+    printing.say()
+    columns = (
+        Column("DISK"),
+        Column("KIND"),
+        Column("FORMAT"),
+        Column("SIZE", right=True),
+        Column("USED", right=True),
+        Column("SOURCE", gives_way=True),
+    )
+    rows = [
+        (
+            disk.target,
+            disk.device,
+            disk.format,
+            size(disk.capacity_bytes),
+            size(disk.allocation_bytes),
+            disk.source or "",
+        )
+        for disk in vm.disks
+    ]
+    printing.show_table(columns, rows)

@@ -1,0 +1,87 @@
+"""What each kind of job does, and the sentence that is left of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine import backup, restore
+from engine.cli.launching import launch_backup
+from engine.cli.wording import count, local, size
+from engine.errors import NewhopeError
+from engine.jobs import CancelAnswer, Job, JobContext, JobResult, JobState, Journal, StepHandle, follow
+from engine.repository import Consistency
+from engine.settings import Settings
+
+
+class BackupsFailed(NewhopeError):
+    """Some of several backups did not succeed."""
+
+
+def make_backup(settings: Settings, job: Job, context: JobContext) -> JobResult:
+    """One recovery point of one VM."""
+    request = msgspec.json.decode(job.spec, type=backup.Request)
+    point = backup.make_recovery_point(settings, request, context)
+    manifest = point.manifest
+    sentence = (
+        f"Recovery point {manifest.vm.name}@{point.id[:8]} of {local(manifest.moment)} is in {request.repository}:"
+        f" {size(manifest.read_bytes)} read, {size(manifest.new_bytes)} new, {manifest.consistency.value} consistent"
+    )
+    downtime = f", {manifest.downtime_s:.1f} s of downtime" if manifest.downtime_s else ""
+    # A crash-consistent point of a VM that has an agent is less than was to be expected.
+    disappointing = manifest.consistency is Consistency.CRASH and manifest.vm.agent
+    note = f" {manifest.consistency_note[:1].upper()}{manifest.consistency_note[1:]}." if disappointing else ""
+    return JobResult(f"{sentence}{downtime}.{note}", warn=disappointing)
+
+
+def restore_vm(settings: Settings, job: Job, context: JobContext) -> JobResult:
+    """One VM brought back."""
+    request = msgspec.json.decode(job.spec, type=restore.Request)
+    report = restore.run(settings, request, context)
+    return JobResult(" ".join([f"{report.sentence}.", *report.warnings]), warn=bool(report.warnings))
+
+
+def make_backups(settings: Settings, job: Job, context: JobContext) -> JobResult:
+    """Several VMs, one after another, each as a job of its own that this one waits for."""
+    requests = msgspec.json.decode(job.spec, type=tuple[backup.Request, ...])
+    context.plan([f"{request.vm} on {request.host}" for request in requests])
+    failed: list[str] = []
+    to_look_at: list[str] = []
+    with Journal(settings.state) as journal:
+        for request in requests:
+            with context.step(f"{request.vm} on {request.host}") as step:
+                try:
+                    child = _wait_for(journal, launch_backup(settings, journal, request), context, step)
+                except NewhopeError as error:
+                    context.raise_if_cancelled()
+                    failed.append(request.vm)
+                    step.note(error.what)
+                    context.log(f"{request.vm}: {error.what}", "error")
+                    continue
+                step.note(f"job {child.id}: {child.state.value}")
+                if child.state is JobState.WARN:
+                    to_look_at.append(request.vm)
+                elif child.state is not JobState.DONE:
+                    context.raise_if_cancelled()
+                    failed.append(request.vm)
+                    context.log(f"{request.vm}: {child.failure.what if child.failure else child.state}", "error")
+    if failed:
+        raise BackupsFailed(
+            f"{len(failed)} of {count(len(requests), 'backup')} failed: {', '.join(failed)}.",
+            untouched="Every earlier recovery point is as it was, and those that succeeded are kept.",
+            next_step=f"see why with `newhope jobs log {job.id}`.",
+        )
+    sentence = f"{count(len(requests), 'VM')} backed up."
+    if to_look_at:
+        sentence += f" To be looked at: {', '.join(to_look_at)}."
+    return JobResult(sentence, warn=bool(to_look_at))
+
+
+def _wait_for(journal: Journal, child: Job, context: JobContext, step: StepHandle) -> Job:
+    step.note(f"job {child.id}")
+    for seen in follow(journal, child.id, look_s=0.5):
+        step.expect(seen.total_bytes)
+        step.advance(seen.done_bytes - child.done_bytes)
+        child = seen
+        if context.cancelled and not seen.state.over and journal.ask_cancel(seen.id) is CancelAnswer.ASKED:
+            context.log(f"cancelling job {seen.id} ({seen.subject})", "warn")
+    return child
