@@ -40,6 +40,7 @@ from engine.repository.model import (
     Point,
     RepositoryInfo,
     VmFacts,
+    WriterLimits,
     WriterStats,
 )
 from engine.repository.point_names import local_time, parse_point_name, select_point
@@ -67,6 +68,7 @@ __all__ = [
     "StorageFailed",
     "VmFacts",
     "Writer",
+    "WriterLimits",
     "WriterStats",
     "local_time",
     "parse_point_name",

@@ -20,28 +20,20 @@ from engine.errors import NewhopeError
 from engine.repository.block_record import BlockKind, block_name, compress
 from engine.repository.errors import ObjectExists
 from engine.repository.index import Index
-from engine.repository.pack import TARGET_BYTES, OpenPack, SealedPack
+from engine.repository.model import WriterLimits
+from engine.repository.pack import OpenPack, SealedPack
 from engine.repository.storage import Bytes, NewObject, Storage
 
-INDEX_EVERY_BLOCKS = 65536
 UNSYNCED_PACKS = 1
 
 
 class BlockStore:
     """Stores the blocks of one writer. Safe for any number of threads."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        index: Index,
-        *,
-        pack_bytes: int = TARGET_BYTES,
-        index_every_blocks: int = INDEX_EVERY_BLOCKS,
-    ) -> None:
+    def __init__(self, storage: Storage, index: Index, limits: WriterLimits) -> None:
         self._storage = storage
         self._index = index
-        self._pack_bytes = pack_bytes
-        self._index_every_blocks = index_every_blocks
+        self._limits = limits
         self._names_lock = threading.Lock()
         self._names: set[bytes] = set()
         self._pack_lock = threading.Lock()
@@ -68,7 +60,7 @@ class BlockStore:
             if self._pack is None:
                 self._pack = OpenPack(self._storage.open_new())
             self.new_bytes += self._pack.append(kind, codec, len(content), name, stored)
-            if self._pack.size_bytes >= self._pack_bytes:
+            if self._pack.size_bytes >= self._limits.pack_bytes:
                 self._seal()
         return name
 
@@ -147,7 +139,7 @@ class BlockStore:
             target.finish(sealed.key)
         self._durable.append(sealed)
         self._durable_blocks += len(sealed.entries)
-        if self._durable_blocks >= self._index_every_blocks:
+        if self._durable_blocks >= self._limits.index_every_blocks:
             self._index_durable()
 
     def _index_durable(self) -> None:

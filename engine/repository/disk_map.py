@@ -70,6 +70,8 @@ class MapBuilder:
         if self._root is None:
             missing = sum((node.all_known & ~node.known).bit_count() for node in self._open[0].values())
             raise ValueError(f"the map has gaps: {missing or 'some'} blocks were neither given nor called zero")
+        if any(self._open):
+            raise ValueError("blocks were given twice: once with all around them, and once more")
         return ("" if self._root == ZERO_NAME else self._root.hex()), self._height
 
     def _set(self, level: int, first: int, count: int, name: bytes) -> None:

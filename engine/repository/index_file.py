@@ -52,10 +52,10 @@ class IndexFile:
         if size < HEADER.size + FANOUT.size + TRAILER_BYTES:
             raise Unsound(f"it is cut: {size} bytes")
         trailer = content[size - TRAILER_BYTES :]
-        magic, version, flags, _reserved = HEADER.unpack_from(content)
+        magic, version, flags, reserved = HEADER.unpack_from(content)
         if magic != MAGIC or trailer[-len(END_MAGIC) :] != END_MAGIC:
             raise Unsound("it does not begin or end as an index does: cut, or changed")
-        if version != VERSION or flags:
+        if version != VERSION or flags or reserved:
             raise Unsound(f"it has version {version} with flags {flags:#x}: made by a newer newhope")
         self.count, self.pack_count, superseded_count, self.created_us = TRAILER_FIELDS.unpack_from(trailer)
         packs = HEADER.size + self.count * RECORD_BYTES

@@ -29,7 +29,6 @@ from engine.repository.frame import FrameCodec, FrameKind, decode_frame, encode_
 from engine.repository.model import DamagedObject
 from engine.repository.storage import Storage
 
-LEASE_S = 15 * 60.0
 PREFIX = "leases/"
 
 
@@ -69,7 +68,7 @@ class Lease(Struct, frozen=True):
 class HeldLease:
     """A lease of this process, renewed by a thread until it is released."""
 
-    def __init__(self, storage: Storage, kind: str, owner: str, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, storage: Storage, kind: str, owner: str, lease_s: float) -> None:
         self._storage = storage
         self._lease_s = lease_s
         self._lock = threading.Lock()

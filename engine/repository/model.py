@@ -133,6 +133,9 @@ class DamagedObject(Struct, frozen=True):
     key: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.key}: {self.reason}"
+
 
 class DataRun(Struct, frozen=True):
     """A range of a disk that holds data; what lies between two runs is zero."""
@@ -152,3 +155,16 @@ class WriterStats(Struct, frozen=True):
     known_blocks: int
     """Blocks that the repository, or this writer, had stored before."""
     new_blocks: int
+
+
+class WriterLimits(Struct, frozen=True):
+    """What a writer may use."""
+
+    held_buffers: int = 32
+    """Block buffers that all its producers together may hold at once."""
+    pack_bytes: int = 64 << 20
+    """Size at which a pack is full."""
+    index_every_blocks: int = 65536
+    """After how many new blocks an index file is written: what a writer that dies has stored up to then is not lost."""
+    lease_s: float = 15 * 60.0
+    """How long others respect a writer that shows no sign of life."""

@@ -33,7 +33,6 @@ END_MAGIC = b"NHPKEND\n"
 CHECKSUM_BYTES = 32
 TRAILER_BYTES = TRAILER_FIELDS.size + CHECKSUM_BYTES + len(END_MAGIC)
 VERSION = 1
-TARGET_BYTES = 64 << 20
 
 
 class PackEntry(Struct, frozen=True):
@@ -168,8 +167,8 @@ def _entry_at(data: memoryview, offset: int) -> PackEntry | None:
 
 
 def _check_header(content: bytes) -> None:
-    magic, version, flags, _reserved = HEADER.unpack(content)
+    magic, version, flags, reserved = HEADER.unpack(content)
     if magic != MAGIC:
         raise Unsound("it does not begin as a pack does")
-    if version != VERSION or flags:
+    if version != VERSION or flags or reserved:
         raise Unsound(f"it has version {version} with flags {flags:#x}: made by a newer newhope")

@@ -31,6 +31,10 @@ CACHED_NODES = 512
 WORKERS = 3
 
 
+def _as_it_is() -> None:
+    return
+
+
 class _Cache:
     """The contents that were used last. Safe for any number of threads."""
 
@@ -189,12 +193,11 @@ class Reader:
     def _block(self, name: bytes, length: int, of: str) -> bytes:
         """A block's content, from whichever of its places is sound."""
         reasons: list[str] = []
-        content = self._try(self._index.find(name), name, length, reasons)
-        if content is None:
-            self._recover_once()
+        for look_further in (_as_it_is, self._index.refresh, self._recover_once):
+            look_further()
             content = self._try(self._index.find(name), name, length, reasons)
-        if content is not None:
-            return content
+            if content is not None:
+                return content
         why = "; ".join(dict.fromkeys(reasons)) or "no pack holds it"
         raise self._damaged(f"Block {name.hex()} of {of} cannot be read: {why}.")
 

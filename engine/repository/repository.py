@@ -19,12 +19,13 @@ from engine.repository.index import Index
 from engine.repository.lease import leases
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
-from engine.repository.model import DamagedObject, Point, RepositoryInfo
+from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
 from engine.repository.reader import Reader
 from engine.repository.storage import Storage
-from engine.repository.writer import HELD_BUFFERS, Writer
+from engine.repository.writer import Writer
 
 BLOCK_BYTES = 256 * 1024
+USUAL_LIMITS = WriterLimits()
 RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -169,9 +170,9 @@ class Repository:
             next_step=f"It has {len(points)} of that VM: newhope points.",
         )
 
-    def writer(self, owner: str, *, held_buffers: int = HELD_BUFFERS) -> Writer:
-        """A writer for one recovery point. Producers may hold `held_buffers` buffers at once, in total."""
-        return Writer(self._storage, self._identity, self._index, self.name, owner, held_buffers)
+    def writer(self, owner: str, *, limits: WriterLimits = USUAL_LIMITS) -> Writer:
+        """A writer for one recovery point. `owner` is shown to those who ask who is writing."""
+        return Writer(self._storage, self._identity, self._index, self.name, owner, limits)
 
     def reader(self) -> Reader:
         """A reader for any number of recovery points."""

@@ -27,10 +27,17 @@ from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.lease import HeldLease, remove_dead
 from engine.repository.manifest import MANIFEST_VERSION, moment_now, write_manifest
-from engine.repository.model import Consistency, DiskRecord, FileRecord, Manifest, Point, VmFacts, WriterStats
+from engine.repository.model import (
+    Consistency,
+    DiskRecord,
+    FileRecord,
+    Manifest,
+    Point,
+    VmFacts,
+    WriterLimits,
+    WriterStats,
+)
 from engine.repository.storage import Storage
-
-HELD_BUFFERS = 32
 
 
 class BufferPool:
@@ -55,15 +62,16 @@ class Writer:
     """Writes one recovery point. `disk`, `file` and `commit` belong to one thread, a `DiskWriter` to one each."""
 
     def __init__(
-        self, storage: Storage, identity: Identity, index: Index, name: str, owner: str, held_buffers: int
+        self, storage: Storage, identity: Identity, index: Index, name: str, owner: str, limits: WriterLimits
     ) -> None:
         self._storage = storage
         self._identity = identity
         self._index = index
         self._name = name
         self._owner = owner
+        self._limits = limits
         self._workers = (os.cpu_count() or 1) + 1
-        self._pool = BufferPool(held_buffers + 2 * self._workers, identity.block_bytes)
+        self._pool = BufferPool(limits.held_buffers + 2 * self._workers, identity.block_bytes)
         self._zeroes = bytearray(identity.block_bytes)
         self._work: queue.SimpleQueue[tuple[DiskWriter, int, memoryview, int] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -75,13 +83,13 @@ class Writer:
     def __enter__(self) -> Self:
         self._storage.clear_leftovers()
         remove_dead(self._storage)
-        self._lease = HeldLease(self._storage, "writer", self._owner)
+        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s)
         try:
             self._index.refresh()
         except BaseException:
             self._lease.release()
             raise
-        self._store = BlockStore(self._storage, self._index)
+        self._store = BlockStore(self._storage, self._index, self._limits)
         for number in range(self._workers):
             thread = threading.Thread(target=self._process, name=f"blocks {number}", daemon=True)
             thread.start()
@@ -249,7 +257,7 @@ class DiskWriter:
         self._settled = threading.Condition()
 
     def buffer(self) -> memoryview:
-        """A free buffer of one block; waits for one. All producers of a writer may hold `held_buffers` in total."""
+        """A free buffer of one block; waits for one if all producers together hold `WriterLimits.held_buffers`."""
         return self._writer.take_buffer()
 
     def release(self, buffer: memoryview) -> None:
