@@ -17,6 +17,7 @@ from engine.fleet.cache import load_cache, save_cache
 from engine.fleet.changing import with_repository, with_snapshot
 from engine.fleet.fitness import fitness, format_bytes, machine_is_offered, ranked
 from engine.fleet.fitness_model import CheckState, FitnessCheck, HostFitness, Verdict
+from engine.fleet.gathering import gather, look_into_repository
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
 from engine.fleet.vms import (
     facts_of,
@@ -27,6 +28,7 @@ from engine.fleet.vms import (
     newest_point,
     points_by_vm,
     points_of,
+    was_removed,
 )
 
 __all__ = [
@@ -42,15 +44,18 @@ __all__ = [
     "find_snapshot",
     "fitness",
     "format_bytes",
+    "gather",
     "gone_vms",
     "known_vms",
     "load_cache",
+    "look_into_repository",
     "machine_is_offered",
     "newest_point",
     "points_by_vm",
     "points_of",
     "ranked",
     "save_cache",
+    "was_removed",
     "with_repository",
     "with_snapshot",
 ]

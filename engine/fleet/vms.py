@@ -71,6 +71,17 @@ def gone_vms(fleet: Fleet) -> Iterator[VmFacts]:
             yield point.manifest.vm
 
 
+def was_removed(fleet: Fleet, facts: VmFacts) -> bool:
+    """Whether a VM that no host showed is gone for good, rather than hidden by a host that is silent.
+
+    Its host answers without it; or its host is no longer configured, and all that are answer without it.
+    """
+    silent = {snapshot.host for snapshot in fleet.snapshots if snapshot.status is not HostStatus.ONLINE}
+    if any(snapshot.host == facts.host for snapshot in fleet.snapshots):
+        return facts.host not in silent
+    return not silent
+
+
 def facts_of(vm: Vm) -> VmFacts:
     """Return what must be known of a VM to choose a host for it, in the form that recovery points keep."""
     return VmFacts(

@@ -12,6 +12,7 @@ values. Face: the names below.
 """
 
 from engine.requirements.exposure import Exposure, ExposureState, exposures, worst_per_host
-from engine.requirements.levels import level_for, level_of
+from engine.requirements.levels import level_of
+from engine.settings import level_for
 
 __all__ = ["Exposure", "ExposureState", "exposures", "level_for", "level_of", "worst_per_host"]

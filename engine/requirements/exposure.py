@@ -8,11 +8,9 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.fleet import Fleet, gone_vms, known_vms, points_by_vm
-from engine.hosts.model import HostStatus
+from engine.fleet import Fleet, gone_vms, known_vms, points_by_vm, was_removed
 from engine.repository.model import Point
-from engine.requirements.levels import level_for
-from engine.settings import Level, Settings
+from engine.settings import Level, Settings, level_for
 
 
 class ExposureState(StrEnum):
@@ -62,13 +60,12 @@ def exposures(settings: Settings, fleet: Fleet, now: datetime) -> tuple[Exposure
     """Return the exposure of every VM that a host or a recovery point knows, the worst first."""
     points = points_by_vm(fleet)
     all_reachable = all(repository.reachable for repository in fleet.repositories)
-    online = {snapshot.host for snapshot in fleet.snapshots if snapshot.status is HostStatus.ONLINE}
     found: list[Exposure] = []
     for vm in known_vms(fleet):
         found.append(_exposure(settings, vm.uuid, vm.name, vm.host, points.get(vm.uuid, ()), now, all_reachable))
     for facts in gone_vms(fleet):
         exposure = _exposure(settings, facts.uuid, facts.name, facts.host, points[facts.uuid], now, all_reachable)
-        removed = facts.host in online
+        removed = was_removed(fleet, facts)
         found.append(replace(exposure, state=ExposureState.GONE) if removed else exposure)
     return tuple(sorted(found, key=_urgency))
 

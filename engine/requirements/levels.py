@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
 from engine.hosts.model import Vm
-from engine.settings import Level, Settings
-
-
-def level_for(settings: Settings, name: str) -> Level | None:
-    """Return the level of a VM of that name: the first whose pattern matches, else the default, else None."""
-    for level in settings.levels:
-        if any(fnmatchcase(name, pattern) for pattern in level.vms):
-            return level
-    return next((level for level in settings.levels if level.default), None)
+from engine.settings import Level, Settings, level_for
 
 
 def level_of(settings: Settings, vm: Vm) -> Level | None:
-    """Return the level of a VM, by its name."""
+    """Return the level of a VM, by its name; see `level_for`."""
     return level_for(settings, vm.name)

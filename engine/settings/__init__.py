@@ -17,6 +17,7 @@ May import: `engine.errors` alone.
 from engine.settings.duration import InvalidDuration, format_duration, parse_duration
 from engine.settings.find import find_host, find_repository
 from engine.settings.first_settings import propose
+from engine.settings.levels import level_for
 from engine.settings.location import default_file, default_state
 from engine.settings.model import Host, Level, Method, Repository, Settings
 from engine.settings.problem import Problem, SettingsError
@@ -37,6 +38,7 @@ __all__ = [
     "find_host",
     "find_repository",
     "format_duration",
+    "level_for",
     "load",
     "parse_duration",
     "propose",
