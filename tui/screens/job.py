@@ -1,0 +1,113 @@
+"""One job in full: its steps, its log, and at the end what came of it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from engine.jobs import Job
+from tui.actions import Place
+from tui.keys import bindings_of
+from tui.screens.base import ConsoleScreen
+from tui.screens.jobs import ask_to_cancel, why_no_cancel
+from tui.viewmodels.job_lines import headline, log_lines, outcome_lines, step_lines
+from tui.viewmodels.picture import Picture
+from tui.viewmodels.text import BLANK, Line, line, quiet, rule
+from tui.widgets.lines_view import LinesView, PaneView
+
+
+class JobScreen(ConsoleScreen[None]):
+    """The page of one job."""
+
+    place = Place.JOB
+    CSS_PATH = "job.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = bindings_of(Place.JOB)
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__()
+        self.job_id = job_id
+        self._seen_lines = 0
+
+    def body(self) -> ComposeResult:
+        """Steps, outcome, log."""
+        yield LinesView(id="steps")
+        yield LinesView(id="outcome")
+        yield LinesView(id="rule-log")
+        yield PaneView(id="log")
+
+    def on_screen_resume(self) -> None:
+        """Follow this job's log while it is in front."""
+        self.console.gateway.watch(self.job_id)
+        super().on_screen_resume()
+
+    def main_pane(self) -> PaneView:
+        """The log."""
+        return self.pane("log")
+
+    @property
+    def job(self) -> Job | None:
+        """The job as the journal had it last."""
+        return next((job for job in self.console.picture.jobs if job.id == self.job_id), None)
+
+    def crumbs(self, picture: Picture) -> str:
+        """Where the operator is."""
+        job = self.job
+        return f"Jobs > {job.id}  {job.kind} {job.subject} on {job.host}" if job else f"Jobs > {self.job_id}"
+
+    def summary(self, picture: Picture) -> Line:
+        """How far it is."""
+        job = self.job
+        if job is None:
+            return line(quiet("The journal has no such job yet."))
+        return headline(job, self.console.meters.get(job.id), picture)
+
+    def paint(self, picture: Picture) -> None:
+        """Steps, outcome and log; the log follows its end unless the operator reads further up."""
+        job, width = self.job, self.size.width
+        if job is None:
+            return
+        steps = step_lines(job, picture, width - 2)
+        outcome = (BLANK, *outcome_lines(job, picture, width - 3))
+        most = self.size.height - 6 - len(outcome) - 4
+        self.line("steps").styles.height = min(len(steps), max(3, most))
+        self.line("steps").show(_around_the_active(steps, job, max(3, most)))
+        self.line("outcome").styles.height = len(outcome)
+        self.line("outcome").show(tuple((*line(" "), *one) for one in outcome))
+        entries = self.console.log_of(job.id)
+        lines = log_lines(entries, width - 3)
+        log = self.pane("log")
+        at_end = log.scroll_offset.y >= self._seen_lines - log.size.height
+        log.show(tuple((*line(" "), *one) for one in lines))
+        pending = "" if at_end else "paused; G goes to the newest line"
+        self.line("rule-log").show_line(rule("LOG", width, pending))
+        if at_end and self._seen_lines != len(lines):
+            self.call_after_refresh(log.move_to_end, last=True)
+        self._seen_lines = len(lines)
+
+    def why_not(self, action: str) -> str | None:
+        """Only a job that runs can be cancelled."""
+        return why_no_cancel(self.job) if action == "cancel_job" else None
+
+    def action_cancel_job(self) -> None:
+        """Ask whether to cancel."""
+        job = self.job
+        if job is not None:
+            ask_to_cancel(self, job)
+
+    def action_copy_id(self) -> None:
+        """Copy the job's number."""
+        self.offer(str(self.job_id))
+
+    def action_copy_command(self) -> None:
+        """Copy the command that follows it."""
+        self.offer(f"newhope jobs follow {self.job_id}")
+
+
+def _around_the_active(steps: tuple[Line, ...], job: Job, most: int) -> tuple[Line, ...]:
+    if len(steps) <= most:
+        return steps
+    active = next((place for place, step in enumerate(job.steps) if step.state.value in ("run", "wait")), len(steps))
+    top = max(0, min(active - most // 2, len(steps) - most))
+    return steps[top : top + most]

@@ -1,0 +1,141 @@
+"""One VM: what it is, how it is protected, its recovery points on a timeline and in a table."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container, Vertical
+
+from engine.repository.model import Point
+from tui.actions import Place
+from tui.keys import bindings_of
+from tui.screens.base import ConsoleScreen
+from tui.screens.fleet import why_no_backup
+from tui.viewmodels.picture import Picture, VmView, find_view
+from tui.viewmodels.text import BLANK, Line, line, rule
+from tui.viewmodels.timeline import timeline_lines
+from tui.viewmodels.vm_page import facts_line, point_key, point_lines, point_table, protection_line
+from tui.widgets.keyed_table import KeyedTable
+from tui.widgets.lines_view import LinesView, PaneView
+
+
+class VmScreen(ConsoleScreen[None]):
+    """The page of one VM."""
+
+    place = Place.VM
+    CSS_PATH = "vm.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = bindings_of(Place.VM)
+
+    def __init__(self, vm_uuid: str) -> None:
+        super().__init__()
+        self.vm_uuid = vm_uuid
+
+    def body(self) -> ComposeResult:
+        """Protection, timeline, recovery points, the one under the cursor."""
+        yield LinesView(id="timeline")
+        with Container(id="lower"):
+            with Vertical(id="points-side"):
+                yield LinesView(id="rule-points")
+                yield KeyedTable(id="points")
+            with Vertical(id="point-side"):
+                yield LinesView(id="rule-point")
+                yield PaneView(id="point")
+
+    def main_pane(self) -> KeyedTable:
+        """The recovery points."""
+        return self.table("points")
+
+    @property
+    def view(self) -> VmView | None:
+        """The VM as it is known now."""
+        return find_view(self.console.picture, self.vm_uuid)
+
+    def crumbs(self, picture: Picture) -> str:
+        """Where the operator is."""
+        view = self.view
+        return f"Fleet > {view.host} > {view.name}" if view else f"Fleet > {self.vm_uuid}"
+
+    def summary(self, picture: Picture) -> Line:
+        """What the machine is."""
+        view = self.view
+        return facts_line(view) if view else line("No host and no repository knows this VM any more. Esc goes back.")
+
+    def paint(self, picture: Picture) -> None:
+        """Everything below the facts."""
+        view, width = self.view, self.size.width
+        if view is None:
+            return
+        rpo_s = view.level.rpo_s if view.level else None
+        jobs = tuple(job for job in picture.jobs if job.subject == view.name)
+        strips = timeline_lines(view.points, jobs, picture.now, width - 1, rpo_s=rpo_s)
+        self.line("timeline").show(
+            ((*line(" "), *protection_line(view, picture)), BLANK, *((*line(" "), *one) for one in strips))
+        )
+        points = self.table("points")
+        self.line("rule-points").show_line(
+            rule(f"RECOVERY POINTS ({len(view.points)})", points.size.width, "newest first, each complete by itself")
+        )
+        # New points come on top; that is no reason for the cursor to leave its own.
+        points.show(point_table(view, picture, points.size.width), in_order=True)
+        self._paint_point(picture)
+
+    def _paint_point(self, picture: Picture) -> None:
+        view, point, pane = self.view, self.selected(), self.pane("point")
+        if view is None:
+            return
+        name = f"{view.name}@{point.id[:8]}" if point else ""
+        self.line("rule-point").show_line(rule(name, pane.size.width))
+        lines = point_lines(point, view, picture, pane.size.width - 2)
+        pane.show(tuple((*line(" "), *one) for one in lines))
+
+    def selected(self) -> Point | None:
+        """The recovery point under the cursor."""
+        view, key = self.view, self.table("points").key
+        if view is None:
+            return None
+        return next((point for point in view.points if point_key(point) == key), None)
+
+    def why_not(self, action: str) -> str | None:
+        """Backup and restore need what they need."""
+        view = self.view
+        if view is None:
+            return "This VM is not known any more." if action in ("backup", "restore") else None
+        if action == "backup":
+            return why_no_backup(view, self.console.picture)
+        if action in ("restore", "copy_id") and self.selected() is None:
+            return f"{view.name} has no recovery point yet; B makes one."
+        return None
+
+    def on_keyed_table_moved(self, event: KeyedTable.Moved) -> None:
+        """Show the point under the cursor."""
+        self._paint_point(self.console.picture)
+
+    def on_keyed_table_clicked(self, event: KeyedTable.Clicked) -> None:
+        """A second click opens nothing: a recovery point is already in full below."""
+
+    def action_backup(self) -> None:
+        """Plan a backup."""
+        from tui.screens.backup import BackupScreen
+
+        self.console.push_screen(BackupScreen(self.vm_uuid))
+
+    def action_restore(self) -> None:
+        """Plan a restore of the point under the cursor."""
+        from tui.screens.restore import RestoreScreen
+
+        point = self.selected()
+        self.console.push_screen(RestoreScreen(self.vm_uuid, point_key(point) if point else ""))
+
+    def action_copy_id(self) -> None:
+        """Copy the recovery point's name."""
+        view, point = self.view, self.selected()
+        if view is not None and point is not None:
+            self.offer(f"{view.name}@{point.id}")
+
+    def action_copy_command(self) -> None:
+        """Copy the command that shows the recovery point."""
+        view, point = self.view, self.selected()
+        if view is not None:
+            self.offer(f"newhope points show {view.name}@{point.id}" if point else f"newhope points {view.name}")

@@ -1,0 +1,417 @@
+"""The restore flow as a value: which step, what was chosen, and what each step shows.
+
+    1 Point  2 Target  3 Mapping  4 Checks  5 Plan  6 Confirm
+
+Whatever the operator leaves open is decided by the engine's plan, so that from any step on the plan can be seen, and
+what runs is the decided request of exactly the plan that was shown.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from msgspec import Struct, structs
+
+from engine.fleet import CheckState, FitnessCheck, HostFitness, Verdict, fitness, ranked
+from engine.hosts.model import HostStatus
+from engine.repository.model import Point
+from engine.restore import MacChoice, NetworkMapping, Request, RestorePlan
+from tui.viewmodels.figures import age, moment, size
+from tui.viewmodels.picture import Picture, host_word
+from tui.viewmodels.text import (
+    BLANK,
+    Block,
+    Column,
+    Line,
+    Row,
+    Span,
+    Table,
+    Tone,
+    clipped,
+    labelled,
+    line,
+    quiet,
+    strong,
+    wrapped,
+)
+from tui.viewmodels.vm_page import CONSISTENCY_WORDS
+
+
+class Stage(IntEnum):
+    """The steps, in their order."""
+
+    POINT = 1
+    TARGET = 2
+    MAPPING = 3
+    CHECKS = 4
+    PLAN = 5
+    CONFIRM = 6
+
+
+class Draft(Struct, frozen=True):
+    """What has been chosen so far. Empty and None mean: as the engine suggests."""
+
+    vm_uuid: str
+    vm: str
+    point: Point | None = None
+    to_host: str = ""
+    name: str = ""
+    pool: str = ""
+    networks: tuple[NetworkMapping, ...] = ()
+    macs: MacChoice = MacChoice.AUTO
+    start: bool = True
+
+    def request(self) -> Request | None:
+        """The request so far; None until there is a point and a host."""
+        if self.point is None or not self.to_host:
+            return None
+        return Request(
+            repository=self.point.repository,
+            vm_uuid=self.vm_uuid,
+            point_id=self.point.id,
+            to_host=self.to_host,
+            name=self.name,
+            pool=self.pool,
+            networks=self.networks,
+            macs=self.macs,
+            start=self.start,
+        )
+
+
+def with_host(draft: Draft, host: str) -> Draft:
+    """The draft for another host: what was chosen for the last one may not exist there."""
+    if host == draft.to_host:
+        return draft
+    return structs.replace(draft, to_host=host, name="", pool="", networks=())
+
+
+_MARKS = {
+    CheckState.PASS: Span("  PASS", Tone.GOOD),
+    CheckState.WARN: Span("! WARN", Tone.WARN),
+    CheckState.FAIL: Span("x FAIL", Tone.BAD),
+    CheckState.SKIP: Span("- SKIP", Tone.QUIET),
+}
+
+
+_VERDICTS = {
+    Verdict.FITS: Span("  FITS", Tone.GOOD),
+    Verdict.FITS_WITH_CHANGES: Span("! CHANGES", Tone.WARN),
+    Verdict.DOES_NOT_FIT: Span("x NO", Tone.BAD),
+}
+
+
+# --------------------------------------------------------------------------- what is always there
+
+
+def title(draft: Draft, picture: Picture) -> str:
+    """Act, VM, moment and target: what is being done to what."""
+    at = f" @ {moment(draft.point.manifest.moment, picture.now)}" if draft.point else ""
+    to = f" → {draft.to_host}" if draft.to_host else ""
+    return f"RESTORE {draft.vm}{at}{to}{f' as {draft.name}' if draft.name else ''}"
+
+
+def rail(draft: Draft, plan: RestorePlan | None, stage: Stage, picture: Picture, width: int) -> Block:
+    """The steps, where the operator is, and what was decided in each."""
+    said = {
+        Stage.POINT: _said_point(draft, picture),
+        Stage.TARGET: f"{draft.to_host}, a new VM beside the original" if draft.to_host else "",
+        Stage.MAPPING: _said_mapping(draft, plan),
+        Stage.CHECKS: _said_checks(plan),
+        Stage.PLAN: f"{len(plan.steps)} steps, {size(plan.size_bytes)} to write" if plan else "",
+        Stage.CONFIRM: "",
+    }
+    lines: list[Line] = []
+    for step in Stage:
+        here = step is stage
+        word = "here" if here else "done" if step < stage else "next"
+        if step is Stage.CHECKS and plan is not None and not here:
+            word = "FAIL" if plan.blocked else word
+        tone = Tone.HERE if here else Tone.PLAIN if step < stage else Tone.QUIET
+        lines.append(
+            clipped(
+                line(
+                    Span(f" {step.value} {step.name.capitalize():<9}", tone),
+                    Span(f" {word:<6}", Tone.BAD if word == "FAIL" else Tone.QUIET),
+                    Span(said[step], Tone.PLAIN if step <= stage else Tone.QUIET),
+                ),
+                width,
+            )
+        )
+    return tuple(lines)
+
+
+def _said_point(draft: Draft, picture: Picture) -> str:
+    if draft.point is None:
+        return ""
+    manifest = draft.point.manifest
+    loss = age((picture.now - manifest.moment).total_seconds())
+    how = CONSISTENCY_WORDS[manifest.consistency]
+    return f"{moment(manifest.moment, picture.now)} {manifest.method}, {how}; what came after it is lost ({loss})"
+
+
+def _said_mapping(draft: Draft, plan: RestorePlan | None) -> str:
+    if plan is None:
+        return ""
+    nets = ",".join(mapping.to for mapping in plan.request.networks) or "no network"
+    start = "start" if plan.request.start else "do not start"
+    return f"name {plan.request.name}, pool {plan.request.pool}, net {nets}, {start}"
+
+
+def _said_checks(plan: RestorePlan | None) -> str:
+    if plan is None:
+        return ""
+    states = [check.state for check in plan.checks]
+    counts = ((CheckState.PASS, "pass"), (CheckState.WARN, "warn"), (CheckState.FAIL, "fail"))
+    return ", ".join(f"{states.count(state)} {word}" for state, word in counts)
+
+
+# --------------------------------------------------------------------------- 2 Target
+
+
+def ranked_hosts(picture: Picture, point: Point) -> tuple[HostFitness, ...]:
+    """Every host with its fitness for this VM, the fittest first."""
+    snapshots = picture.fleet.snapshots if picture.fleet else ()
+    pools = {host.name: host.pool for host in picture.settings.hosts}
+    facts, needed_bytes = point.manifest.vm, point.size_bytes
+    return ranked(
+        fitness(facts, snapshot, pool=pools.get(snapshot.host), needed_bytes=needed_bytes) for snapshot in snapshots
+    )
+
+
+def target_table(picture: Picture, point: Point, width: int) -> Table:
+    """Hosts ranked by how well the VM fits there, each with its first reason against."""
+    columns = [
+        Column("host", "HOST", 13),
+        Column("fit", "FIT", 9),
+        Column("state", "STATE", 9),
+        Column("memory", "MEM FREE", 9, right=True),
+        Column("disk", "DISK FREE", 9, right=True),
+        Column("why", "WHY", width - 59, grows=True),
+    ]
+    if width < 78:
+        columns = [column for column in columns if column.key not in ("memory", "disk")]
+    rows = tuple(
+        Row(fit.host, tuple(_target_cell(column.key, fit, picture, point) for column in columns))
+        for fit in ranked_hosts(picture, point)
+    )
+    empty = (
+        line(strong("No host is known yet."), quiet("  Hosts are being asked.")),
+        line(quiet("If this stays so: newhope hosts")),
+    )
+    return Table(tuple(columns), rows, empty)
+
+
+def _target_cell(key: str, fit: HostFitness, picture: Picture, point: Point) -> Span:
+    snapshot = picture.snapshot(fit.host)
+    if key == "host":
+        return Span(fit.host)
+    if key == "fit":
+        return _VERDICTS[fit.verdict]
+    if key == "state":
+        return host_word(snapshot)
+    if key == "why":
+        against = against_of(fit)
+        home = "the original is here" if fit.host == point.manifest.vm.host else "nothing speaks against it"
+        return Span(against[0].evidence, Tone.PLAIN) if against else Span(home, Tone.QUIET)
+    online = snapshot is not None and snapshot.status is HostStatus.ONLINE
+    if snapshot is None or not online or snapshot.facts is None:
+        return quiet("-")
+    if key == "memory":
+        return Span(size(snapshot.facts.memory_free_bytes))
+    return Span(size(max((pool.available_bytes for pool in snapshot.pools if pool.active), default=0)))
+
+
+def against_of(fit: HostFitness) -> tuple[FitnessCheck, ...]:
+    """What speaks against a host, the worst first."""
+    bad = [check for check in fit.checks if check.state in (CheckState.FAIL, CheckState.WARN)]
+    return tuple(sorted(bad, key=lambda check: check.state is not CheckState.FAIL))
+
+
+def target_lines(fit: HostFitness | None, picture: Picture, width: int) -> Block:
+    """The host under the cursor: each reason, and what would remove it."""
+    if fit is None:
+        return ()
+    snapshot = picture.snapshot(fit.host)
+    body: list[Line] = []
+    if snapshot and snapshot.facts:
+        facts = snapshot.facts
+        accel = "KVM" if facts.kvm else "emulation"
+        text = f"{facts.cpus} CPUs ({accel}), {size(facts.memory_bytes)}, QEMU {facts.qemu_version}, {facts.arch}"
+        body += labelled(fit.host, text, width, label_width=12)
+    for check in against_of(fit):
+        mark = _MARKS[check.state]
+        body += labelled(
+            mark.text.strip(" x!"), f"{check.name}: {check.evidence}", width, tone=mark.tone, label_width=12
+        )
+        if check.remedy:
+            body += labelled("next", check.remedy, width, label_width=12)
+    if not against_of(fit):
+        body += labelled(
+            "PASS", f"All {len(fit.checks)} checks of the host pass.", width, tone=Tone.GOOD, label_width=12
+        )
+    return tuple(body)
+
+
+# --------------------------------------------------------------------------- 3 Mapping
+
+
+def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int) -> Table:
+    """What the restored VM will be called and connected to; every field has a safe value already."""
+    columns = (
+        Column("field", "FIELD", 12),
+        Column("value", "VALUE", 26),
+        Column("note", "WHERE IT COMES FROM", width - 44, grows=True),
+    )
+    request, facts = plan.request, (draft.point.manifest.vm if draft.point else None)
+    rows = [
+        _field("name", request.name, "chosen" if draft.name else _name_note(request.name, plan.vm)),
+        _field("pool", request.pool, "chosen" if draft.pool else f"the pool of {request.to_host}"),
+    ]
+    for number, mapping in enumerate(request.networks):
+        had = facts.nics[number] if facts and number < len(facts.nics) else "?"
+        chosen = any(given.nic == mapping.nic for given in draft.networks)
+        rows.append(_field(f"network {mapping.nic}", mapping.to, "chosen" if chosen else f"as it was: {had}"))
+    rows.append(_field("MACs", request.macs.value, _mac_note(plan, facts.macs if facts else ())))
+    rows.append(
+        _field(
+            "start",
+            "yes" if request.start else "no",
+            "then its guest agent is asked" if request.start else "it stays off",
+        )
+    )
+    return Table(columns, tuple(rows))
+
+
+def _field(name: str, value: str, note: str) -> Row:
+    return Row(name, (Span(name), Span(value, Tone.STRONG), Span(note, Tone.QUIET)))
+
+
+def _name_note(name: str, original: str) -> str:
+    return "the original is gone: its own name" if name == original else "the original stays: a new name beside it"
+
+
+def _mac_note(plan: RestorePlan, old: tuple[str, ...]) -> str:
+    if not plan.request.new_macs:
+        return "it has no network card"
+    return "the old addresses" if plan.request.new_macs == old else "new: " + ", ".join(plan.request.new_macs)
+
+
+def choices(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -> tuple[str, ...]:
+    """The values a field can take; empty for one that is typed."""
+    snapshot = picture.snapshot(plan.request.to_host)
+    if field == "pool":
+        return tuple(pool.name for pool in snapshot.pools if pool.active) if snapshot else ()
+    if field.startswith("network "):
+        known = [network.name for network in snapshot.networks if network.active] if snapshot else []
+        current = plan.request.networks[int(field.split()[1])].to
+        return tuple(dict.fromkeys([current, *known, "user", "none"]))
+    if field == "MACs":
+        return tuple(choice.value for choice in MacChoice)
+    return ("yes", "no") if field == "start" else ()
+
+
+def next_choice(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -> Draft:
+    """The draft with the field's next value."""
+    values = choices(field, draft, plan, picture)
+    if not values:
+        return draft
+    request = plan.request
+    current = {"pool": request.pool, "MACs": request.macs.value, "start": "yes" if request.start else "no"}.get(field)
+    if current is None:
+        current = request.networks[int(field.split()[1])].to
+    place = values.index(current) if current in values else -1
+    return with_value(field, values[(place + 1) % len(values)], draft)
+
+
+def with_value(field: str, value: str, draft: Draft) -> Draft:
+    """The draft with a field set."""
+    if field == "name":
+        return structs.replace(draft, name=value.strip())
+    if field == "pool":
+        return structs.replace(draft, pool=value)
+    if field == "MACs":
+        return structs.replace(draft, macs=MacChoice(value))
+    if field == "start":
+        return structs.replace(draft, start=value == "yes")
+    nic = int(field.split()[1])
+    others = tuple(mapping for mapping in draft.networks if mapping.nic != nic)
+    return structs.replace(draft, networks=(*others, NetworkMapping(nic, value)))
+
+
+# --------------------------------------------------------------------------- 4 Checks, 5 Plan, 6 Confirm
+
+
+def check_table(plan: RestorePlan, width: int) -> Table:
+    """Every check of the plan, failures first."""
+    columns = (
+        Column("state", "STATE", 7),
+        Column("name", "CHECK", 15),
+        Column("evidence", "WHAT WAS FOUND", width - 27, grows=True),
+    )
+    rows = tuple(
+        Row(f"{number} {check.name}", (_MARKS[check.state], Span(check.name), Span(check.evidence)))
+        for number, check in enumerate(plan.checks)
+    )
+    return Table(columns, rows)
+
+
+def check_lines(check: FitnessCheck | None, plan: RestorePlan, width: int) -> Block:
+    """The check under the cursor, and whether the way on is free."""
+    if check is None:
+        return ()
+    mark = _MARKS[check.state]
+    body = [*labelled(mark.text.strip(" x!-"), f"{check.name}: {check.evidence}", width, tone=mark.tone)]
+    if check.remedy:
+        body += labelled("NEXT", check.remedy, width, tone=Tone.STRONG)
+    body.append(BLANK)
+    if plan.blocked:
+        body += wrapped("A FAIL blocks the restore. Mend it and press ctrl+r, or go back with h.", width, tone=Tone.BAD)
+    else:
+        body += wrapped("Nothing blocks the restore. Enter goes on to the plan.", width, tone=Tone.QUIET)
+    return tuple(body)
+
+
+def plan_block(plan: RestorePlan, width: int) -> Block:
+    """The exact steps, in order, with bytes and undo; then what stays as it is, and the same from the shell."""
+    rows: list[Line] = [line(quiet(f"  # {'ACTION':<22}{'DETAIL':<{width - 38}}{'DATA':>10}"))]
+    for number, step in enumerate(plan.steps, 1):
+        data = size(step.size_bytes) if step.size_bytes else "-"
+        detail = f"{step.detail}"
+        first, *more = _columns(detail, width - 40)
+        rows.append(line(quiet(f" {number:>2} "), f"{step.title[:21]:<22}", f"{first:<{width - 38}}", f"{data:>10}"))
+        rows += [line(" " * 26, rest) for rest in more]
+        rows.append(line(quiet(f"{'':<26}if a later step fails: {step.undo}")) if width >= 100 else ())
+    rows = [row for row in rows if row]
+    rows += [
+        BLANK,
+        *labelled(
+            "total",
+            f"{size(plan.size_bytes)} to write on {plan.request.to_host}. Each step is undone if a later one fails.",
+            width,
+        ),
+        *labelled("untouched", plan.untouched, width, label_width=11),
+        *labelled("CLI", plan.command, width, tone=Tone.NOTE),
+    ]
+    return tuple(rows)
+
+
+def _columns(text: str, width: int) -> list[str]:
+    return ["".join(span.text for span in row) for row in wrapped(text, max(16, width))]
+
+
+def confirm_lines(plan: RestorePlan, picture: Picture, width: int) -> Block:
+    """What is about to start, in sentences."""
+    request = plan.request
+    loss = age((picture.now - plan.moment).total_seconds())
+    start = "It is started and its guest agent is asked." if request.start else "It is not started."
+    warned = [check for check in plan.checks if check.state is CheckState.WARN]
+    body: list[Line] = [
+        line("Bring ", strong(plan.vm), f" back on {request.to_host} as ", strong(request.name), "."),
+        BLANK,
+        *wrapped(f"As it was {loss} ago; {size(plan.size_bytes)} are written. {start}", width, first="  - "),
+        *wrapped(plan.untouched, width, first="  - "),
+    ]
+    for check in warned:
+        body += wrapped(f"{check.name}: {check.evidence}", width, first="  ! ", tone=Tone.WARN)
+    body += [BLANK, *wrapped("The job runs by itself; you may disconnect.", width, tone=Tone.QUIET)]
+    return tuple(body)

@@ -1,0 +1,117 @@
+"""A VM's recovery points as letters in time: readable without colour, in ASCII, and aloud.
+
+Each day (or hour) has the letter of its best recovery point. Letters, best first:
+
+    o  the VM was off: everything was on disk
+    f  its file systems were frozen
+    c  as after a power cut
+    x  none, and a backup failed
+    !  none, though the level asks for one in that time
+    .  none
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, tzinfo
+
+from engine.jobs.model import Job, JobState
+from engine.repository.model import Consistency, Point
+from tui.viewmodels.figures import local
+from tui.viewmodels.text import Block, Line, Span, Tone, line, quiet
+
+_LETTERS = {Consistency.OFF: "o", Consistency.FILESYSTEM: "f", Consistency.CRASH: "c"}
+_BEST_FIRST = "ofcx!."
+_TONES = {"o": Tone.GOOD, "f": Tone.GOOD, "c": Tone.PLAIN, "x": Tone.BAD, "!": Tone.WARN, ".": Tone.QUIET}
+_DAY_S, _HOUR_S = 86400, 3600
+
+LEGEND: Line = line(quiet("o off  f frozen  c crash-consistent  x failed  ! missed  . none"))
+
+
+def strip(
+    points: Iterable[Point],
+    jobs: Iterable[Job],
+    now: datetime,
+    *,
+    buckets: int,
+    bucket_s: int,
+    rpo_s: int | None,
+    zone: tzinfo | None = None,
+) -> str:
+    """One letter a bucket (a day or an hour on the operator's clock), oldest first, the current one last."""
+    letters = ["."] * buckets
+
+    def mark(at: datetime, letter: str) -> None:
+        place = buckets - 1 - _buckets_ago(at, now, bucket_s, zone)
+        if 0 <= place < buckets and _BEST_FIRST.index(letter) < _BEST_FIRST.index(letters[place]):
+            letters[place] = letter
+
+    moments = [(point.manifest.moment, _LETTERS[point.manifest.consistency]) for point in points]
+    if moments and rpo_s is not None and rpo_s <= bucket_s:
+        first = buckets - 1 - _buckets_ago(min(at for at, _ in moments), now, bucket_s, zone)
+        letters = ["!" if first < place < buckets - 1 else "." for place in range(buckets)]
+    for at, letter in moments:
+        mark(at, letter)
+    for job in jobs:
+        if job.kind == "backup" and job.state in (JobState.FAIL, JobState.LOST):
+            mark(job.finished or job.created, "x")
+    return "".join(letters)
+
+
+def painted(letters: str, *, gap: str = "") -> Line:
+    """The letters with their tones, runs of one letter in one span."""
+    spans: list[Span] = []
+    for place, letter in enumerate(letters):
+        text = letter + (gap if place < len(letters) - 1 else "")
+        if spans and spans[-1].tone is _TONES[letter]:
+            spans[-1] = Span(spans[-1].text + text, spans[-1].tone)
+        else:
+            spans.append(Span(text, _TONES[letter]))
+    return tuple(spans)
+
+
+def timeline_lines(
+    points: tuple[Point, ...],
+    jobs: tuple[Job, ...],
+    now: datetime,
+    width: int,
+    *,
+    rpo_s: int | None,
+    zone: tzinfo | None = None,
+) -> Block:
+    """Days with a scale above, then the last hours, then what the letters mean."""
+    label = 9
+    days = min(60, (width - label - 2) // 2)
+    hours = min(48, (width - label - 2) // 2)
+    by_day = strip(points, jobs, now, buckets=days, bucket_s=_DAY_S, rpo_s=rpo_s, zone=zone)
+    by_hour = strip(points, jobs, now, buckets=hours, bucket_s=_HOUR_S, rpo_s=rpo_s, zone=zone)
+    return (
+        line(quiet(f"{f'{days} days':<{label}}"), quiet(_day_scale(now, days, zone))),
+        (quiet(f"{'':<{label}}"), *painted(by_day, gap=" "), quiet("|")),
+        line(quiet(f"{f'{hours} hours':<{label}}"), quiet(_hour_scale(now, hours, zone))),
+        (quiet(f"{'':<{label}}"), *painted(by_hour, gap=" "), quiet("|")),
+        line(quiet(" " * label), *LEGEND),
+    )
+
+
+def _buckets_ago(at: datetime, now: datetime, bucket_s: int, zone: tzinfo | None) -> int:
+    if bucket_s == _DAY_S:
+        return (local(now, zone).date() - local(at, zone).date()).days
+    return int(now.timestamp() // bucket_s) - int(at.timestamp() // bucket_s)
+
+
+def _day_scale(now: datetime, days: int, zone: tzinfo | None) -> str:
+    return _scale(days, 7, lambda ago: f"{local(now, zone) - timedelta(days=ago):%m-%d}")
+
+
+def _hour_scale(now: datetime, hours: int, zone: tzinfo | None) -> str:
+    return _scale(hours, 6, lambda ago: f"{local(now - timedelta(hours=ago), zone):%H}h")
+
+
+def _scale(buckets: int, every: int, name: Callable[[int], str]) -> str:
+    text = [" "] * (buckets * 2 + 4)
+    for ago in range(0, buckets, every):
+        place = (buckets - 1 - ago) * 2
+        label = "now" if ago == 0 else name(ago)
+        text[place : place + len(label)] = label
+    return "".join(text).rstrip()

@@ -1,0 +1,145 @@
+"""One VM: facts, how well it is protected, and the recovery points it can be brought back from."""
+
+from __future__ import annotations
+
+from engine.hosts.model import HostStatus
+from engine.repository.model import Consistency, Point
+from tui.viewmodels.figures import age, limit, moment, size, span, stamp
+from tui.viewmodels.picture import Picture, VmView, protection, state_word
+from tui.viewmodels.text import (
+    Block,
+    Column,
+    Line,
+    Row,
+    Span,
+    Table,
+    Tone,
+    labelled,
+    line,
+    quiet,
+    strong,
+)
+
+CONSISTENCY_WORDS = {
+    Consistency.CRASH: "crash",
+    Consistency.FILESYSTEM: "frozen",
+    Consistency.OFF: "off",
+}
+
+
+def facts_line(view: VmView) -> Line:
+    """What the machine is, in one line."""
+    vm = view.vm
+    word = state_word(view)
+    if vm is None:
+        where = "no host has it now" if view.host_status is HostStatus.ONLINE else f"{view.host} does not answer"
+        return line(word, f"  {where}; its recovery points are kept")
+    disks = [disk for disk in vm.disks if disk.device == "disk"]
+    room = sum(disk.capacity_bytes for disk in disks)
+    network = ", ".join(sorted({nic.source or nic.kind for nic in vm.nics})) or "none"
+    return line(
+        word,
+        f"  {vm.vcpus} vCPU  {size(vm.memory_bytes)}",
+        quiet("  disks "),
+        f"{len(disks)}, {size(room)}",
+        quiet("  net "),
+        network,
+        quiet("  agent "),
+        Span(vm.agent.value, Tone.PLAIN if vm.agent.value == "connected" else Tone.WARN),
+        quiet(f"  {vm.firmware}{' tpm' if vm.tpm else ''}"),
+    )
+
+
+def protection_line(view: VmView, picture: Picture) -> Line:
+    """The newest recovery point against what its level asks."""
+    _, word, meaning = protection(view)
+    newest = view.newest
+    if newest is None:
+        return line(Span(word.text.strip(), word.tone), f"  {meaning}", quiet("  B makes the first one"))
+    age_s = (picture.now - newest.manifest.moment).total_seconds()
+    parts: list[str | Span] = [
+        Span(word.text.strip(), word.tone),
+        f"  newest {moment(newest.manifest.moment, picture.now)} ({age(age_s)} ago)",
+    ]
+    if view.level is None:
+        parts.append(quiet(f"  {meaning}"))
+    else:
+        left = view.level.rpo_s - age_s
+        verdict = f"{age(left)} left" if left >= 0 else f"exceeded by {age(-left)}"
+        parts += [quiet("  level "), f"{view.level.name}, RPO {limit(view.level.rpo_s)}: "]
+        parts.append(Span(verdict, Tone.PLAIN if left >= 0 else Tone.WARN))
+    return line(*parts)
+
+
+def point_table(view: VmView, picture: Picture, width: int) -> Table:
+    """Its recovery points, newest first; each is complete by itself."""
+    columns = [
+        Column("when", "WHEN", 12),
+        Column("loss", "LOSS", 7, right=True),
+        Column("method", "METHOD", 6),
+        Column("consistency", "CONSISTENT", 10),
+        Column("size", "TO WRITE", 9, right=True),
+        Column("new", "ADDED", 9, right=True),
+        Column("copies", "COPIES", 12, grows=True),
+        Column("id", "ID", 6),
+    ]
+    if width < 78:
+        columns = [column for column in columns if column.key not in ("new", "id")]
+    rows = tuple(
+        Row(point_key(point), tuple(_point_cell(column.key, point, view, picture) for column in columns))
+        for point in view.points
+    )
+    empty = (
+        line(strong("No recovery point yet."), f"  If {view.host or 'its host'} dies now, {view.name} is lost."),
+        line(quiet("Press B to make one.")),
+    )
+    return Table(tuple(columns), rows, empty)
+
+
+def point_key(point: Point) -> str:
+    """What names a point's row: the same id may be in several repositories."""
+    return f"{point.repository}/{point.id}"
+
+
+def copies_of(point: Point, view: VmView) -> tuple[str, ...]:
+    """The repositories that hold the same moment of the same VM."""
+    same = [other.repository for other in view.points if other.manifest.moment == point.manifest.moment]
+    return tuple(sorted(set(same)))
+
+
+def _point_cell(key: str, point: Point, view: VmView, picture: Picture) -> Span:
+    manifest = point.manifest
+    weak = manifest.consistency is Consistency.CRASH
+    texts = {
+        "when": Span(moment(manifest.moment, picture.now)),
+        "loss": Span(age((picture.now - manifest.moment).total_seconds())),
+        "method": Span(manifest.method),
+        "consistency": Span(CONSISTENCY_WORDS[manifest.consistency], Tone.WARN if weak else Tone.GOOD),
+        "size": Span(size(point.size_bytes)),
+        "new": Span(size(manifest.new_bytes)),
+        "copies": Span(",".join(copies_of(point, view))),
+        "id": Span(point.id[:6], Tone.QUIET),
+    }
+    return texts[key]
+
+
+def point_lines(point: Point | None, view: VmView, picture: Picture, width: int) -> Block:
+    """The recovery point under the cursor."""
+    if point is None:
+        return ()
+    manifest = point.manifest
+    loss = age((picture.now - manifest.moment).total_seconds())
+    disks = ", ".join(
+        f"{disk.target} {size(disk.size_bytes)} ({size(disk.data_bytes)} of data)" for disk in manifest.disks
+    )
+    kept = sorted({file.role for file in manifest.files})
+    stood = f"{span(manifest.downtime_s)} not running" if manifest.downtime_s >= 1 else "the guest kept running"
+    took = span((manifest.finished - manifest.moment).total_seconds())
+    return (
+        *labelled("moment", f"{stamp(manifest.moment)}   what came after it ({loss}) would be lost", width),
+        *labelled("content", manifest.consistency_note, width),
+        *labelled("disks", disks or "none", width),
+        *labelled("kept too", ", ".join(kept) or "the definition", width),
+        *labelled("made", f"{manifest.method}, {stood}, copied in {took}, on {manifest.vm.host}", width),
+        *labelled("name", f"{view.name}@{point.id[:8]} in {point.repository}", width),
+    )
