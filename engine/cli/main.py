@@ -29,6 +29,7 @@ SOURCES = {
     "check": _source("check", "check", "What would be lost, and why: findings with their fix."),
     "jobs": _source("jobs", "jobs", "What is running and what came of it; follow, cancel."),
     "lab": _source("lab", "lab", "Practice hosts with real VMs, on this machine."),
+    "demo": _source("demo", "demo", "The whole of newhope once, on practice hosts."),
     "run-job": _source("run_job", "run_job", "Do the work of a job (started by the others).", hidden=True),
 }
 

@@ -1,0 +1,152 @@
+"""Fix one moment of all disks of a VM and hold it open for reading.
+
+The guest is touched only between entering and the first line inside: on entry its state is frozen, shut down or left
+alone, the moment is fixed, and it runs on. The exports stay readable until the context ends, which also ends the
+libvirt job and removes its socket and scratch files, whatever happened inside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from engine import nbd
+from engine.backup.plan import data_disks
+from engine.errors import Conflict
+from engine.hosts import HostLane, checkpoints, freeze, image, power, pull_backup, scratch
+from engine.hosts.model import AgentState, Vm, VmState
+from engine.jobs import JobContext
+from engine.repository.model import Consistency
+from engine.settings.model import Method
+
+SHUTDOWN_TIMEOUT_S = 180.0
+FREEZE_TIMEOUT_S = 10.0
+
+
+class DiskSource(Struct, frozen=True):
+    """Where one disk can be read as it was at the moment."""
+
+    target: str
+    format: str
+    address: nbd.UnixAddress
+    export: str
+
+
+class Moment(Struct, frozen=True):
+    """The moment of a recovery point, open for reading."""
+
+    time: datetime
+    disks: tuple[DiskSource, ...]
+    consistency: Consistency
+    note: str
+    """How we know, in one sentence."""
+    downtime_s: float
+    checkpoint: str | None
+
+
+@contextmanager
+def fixed_moment(lane: HostLane, vm: Vm, method: Method, context: JobContext) -> Generator[Moment]:
+    """Fix the moment by the method that the VM's state allows, and hold it until the context ends."""
+    if vm.state in (VmState.OFF, VmState.CRASHED):
+        opened = _at_rest(lane, vm)
+    elif method is Method.COLD and vm.state is VmState.RUNNING:
+        opened = _after_shutdown(lane, vm, context)
+    else:
+        opened = _while_running(lane, vm)
+    with opened as moment:
+        yield moment
+
+
+@contextmanager
+def _while_running(lane: HostLane, vm: Vm) -> Generator[Moment]:
+    with ExitStack() as held:
+        if vm.state is VmState.PAUSED:
+            backup = _begin(lane, vm, held)
+            consistency, note = Consistency.CRASH, "the VM was paused by someone else and stayed so; nothing was frozen"
+        elif vm.agent is AgentState.ABSENT:
+            backup = _begin(lane, vm, held)
+            consistency, note = Consistency.CRASH, "the VM has no channel for a guest agent that could freeze it"
+        else:
+            with freeze.frozen(lane.host, lane, vm.uuid, freeze_timeout_s=FREEZE_TIMEOUT_S) as outcome:
+                backup = _begin(lane, vm, held)
+            consistency = Consistency.FILESYSTEM if outcome.frozen else Consistency.CRASH
+            note = outcome.note
+        yield _moment(vm, backup, consistency, note, downtime_s=0.0)
+
+
+@contextmanager
+def _after_shutdown(lane: HostLane, vm: Vm, context: JobContext) -> Generator[Moment]:
+    with ExitStack() as held:
+        asked = time.monotonic()
+        context.log(f"shutting {vm.name} down")
+        power.shut_down(lane, vm.uuid, timeout_s=SHUTDOWN_TIMEOUT_S)
+        backup = None
+        try:
+            power.start(lane, vm.uuid, paused=True)
+            backup = _begin(lane, vm, held)
+        finally:
+            # Whatever the start or the backup said, the guest's users get it back.
+            _let_run(lane, vm)
+        downtime_s = time.monotonic() - asked
+        context.log(f"{vm.name} runs again after {downtime_s:.1f} s; its disks are read beside it")
+        yield _moment(vm, backup, Consistency.OFF, "the guest had shut down cleanly", downtime_s=downtime_s)
+
+
+def _let_run(lane: HostLane, vm: Vm) -> None:
+    state = power.vm_state(lane, vm.uuid)
+    if state is VmState.PAUSED:
+        power.resume(lane, vm.uuid)
+    elif state in (VmState.OFF, VmState.CRASHED):
+        power.start(lane, vm.uuid)
+
+
+@contextmanager
+def _at_rest(lane: HostLane, vm: Vm) -> Generator[Moment]:
+    with ExitStack() as held:
+        sources: list[DiskSource] = []
+        for disk in data_disks(vm):
+            socket = scratch.scratch_folder(lane.host) / f"newhope-{vm.uuid[:8]}-{disk.target}.sock"
+            address = held.enter_context(image.serve(disk.source or "", disk.format, socket))
+            sources.append(DiskSource(disk.target, disk.format, address, ""))
+        if power.vm_state(lane, vm.uuid) not in (VmState.OFF, VmState.CRASHED):
+            raise Conflict(
+                f"{vm.name} was started while its disks were being opened.",
+                untouched="It keeps running; no recovery point was made.",
+                next_step=f"back it up again: newhope backup {vm.name}",
+            )
+        clean = vm.state is VmState.OFF
+        yield Moment(
+            time=datetime.now(UTC),
+            disks=tuple(sources),
+            consistency=Consistency.OFF if clean else Consistency.CRASH,
+            note="the VM was off" if clean else "the VM had crashed and was off",
+            downtime_s=0.0,
+            checkpoint=None,
+        )
+
+
+def _begin(lane: HostLane, vm: Vm, held: ExitStack) -> pull_backup.PullBackup:
+    backup = pull_backup.begin(lane, vm, checkpoint=checkpoints.new_name())
+    held.callback(pull_backup.finish, lane, backup)
+    return backup
+
+
+def _moment(
+    vm: Vm, backup: pull_backup.PullBackup, consistency: Consistency, note: str, *, downtime_s: float
+) -> Moment:
+    formats = {disk.target: disk.format for disk in vm.disks}
+    return Moment(
+        time=backup.moment,
+        disks=tuple(
+            DiskSource(export.target, formats[export.target], export.address, export.export)
+            for export in backup.exports
+        ),
+        consistency=consistency,
+        note=note,
+        downtime_s=downtime_s,
+        checkpoint=backup.checkpoint,
+    )

@@ -1,0 +1,170 @@
+"""What a backup will do, told before it does anything."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from engine.errors import Conflict, NotFound
+from engine.fleet import Fleet
+from engine.hosts.model import AgentState, Disk, HostFacts, HostSnapshot, HostStatus, Vm, VmState
+from engine.settings import Settings, find_repository
+from engine.settings.model import Method
+
+_GIB = 1024**3
+
+
+class Request(Struct, frozen=True):
+    """One backup, decided in every detail: the specification of its job."""
+
+    vm_uuid: str
+    vm: str
+    host: str
+    repository: str
+    method: Method
+
+
+class BackupPlan(Struct, frozen=True):
+    """What is shown before a backup starts."""
+
+    vm: str
+    host: str
+    repository: str
+    method: Method
+    steps: tuple[str, ...]
+    effects: tuple[str, ...]
+    """What the guest and its users will notice."""
+    warnings: tuple[str, ...]
+    """What makes the recovery point less than it could be, or the backup slower."""
+
+
+def lock_of(request: Request) -> str:
+    """The key under which at most one job works on the VM at a time."""
+    return f"vm:{request.vm_uuid}"
+
+
+def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
+    """Plan the backup of one VM as the fleet was last seen.
+
+    Raises `NotFound` when the VM is not on its host any more, and `Conflict` when it is busy or nothing can be read.
+    """
+    find_repository(settings, request.repository)
+    snapshot, vm = _locate(fleet, request)
+    refuse_if_busy(vm)
+    refuse_unreadable(vm, snapshot.facts)
+    disks = data_disks(vm)
+    return BackupPlan(
+        vm=vm.name,
+        host=vm.host,
+        repository=request.repository,
+        method=request.method,
+        steps=(
+            *_moment_steps(vm, request.method),
+            *(
+                f"read {disk.target} ({disk.format}, {_size(disk.capacity_bytes)}); holes are not read"
+                for disk in disks
+            ),
+            "keep its definition, NVRAM and boot files, its networks and pools, and facts of the host",
+            f"commit the recovery point to {request.repository}",
+        ),
+        effects=_effects(vm, request.method),
+        warnings=_warnings(vm, request.method),
+    )
+
+
+def data_disks(vm: Vm) -> tuple[Disk, ...]:
+    """The disks that a recovery point holds: everything but CD and floppy drives and read-only disks."""
+    return tuple(disk for disk in vm.disks if disk.device == "disk" and disk.source and not disk.read_only)
+
+
+def refuse_if_busy(vm: Vm) -> None:
+    """Raise `Conflict` if something else is at work on the VM."""
+    if vm.job is not None:
+        raise Conflict(
+            f"{vm.name} on {vm.host} is busy: {vm.job}.",
+            untouched="Neither the VM nor that work was touched.",
+            next_step=f"wait until it has ended, then back up {vm.name} again; newhope vms shows what is at work.",
+        )
+
+
+def refuse_unreadable(vm: Vm, facts: HostFacts | None) -> None:
+    """Raise `Conflict` for a VM whose disks cannot be read from here."""
+    if not data_disks(vm):
+        raise Conflict(
+            f"{vm.name} on {vm.host} has no disk to back up.",
+            next_step="newhope vms --json shows its drives; attach a disk, or leave this VM out.",
+        )
+    if facts is not None and not facts.local:
+        raise Conflict(
+            f"The disks of {vm.name} are on {vm.host}, which is reached over the network; only the disks of hosts"
+            " on the machine where newhope runs can be read.",
+            next_step=f"run newhope on {vm.host} itself, with a qemu:///system host in its settings.",
+        )
+
+
+def _locate(fleet: Fleet, request: Request) -> tuple[HostSnapshot, Vm]:
+    for snapshot in fleet.snapshots:
+        if snapshot.host != request.host:
+            continue
+        if snapshot.status is not HostStatus.ONLINE:
+            raise Conflict(
+                f"{request.vm} cannot be backed up: its host {request.host} does not answer ({snapshot.reason}).",
+                untouched="Its earlier recovery points are as they were.",
+                next_step=snapshot.next_step or f"newhope hosts shows when {request.host} answers again.",
+            )
+        for vm in snapshot.vms:
+            if vm.uuid == request.vm_uuid:
+                return snapshot, vm
+    raise NotFound(
+        f"{request.vm} is not on {request.host} any more.",
+        next_step="newhope vms shows every VM and where it is.",
+    )
+
+
+def _moment_steps(vm: Vm, method: Method) -> tuple[str, ...]:
+    if vm.state in (VmState.OFF, VmState.CRASHED):
+        return ("open its images read-only, as they lie on the host",)
+    if vm.state is VmState.PAUSED:
+        return ("fix the moment of all disks while it stays paused",)
+    if method is Method.COLD:
+        return (
+            "shut it down cleanly through the guest agent, or its power button",
+            "start it paused, fix the moment of all disks, let it run",
+        )
+    if vm.agent is AgentState.CONNECTED:
+        return ("freeze its file systems, fix the moment of all disks, thaw",)
+    return ("fix the moment of all disks",)
+
+
+def _effects(vm: Vm, method: Method) -> tuple[str, ...]:
+    if vm.state in (VmState.OFF, VmState.CRASHED):
+        return ("it stays off; it cannot be started until its disks are read",)
+    if vm.state is VmState.PAUSED:
+        return ("it stays paused",)
+    if method is Method.COLD:
+        return (
+            "its users lose it for the time of a reboot: it shuts down, then boots again at once",
+            "the copy goes on beside the running guest",
+        )
+    if vm.agent is AgentState.CONNECTED:
+        return ("its writes wait while it is frozen, usually less than a second; it keeps running",)
+    return ("none: it keeps running",)
+
+
+def _warnings(vm: Vm, method: Method) -> tuple[str, ...]:
+    warnings: list[str] = []
+    if vm.state is VmState.CRASHED:
+        warnings.append("it crashed: its disks are as the crash left them")
+    if method is Method.HOT and vm.state is VmState.RUNNING and vm.agent is not AgentState.CONNECTED:
+        absent = vm.agent is AgentState.ABSENT
+        why = "it has no channel for a guest agent" if absent else "its guest agent is silent"
+        warnings.append(f"{why}: the disks will be as after a power cut (crash-consistent)")
+    warnings.extend(
+        f"{disk.target} is encrypted by its host; the recovery point holds what the guest sees, not encrypted"
+        for disk in data_disks(vm)
+        if disk.encrypted
+    )
+    return tuple(warnings)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / _GIB:.1f} GiB"

@@ -1,0 +1,142 @@
+"""Make one recovery point, in the order that keeps every promise."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from importlib.metadata import version
+
+import msgspec
+
+from engine import nbd
+from engine.backup.disk_copy import copy_disk
+from engine.backup.moment import DiskSource, Moment, fixed_moment
+from engine.backup.plan import Request, data_disks, refuse_if_busy, refuse_unreadable
+from engine.errors import NewhopeError
+from engine.fleet import facts_of
+from engine.hosts import (
+    HostLane,
+    HostLanes,
+    HostUnreachable,
+    checkpoints,
+    definition,
+    find_vm,
+    take_snapshot,
+)
+from engine.hosts.model import HostSnapshot, HostStatus, Vm
+from engine.jobs import JobContext
+from engine.repository import DiskRecord, FileRecord, Point, Repository, Writer
+from engine.settings import Settings, find_repository
+
+_LOOK = "look at the VM"
+_MOMENT = "fix the moment of all disks"
+_KEEP = "keep definition, boot files and facts"
+_COMMIT = "commit the recovery point"
+FULL_READ = "full: every block that is not zero was read"
+
+
+def make_recovery_point(settings: Settings, request: Request, context: JobContext) -> Point:
+    """Back up one VM as the request says. Raises a `NewhopeError`; then no recovery point was made."""
+    kept = find_repository(settings, request.repository)
+    with HostLanes(settings) as lanes:
+        lane = lanes[request.host]
+        snapshot, vm = _look(lane, request)
+        disks = data_disks(vm)
+        context.plan([_LOOK, _MOMENT, *(f"read {disk.target}" for disk in disks), _KEEP, _COMMIT])
+        with context.step(_LOOK):
+            refuse_if_busy(vm)
+            refuse_unreadable(vm, snapshot.facts)
+            repository = Repository.open(kept.path, name=kept.name)
+        with repository, repository.writer(f"backup of {vm.name}") as writer:
+            point = _copy(lane, snapshot, vm, request, writer, context)
+        _drop_earlier_checkpoints(lane, vm, point.manifest.checkpoint, context)
+        return point
+
+
+def _look(lane: HostLane, request: Request) -> tuple[HostSnapshot, Vm]:
+    snapshot = take_snapshot(lane)
+    if snapshot.status is not HostStatus.ONLINE:
+        raise HostUnreachable(
+            request.host,
+            snapshot.reason or "no answer",
+            untouched=f"{request.vm} and its earlier recovery points are as they were.",
+            next_step=snapshot.next_step or "newhope hosts shows when it answers again.",
+        )
+    return snapshot, find_vm(snapshot, request.vm_uuid)
+
+
+def _copy(
+    lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, writer: Writer, context: JobContext
+) -> Point:
+    point = None
+    try:
+        with ExitStack() as held:
+            with context.step(_MOMENT) as step:
+                moment = held.enter_context(fixed_moment(lane, vm, request.method, context))
+                step.note(moment.note)
+            records = tuple(_copy_one(source, writer, context) for source in moment.disks)
+            with context.step(_KEEP):
+                files = _keep_files(lane, snapshot, vm, writer)
+            with context.step(_COMMIT):
+                point = _commit(vm, request, moment, records, files, writer)
+    except NewhopeError as error:
+        if point is None:
+            raise
+        # Only the cleaning up on the host failed: what was read is whole, and committed.
+        context.log(f"the recovery point is committed, but on {lane.host.name}: {error}", level="warn")
+    return point
+
+
+def _copy_one(source: DiskSource, writer: Writer, context: JobContext) -> DiskRecord:
+    with nbd.Client.connect(source.address, source.export, contexts=(nbd.BASE_ALLOCATION,)) as client:
+        disk = writer.disk(source.target, client.size_bytes, source.format)
+        with context.step(f"read {source.target}", total_bytes=client.size_bytes) as step:
+            copy_disk(client, disk, writer.block_bytes, step.advance, context.raise_if_cancelled)
+            return disk.finish(FULL_READ)
+
+
+def _keep_files(lane: HostLane, snapshot: HostSnapshot, vm: Vm, writer: Writer) -> tuple[FileRecord, ...]:
+    described = definition.read(lane, vm.uuid)
+    files = [writer.file("definition-inactive", vm.name, described.inactive)]
+    if described.live is not None:
+        files.append(writer.file("definition-live", vm.name, described.live))
+    files.extend(writer.file(file.role, str(file.path), file.content) for file in definition.boot_files(lane, vm))
+    files.extend(
+        writer.file(related.role, related.name, related.content) for related in definition.related_definitions(lane, vm)
+    )
+    files.append(writer.file("host", snapshot.host, msgspec.json.encode(snapshot.facts)))
+    return tuple(files)
+
+
+def _commit(
+    vm: Vm,
+    request: Request,
+    moment: Moment,
+    records: tuple[DiskRecord, ...],
+    files: tuple[FileRecord, ...],
+    writer: Writer,
+) -> Point:
+    return writer.commit(
+        vm=facts_of(vm),
+        moment=moment.time,
+        method=request.method.value,
+        consistency=moment.consistency,
+        consistency_note=moment.note,
+        disks=records,
+        files=files,
+        downtime_s=round(moment.downtime_s, 3),
+        checkpoint=moment.checkpoint,
+        writer=f"newhope {version('newhope')}",
+    )
+
+
+def _drop_earlier_checkpoints(lane: HostLane, vm: Vm, newest: str | None, context: JobContext) -> None:
+    if newest is None:
+        return
+    for name in checkpoints.own_checkpoints(lane, vm.uuid):
+        if name == newest:
+            continue
+        try:
+            checkpoints.delete(lane, vm.uuid, name)
+        except NewhopeError as error:
+            # The recovery point is committed; a checkpoint that stays costs the guest a little memory, no data.
+            context.log(f"checkpoint {name} could not be removed and is left: {error.what}", level="warn")
