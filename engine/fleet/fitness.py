@@ -1,10 +1,10 @@
 """Whether a VM can run on a host: pure, from what is known of both, before anything is touched.
 
 1. A host that does not answer cannot be asked: it fails, and everything else is skipped.
-2. What nobody can change there and then decides: architecture, machine type, CPU model, memory, firmware, TPM,
-   devices of one host.
+2. What nobody can change there and then decides: architecture, machine type, memory, firmware, TPM.
 3. What another choice in a restore lifts, pool and network, fails as changeable.
-4. What works, but otherwise than before, warns: emulation in place of KVM, little memory left, a network that is off.
+4. What works, but otherwise than before, warns: emulation in place of KVM, another CPU, a device of the old host that
+   is left out, little memory left, a network that is off.
 
 Each check follows from a failure that libvirt or QEMU reports only when the VM is defined or started, which is after
 its disks were written.
@@ -12,10 +12,11 @@ its disks were written.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from engine.fleet.fitness_model import CheckState, FitnessCheck, HostFitness, Verdict
-from engine.fleet.fitness_network import network_checks
+from engine.fleet.fitness_network import network_checks, virsh
 from engine.hosts.model import HostFacts, HostSnapshot, HostStatus, Pool
 from engine.repository.model import VmFacts
 
@@ -57,7 +58,7 @@ def fitness(
             _firmware(facts, host, target.host),
             _tpm(facts, host, target.host),
             *network_checks(facts, target, networks or ()),
-            _devices(facts, target.host),
+            _devices(facts),
         )
     return HostFitness(host=target.host, verdict=_verdict(checks), checks=checks)
 
@@ -142,19 +143,26 @@ def _cpu(facts: VmFacts, host: HostFacts, name: str) -> FitnessCheck:
         return FitnessCheck("CPU", CheckState.PASS, f"{facts.name} asks for no particular CPU")
     if mode == "host-passthrough" and not host.kvm:
         evidence = f"{facts.name} uses its host's CPU as it is, which needs KVM, and {name} has none"
-        return FitnessCheck("CPU", CheckState.WARN, evidence, "let it have QEMU's own CPU there, or a host with KVM")
+        return _another_cpu(evidence, host)
     if host.cpu_modes and mode not in host.cpu_modes:
-        evidence = f"{name} does not offer the CPU mode {mode}"
-        return FitnessCheck("CPU", CheckState.WARN, evidence, f"let it have the CPU mode {host.cpu_modes[0]} there")
+        return _another_cpu(f"{name} does not offer the CPU mode {mode}", host)
     if mode != "custom" or facts.cpu_model is None:
         return FitnessCheck("CPU", CheckState.PASS, f"{mode}: {facts.name} gets what {name} has, {host.cpu_model}")
     if not host.cpu_models:
         return FitnessCheck("CPU", CheckState.SKIP, f"{name} does not say which CPU models it offers")
     if facts.cpu_model in host.cpu_models:
         return FitnessCheck("CPU", CheckState.PASS, f"{name} offers {facts.cpu_model}")
-    evidence = f"{facts.name} needs the CPU {facts.cpu_model}, which {name} ({host.cpu_model}) does not offer"
-    remedy = f"give {facts.name} a CPU model that every host offers, or choose another host"
-    return FitnessCheck("CPU", CheckState.FAIL, evidence, remedy)
+    evidence = f"{facts.name} has the CPU {facts.cpu_model}, which {name} ({host.cpu_model}) does not offer"
+    return _another_cpu(evidence, host)
+
+
+def _another_cpu(evidence: str, host: HostFacts) -> FitnessCheck:
+    # The same choice as a rewritten definition makes (`hosts.rewrite`).
+    other = next((mode for mode in ("host-model", "maximum") if mode in host.cpu_modes), None)
+    if other is None:
+        return FitnessCheck("CPU", CheckState.FAIL, evidence, "choose a host with that CPU, or change the VM's")
+    remedy = f"a restore gives it {other} there; a guest that is bound to its CPU may ask for its licence again"
+    return FitnessCheck("CPU", CheckState.WARN, evidence, remedy)
 
 
 def _processors(facts: VmFacts, host: HostFacts, name: str) -> FitnessCheck:
@@ -181,7 +189,7 @@ def _storage(target: HostSnapshot, pool: str | None, needed_bytes: int) -> Fitne
         best = max(active, key=lambda each: each.available_bytes, default=None)
         if best is None:
             evidence = f"{target.host} has no active storage pool"
-            remedy = f"`virsh -c {target.uri} pool-list --all`; define or start one"
+            remedy = f"`{virsh(target)} pool-list --all`; define or start one"
             return FitnessCheck("pool", CheckState.FAIL, evidence, remedy)
         return _room(target, best, needed_bytes, chosen=False)
     named = next((each for each in target.pools if each.name == pool), None)
@@ -191,7 +199,7 @@ def _storage(target: HostSnapshot, pool: str | None, needed_bytes: int) -> Fitne
         remedy = f"choose another: --pool {active[0].name}" if active else f"define the pool {pool} there"
         return FitnessCheck("pool", CheckState.FAIL, evidence, remedy, changeable=bool(active))
     if not named.active:
-        remedy = f"`virsh -c {target.uri} pool-start {pool}`"
+        remedy = f"`{virsh(target)} pool-start {shlex.quote(pool)}`"
         evidence = f"the pool {pool} on {target.host} is not active"
         return FitnessCheck("pool", CheckState.FAIL, evidence, remedy, changeable=True)
     return _room(target, named, needed_bytes, chosen=True)
@@ -230,16 +238,12 @@ def _tpm(facts: VmFacts, host: HostFacts, name: str) -> FitnessCheck:
     return FitnessCheck("TPM", CheckState.FAIL, f"{facts.name} has a TPM, {name} cannot emulate one", remedy)
 
 
-def _devices(facts: VmFacts, name: str) -> FitnessCheck:
+def _devices(facts: VmFacts) -> FitnessCheck:
     if not facts.host_devices:
         return FitnessCheck("devices", CheckState.PASS, f"{facts.name} uses no device of its host")
-    listed = ", ".join(facts.host_devices)
-    if facts.host == name:
-        return FitnessCheck("devices", CheckState.PASS, f"{listed} of this same host")
-    evidence = f"{facts.name} uses {listed} of {facts.host} itself"
-    return FitnessCheck(
-        "devices", CheckState.FAIL, evidence, f"restore it to {facts.host}, or remove the device from it"
-    )
+    evidence = f"{facts.name} uses {', '.join(facts.host_devices)} of {facts.host} itself, which a restore leaves out"
+    remedy = "after a restore give it such a device of its new host, if it needs one: `virsh attach-device`"
+    return FitnessCheck("devices", CheckState.WARN, evidence, remedy)
 
 
 def format_bytes(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from engine.fleet.fitness_model import CheckState, FitnessCheck
@@ -58,7 +59,7 @@ def _network(name: str, source: str, target: HostSnapshot) -> FitnessCheck:
         return FitnessCheck(name, CheckState.FAIL, evidence, remedy, changeable=True)
     if not found.active:
         evidence = f"the network {source} on {target.host} is not active, so the VM would not start"
-        return FitnessCheck(name, CheckState.WARN, evidence, f"`virsh -c {target.uri} net-start {source}`")
+        return FitnessCheck(name, CheckState.WARN, evidence, f"`{virsh(target)} net-start {shlex.quote(source)}`")
     return FitnessCheck(name, CheckState.PASS, f"{target.host} has the network {source}")
 
 
@@ -70,8 +71,13 @@ def _bridge(name: str, source: str, target: HostSnapshot) -> FitnessCheck:
     if used:
         return FitnessCheck(name, CheckState.PASS, f"{used} on {target.host} uses the bridge {source} already")
     evidence = f"no network or VM on {target.host} uses a bridge {source}; whether it exists cannot be seen from here"
-    remedy = f"look on {target.host}: `ip link show {source}`, or choose a network"
+    remedy = f"look on {target.host}: `ip link show {shlex.quote(source)}`, or choose a network"
     return FitnessCheck(name, CheckState.WARN, evidence, remedy)
+
+
+def virsh(target: HostSnapshot) -> str:
+    """Return the beginning of a virsh command for a host, as a shell takes it."""
+    return shlex.join(("virsh", "-c", target.uri))
 
 
 def _used_there(kind: str, source: str, target: HostSnapshot) -> str | None:

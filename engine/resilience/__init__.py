@@ -10,10 +10,10 @@
 What an operator declares in the settings (`places`, `on_host`) goes before what can be probed.
 
 Pure: from values to values, with `now` given. May import: `fleet`, `hosts`, `repository` and `settings`, for their
-values. Face: `find`, `count`, `CHECKS` and the structs below.
+values. Face: `find`, `concerning`, `count`, `CHECKS` and the structs below.
 """
 
-from engine.resilience.finding import Counts, Finding, Severity, count
+from engine.resilience.finding import Counts, Finding, Severity, concerning, count
 from engine.resilience.search import CHECKS, find
 
-__all__ = ["CHECKS", "Counts", "Finding", "Severity", "count", "find"]
+__all__ = ["CHECKS", "Counts", "Finding", "Severity", "concerning", "count", "find"]

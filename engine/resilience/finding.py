@@ -37,11 +37,20 @@ class Finding(Struct, frozen=True):
     """What to do, a line each: a command in backquotes, or a sentence."""
     vms: tuple[str, ...] = ()
     """UUIDs of the VMs it concerns."""
+    names: tuple[str, ...] = ()
+    """Names of the other VMs, hosts and repositories it concerns, besides the subject."""
 
     @property
     def title(self) -> str:
         """The check's id as words."""
         return self.check.replace("-", " ")
+
+
+def concerning(findings: Iterable[Finding], name: str) -> tuple[Finding, ...]:
+    """Return the findings about a VM, host or repository of that name, or about a VM of that UUID."""
+    return tuple(
+        finding for finding in findings if name == finding.subject or name in finding.names or name in finding.vms
+    )
 
 
 class Counts(Struct, frozen=True):

@@ -11,6 +11,7 @@ from msgspec import Struct
 from engine.fleet import Fleet, RepositoryView, facts_of, gone_vms, known_vms, points_by_vm, was_removed
 from engine.hosts.model import HostSnapshot, HostStatus, Vm
 from engine.repository.model import Point, VmFacts
+from engine.resilience.wording import command
 from engine.settings import Host, Level, Repository, Settings, level_for
 
 
@@ -44,6 +45,17 @@ class SceneVm(Struct, frozen=True):
         as_kept = (self.points[0].manifest.vm,) if self.points else ()
         as_now = (facts_of(self.seen),) if self.seen else ()
         return tuple(dict.fromkeys((*as_kept, *as_now)))
+
+    @property
+    def backup_command(self) -> str:
+        """What makes a recovery point of it."""
+        host = () if self.label == self.name else ("--host", self.host)
+        return command("newhope", "backup", self.name, *host)
+
+    @property
+    def point_name(self) -> str:
+        """Its newest recovery point, as commands take it."""
+        return f"{self.name if self.label == self.name else self.uuid}@latest"
 
     def age_s(self, now: datetime) -> float | None:
         """How old its newest recovery point is; None without any."""

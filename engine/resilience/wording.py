@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
@@ -19,6 +20,11 @@ def age_in_words(seconds: float) -> str:
         return f"{hours}h{minutes}m" if minutes else f"{hours}h"
     days, hours = divmod(whole // _HOUR_S, 24)
     return f"{days}d{hours}h" if hours else f"{days}d"
+
+
+def command(*words: str) -> str:
+    """Return a command as a shell takes it, in backquotes."""
+    return f"`{shlex.join(words)}`"
 
 
 def listed(names: Sequence[str], *, most: int = 4) -> str:

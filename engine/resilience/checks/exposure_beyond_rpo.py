@@ -26,7 +26,6 @@ def check(scene: Scene) -> Iterator[Finding]:
         silent = [view.name for view in scene.silent_repositories]
         maybe_newer = (f"a newer one may be in {', '.join(silent)}, which cannot be looked into",) if silent else ()
         newest = vm.points[0]
-        backup = f"`newhope backup {vm.name}`"
         yield Finding(
             check=CHECK,
             severity=Severity.FAIL,
@@ -38,6 +37,6 @@ def check(scene: Scene) -> Iterator[Finding]:
                 f"late by {age_in_words(age_s - vm.level.rpo_s)}",
                 *maybe_newer,
             ),
-            fix=(backup if vm.answers else f"bring {vm.host} back, then {backup}",),
+            fix=(vm.backup_command if vm.answers else f"bring {vm.host} back, then {vm.backup_command}",),
             vms=(vm.uuid,),
         )

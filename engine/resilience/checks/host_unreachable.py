@@ -8,7 +8,7 @@ from engine.fleet import Verdict, fitness, ranked
 from engine.hosts.model import HostSnapshot, HostStatus
 from engine.resilience.finding import Finding, Severity
 from engine.resilience.scene import Scene, SceneVm
-from engine.resilience.wording import age_in_words, counted
+from engine.resilience.wording import age_in_words, command, counted
 
 CHECK = "host-unreachable"
 _MOST_LINES = 5
@@ -38,6 +38,7 @@ def _silent(scene: Scene, snapshot: HostSnapshot) -> Finding:
         evidence=(f"reason: {snapshot.reason or 'none was given'}", *_vm_lines(scene, vms)),
         fix=(snapshot.next_step or f"bring {snapshot.host} back", *_restores(scene, vms)),
         vms=tuple(vm.uuid for vm in vms),
+        names=tuple(vm.label for vm in vms),
     )
 
 
@@ -59,5 +60,6 @@ def _restores(scene: Scene, vms: list[SceneVm]) -> list[str]:
         online = [each for each in scene.fleet.snapshots if each.status is HostStatus.ONLINE]
         best = ranked(fitness(newest.manifest.vm, each, needed_bytes=newest.size_bytes) for each in online)
         if best and best[0].verdict is not Verdict.DOES_NOT_FIT:
-            lines.append(f"or bring {vm.label} up elsewhere: `newhope restore {vm.name}@latest --to {best[0].host}`")
+            restore = command("newhope", "restore", vm.point_name, "--to", best[0].host)
+            lines.append(f"or bring {vm.label} up elsewhere: {restore}")
     return lines

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from engine.hosts.model import AgentState, VmState
 from engine.resilience.finding import Finding, Severity
 from engine.resilience.scene import Scene, SceneVm
+from engine.resilience.wording import command
 
 CHECK = "no-agent"
 _WHY = "Its backups are as after a power cut, and a restore of it cannot be asked whether it is well."
@@ -21,7 +22,7 @@ def check(scene: Scene) -> Iterator[Finding]:
         if vm.seen is None or not vm.answers:
             continue
         if vm.seen.agent is AgentState.ABSENT:
-            yield _absent(scene, vm)
+            yield _absent(vm)
         elif vm.seen.agent is AgentState.CONNECTED:
             yield Finding(CHECK, Severity.OK, vm.label, f"The agent of {vm.label} is connected.", vms=(vm.uuid,))
         elif vm.seen.state is VmState.RUNNING:
@@ -37,9 +38,10 @@ def check(scene: Scene) -> Iterator[Finding]:
             )
 
 
-def _absent(scene: Scene, vm: SceneVm) -> Finding:
+def _absent(vm: SceneVm) -> Finding:
     uri = vm.snapshot.uri if vm.snapshot else ""
-    channel = "--channel unix,target.type=virtio,target.name=org.qemu.guest_agent.0"
+    channel = "type=unix,target.type=virtio,target.name=org.qemu.guest_agent.0"
+    add = command("virt-xml", "-c", uri, vm.name, "--add-device", "--channel", channel)
     restart = "then shut it down and start it again, so that the channel appears"
     running = vm.seen is not None and vm.seen.state is not VmState.OFF
     return Finding(
@@ -49,7 +51,7 @@ def _absent(scene: Scene, vm: SceneVm) -> Finding:
         what=f"{vm.label} has no channel for a guest agent.",
         why=_WHY,
         evidence=(f"the definition of {vm.label} on {vm.host} has no channel org.qemu.guest_agent.0",),
-        fix=(f"`virt-xml -c {uri} {vm.name} --add-device {channel}`", *((restart,) if running else ()), *_install(vm)),
+        fix=(add, *((restart,) if running else ()), *_install(vm)),
         vms=(vm.uuid,),
     )
 

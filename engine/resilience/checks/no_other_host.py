@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from engine.fleet import HostFitness, Verdict, fitness, ranked
@@ -49,7 +50,7 @@ def _compared(scene: Scene, vm: SceneVm, others: list[HostSnapshot], answering: 
         why=f"If {vm.host} dies, this has to be mended before {vm.label} is back, with everyone waiting."
         if changed
         else _WHY.format(host=vm.host),
-        evidence=(*(f"{each.host}: {each.reason}" for each in found), *silent),
+        evidence=(*(_naming(each.host, each.reason) for each in found), *silent),
         fix=_remedies(best),
         vms=(vm.uuid,),
     )
@@ -68,7 +69,12 @@ def _fitness(scene: Scene, vm: SceneVm, snapshot: HostSnapshot) -> HostFitness:
 
 
 def _remedies(best: HostFitness) -> tuple[str, ...]:
-    return tuple(f"{best.host}, {check.name}: {check.remedy}" for check in best.checks if check.remedy)
+    return tuple(_naming(f"{best.host}, {check.name}", check.remedy) for check in best.checks if check.remedy)
+
+
+def _naming(where: str, sentence: str) -> str:
+    host = where.split(",")[0]
+    return sentence if re.search(rf"\b{re.escape(host)}\b", sentence) else f"{where}: {sentence}"
 
 
 def _alone(scene: Scene, host: str, vms: list[SceneVm]) -> Finding:
@@ -86,6 +92,7 @@ def _alone(scene: Scene, host: str, vms: list[SceneVm]) -> Finding:
             evidence=tuple(f"{snapshot.host}: {snapshot.reason or 'no answer'}" for snapshot in others),
             fix=tuple(snapshot.next_step for snapshot in others if snapshot.next_step),
             vms=tuple(vm.uuid for vm in vms),
+            names=tuple(vm.label for vm in vms),
         )
     return Finding(
         check=CHECK,
@@ -96,4 +103,5 @@ def _alone(scene: Scene, host: str, vms: list[SceneVm]) -> Finding:
         evidence=(f"hosts in {scene.settings.file}: {host}", f"VMs: {names}"),
         fix=(f'add [hosts.NAME] with uri = "qemu+ssh://root@HOST/system" to {scene.settings.file}',),
         vms=tuple(vm.uuid for vm in vms),
+        names=tuple(vm.label for vm in vms),
     )

@@ -57,8 +57,8 @@ def _fix(scene: Scene, vm: SceneVm) -> tuple[str, ...]:
     if not scene.settings.repositories:
         return (
             f'add [repositories.NAME] with path = "/folder" to {scene.settings.file}, then `newhope repo init NAME`',
-            f"then `newhope backup {vm.name}`",
+            f"then {vm.backup_command}",
         )
     if not vm.answers:
-        return (f"bring {vm.host} back, then `newhope backup {vm.name}`",)
-    return (f"`newhope backup {vm.name}`",)
+        return (f"bring {vm.host} back, then {vm.backup_command}",)
+    return (vm.backup_command,)

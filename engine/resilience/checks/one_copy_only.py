@@ -39,6 +39,7 @@ def check(scene: Scene) -> Iterator[Finding]:
             ),
             fix=_second_repository(scene),
             vms=tuple(vm.uuid for vm in leaning),
+            names=tuple(vm.label for vm in leaning),
         )
 
 
@@ -51,12 +52,11 @@ def _too_few(scene: Scene, vm: SceneVm, copies: str) -> Finding:
     evidence = [f"in {holding}: {vm.points[0].manifest.moment:%Y-%m-%d %H:%M} UTC or as good"]
     evidence += [f"{view.name} cannot be looked into" for view in silent]
     others = [view.name for view in scene.fleet.repositories if view.reachable and view.name not in holding.split(", ")]
-    if silent and may_be_enough:
-        fix = tuple(view.next_step for view in silent if view.next_step)
-    elif others:
-        fix = (f"`newhope backup {vm.name} --repository {others[0]}`",)
-    else:
-        fix = _second_repository(scene)
+    fix = tuple(view.next_step for view in silent if view.next_step)
+    if not may_be_enough and others:
+        fix += (f"{vm.backup_command.removesuffix('`')} --repository {others[0]}`",)
+    elif not may_be_enough:
+        fix += _second_repository(scene)
     return Finding(
         check=CHECK,
         severity=Severity.UNKNOWN if silent and may_be_enough else Severity.FAIL,
@@ -67,12 +67,14 @@ def _too_few(scene: Scene, vm: SceneVm, copies: str) -> Finding:
         else f"Its level counts on {wanted} repositories, so that losing some of them loses nothing.",
         evidence=tuple(evidence),
         fix=fix,
+        names=tuple(view.name for view in vm.homes),
         vms=(vm.uuid,),
     )
 
 
 def _second_repository(scene: Scene) -> tuple[str, ...]:
     return (
-        f"add [repositories.NAME] with a path on another machine to {scene.settings.file}, then `newhope repo init NAME`",
+        f"add [repositories.NAME] with a path on another machine to {scene.settings.file}",
+        "then make it: `newhope repo init NAME`",
         "then back up to it too: `newhope backup VM --repository NAME`",
     )

@@ -99,8 +99,9 @@ def _finding(scene: Scene, check_id: str, host: str, homes: tuple[str, ...], vms
         "are lost together.",
         evidence=(f"VMs: {names}", *(nearness(scene, vms[0], view)[1] for view in views)),
         fix=(
-            f"add a repository on another machine to {scene.settings.file}, `newhope repo init NAME`, and back up to it",
+            f"add [repositories.NAME] on another machine to {scene.settings.file}, then `newhope repo init NAME`",
             f'or, if this is mistaken, say where {homes[0]} is: on_host = "HOST" in [repositories.{homes[0]}]',
         ),
         vms=tuple(vm.uuid for vm in vms),
+        names=(host, *homes, *(vm.label for vm in vms)),
     )

@@ -66,4 +66,5 @@ def _finding(kind: str, value: str, vms: list[SceneVm]) -> Finding:
         ),
         fix=(f"keep a copy in a repository of another {kind}, or move one of these", f"or correct the declared {kind}"),
         vms=tuple(vm.uuid for vm in vms),
+        names=(*hosts, *homes, *(vm.label for vm in vms)),
     )
