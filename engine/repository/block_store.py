@@ -58,7 +58,7 @@ class BlockStore:
         with self._pack_lock:
             self.raise_failure()
             if self._pack is None:
-                self._pack = OpenPack(self._storage.open_new())
+                self._pack = self._new_pack()
             self.new_bytes += self._pack.append(kind, codec, len(content), name, stored)
             if self._pack.size_bytes >= self._limits.pack_bytes:
                 self._seal()
@@ -105,6 +105,14 @@ class BlockStore:
             self.new_blocks += 1
             return False
 
+    def _new_pack(self) -> OpenPack:
+        target = self._storage.open_new()
+        try:
+            return OpenPack(target)
+        except BaseException:
+            target.abandon()
+            raise
+
     def _seal(self) -> None:
         if self._pack is None:
             return
@@ -126,8 +134,8 @@ class BlockStore:
         while (item := self._sealed.get()) is not None:
             target, sealed = item
             try:
-                if self.failure is None:
-                    self._sync(target, sealed)
+                # Also after a failure elsewhere: what is durable is work that the next writer is spared.
+                self._sync(target, sealed)
             except BaseException as error:
                 self.fail(error)
             finally:

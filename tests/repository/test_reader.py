@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.repository import Repository, RepositoryDamaged
+from engine.repository.block_record import HEADER_BYTES
 from engine.repository.directory_storage import DirectoryStorage
 from tests.repository.building import BLOCK, back_up, mixed_disk, packs_of
 
@@ -66,7 +67,7 @@ def test_blocks_are_read_in_the_order_of_the_packs(repository: Repository, monke
     read = DirectoryStorage.read
 
     def noted(self: DirectoryStorage, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        if length and length > BLOCK and length < 2 * BLOCK:
+        if length == HEADER_BYTES + BLOCK:
             places.append((key, offset))
         return read(self, key, offset, length)
 

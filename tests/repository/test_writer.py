@@ -39,7 +39,7 @@ def test_a_block_is_stored_once_however_often_it_comes(repository: Repository):
         stats = writer.stats
 
     assert record.map_root == other.map_root
-    # One data block, the two nodes of a map (the two leaves differ in length), its root, and the definition with its map.
+    # One data block, two leaves (the last is short), their root, and the definition with its map.
     assert stats.new_blocks == 6
     assert stats.read_bytes == 1000 * BLOCK + len(b"<domain/>")
     assert stats.new_bytes < 8 * BLOCK + 2 * 8192
@@ -161,7 +161,7 @@ def test_a_failure_in_a_worker_reaches_the_producer_and_lists_nothing(
 
     assert "not listed" in caught.value.untouched
     assert repository.points() == ()
-    assert [path for path in folder.rglob(".new-*")] == []
+    assert list(folder.rglob(".new-*")) == []
 
 
 def test_a_failure_of_the_last_block_is_raised_by_finish(repository: Repository, monkeypatch: pytest.MonkeyPatch):
