@@ -43,7 +43,6 @@ class Action(Struct, frozen=True):
 
 
 _EVERYWHERE = frozenset(Place) - {Place.CONFIRM}
-_MODES = frozenset({Place.FLEET, Place.JOBS, Place.CHECKS})
 _TABLES = frozenset({Place.FLEET, Place.JOBS, Place.CHECKS})
 _LISTS = _EVERYWHERE
 
@@ -84,15 +83,20 @@ ACTIONS: tuple[Action, ...] = (
     _action("faults", "f", "f", "faults", "Show only what needs you, or everything again.", _TABLES, 5),
     _action("sort", "s", "s", "sort", "Put the rows in order again, worst first; they never move by themselves.",
             {Place.FLEET, Place.CHECKS}),
-    _action("mode_fleet", "1", "1", "fleet", "Hosts and VMs, with the age of their newest recovery point.", _EVERYWHERE),
-    _action("mode_jobs", "2", "2", "jobs", "What runs and what ran; jobs go on without the console.", _MODES, 6),
+    _action("mode_fleet", "1", "1", "fleet", "Hosts and VMs, with the age of their newest recovery point.",
+            _EVERYWHERE - {Place.FLEET}, 7),
+    _action("mode_jobs", "2", "2", "jobs", "What runs and what ran; jobs go on without the console.",
+            _EVERYWHERE - {Place.JOBS}, 8),
     _action("mode_checks", "3", "3", "checks", "What would hurt: single points of failure, each with its fix.",
-            _MODES, 7),
+            _EVERYWHERE - {Place.CHECKS}, 9),
     _action("problems", "exclamation_mark", "!", "problems", "Everything that went wrong, until you dismiss it.",
             _EVERYWHERE - {Place.PROBLEMS}),
-    _action("dismiss_problem", "d", "d", "dismiss", "Take the problem under the cursor off the list.", {Place.PROBLEMS}, 1),
+    _action("dismiss_problem", "d", "d", "dismiss", "Take the problem under the cursor off the list.",
+            {Place.PROBLEMS}, 1),
     _action("dismiss_all", "D", "D", "dismiss all", "Empty the list.", {Place.PROBLEMS}, 2),
-    _action("go_back", "escape", "Esc", "back", "Back to where you came from; clears a filter first.", _EVERYWHERE, 8),
+    _action("go_back", "escape", "Esc", "back", "Back to where you came from; clears a filter first.",
+            _EVERYWHERE - _TABLES, 6),
+    _action("go_back", "escape", "Esc", "clear", "Clear the filter; with none, back to the fleet.", _TABLES),
     _action("copy_id", "y", "y", "copy id", "Copy the name or id of what is under the cursor.",
             {Place.FLEET, Place.VM, Place.JOBS, Place.JOB, Place.CHECKS}),
     _action("copy_command", "Y", "Y", "copy CLI", "Copy the shell command that does the same.",
@@ -108,8 +112,9 @@ ACTIONS: tuple[Action, ...] = (
     _action("half_up", "ctrl+u", "^u", "half a page up", "Half a page up.", _LISTS),
     _action("other_pane", "tab", "Tab", "pane", "To the next pane.", _EVERYWHERE),
     _action("palette", "ctrl+p", "^p", "palette", "Find an action by its words.", _EVERYWHERE),
-    _action("help", "question_mark", "?", "keys", "This sheet.", _EVERYWHERE - {Place.HELP}, 9),
-    _action("quit_console", "q", "q", "quit", "Leave the console. Jobs go on; newhope jobs shows them.", _EVERYWHERE, 10),
+    _action("help", "question_mark", "?", "keys", "This sheet.", _EVERYWHERE - {Place.HELP}, 10),
+    _action("quit_console", "q", "q", "quit", "Leave the console. Jobs go on; newhope jobs shows them.",
+            _EVERYWHERE, 11),
 )  # fmt: skip
 
 

@@ -26,16 +26,18 @@ def footer_line(place: Place, width: int, why_not: Callable[[str], str | None]) 
     """The keys that matter most here, as many as fit; those not possible now are shown in brackets."""
     ranked = [action for action in actions_of(place) if action.rank]
     most = _MOST_NARROW if width < 100 else _MOST_WIDE
-    kept = [action for action in ranked if action.id in _LAST]
-    used = sum(_width(action, why_not) for action in kept)
-    chosen: list[Action] = []
-    for action in ranked:
+    kept = {action.id for action in ranked if action.id in _LAST}
+    room = width - 1 - sum(_width(action, why_not) for action in ranked if action.id in kept)
+    # Where not all fit, those that would only tell why they cannot be used now go first; `?` has them all.
+    for action in sorted(ranked, key=lambda action: why_not(action.id) is not None):
         wide = _width(action, why_not)
-        if action not in kept and len(chosen) + len(kept) < most and used + wide <= width:
-            chosen.append(action)
-            used += wide
+        if action.id not in kept and len(kept) < most and wide <= room:
+            kept.add(action.id)
+            room -= wide
     parts: list[Span] = [Span(" ")]
-    for action in (*chosen, *kept):
+    for action in ranked:
+        if action.id not in kept:
+            continue
         if why_not(action.id):
             parts.append(Span(f"({action.shown} {action.label})  ", Tone.QUIET))
         else:

@@ -20,6 +20,7 @@ from tui.viewmodels.problems import problem_line
 from tui.viewmodels.text import BLANK, Line, Span, Tone, between, clipped, line, quiet, strong
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
+from tui.widgets.paint import Relaid
 
 _SAID_FOR_S = 6.0
 _STALE_AFTER_S = 60.0
@@ -93,6 +94,11 @@ class ConsoleScreen(Screen[ScreenResultType], Generic[ScreenResultType]):
     def on_resize(self) -> None:
         """Lay everything out for the new size."""
         self.call_after_refresh(self.repaint)
+
+    def on_relaid(self, message: Relaid) -> None:
+        """A part of the screen has another size now."""
+        message.stop()
+        self.repaint()
 
     def repaint(self) -> None:
         """Show what is known now."""

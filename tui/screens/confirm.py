@@ -19,6 +19,8 @@ from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import BLANK, Block, Line, Span, Tone, line, quiet, strong
 from tui.widgets.lines_view import LinesView, PaneView
 
+_WAY_OUT = quiet("  Enter or Esc goes back; nothing is started")
+
 
 class Cancel(LinesView):
     """Where the focus is to begin with: a key pressed by mistake starts nothing."""
@@ -30,11 +32,11 @@ class Cancel(LinesView):
 
     def on_focus(self) -> None:
         """Show that the keys go here."""
-        self.show_line(line("  ", Span("[ Cancel ]", Tone.HERE)))
+        self.show_line(line("  ", Span("[ Cancel ]", Tone.HERE), _WAY_OUT))
 
     def on_blur(self) -> None:
         """Show that they do not."""
-        self.show_line(line("  ", quiet("[ Cancel ]")))
+        self.show_line(line("  ", quiet("[ Cancel ]"), _WAY_OUT))
 
 
 class ConfirmScreen(ConsoleScreen[bool]):
@@ -83,7 +85,7 @@ class ConfirmScreen(ConsoleScreen[bool]):
         ready = self.why_not("execute") is None
         key = Span("E", Tone.HERE if ready else Tone.QUIET)
         rest = f" {self._verb}" if ready else f" {self._verb}, once the name is there"
-        self.line("how").show_line(line(" ", key, rest, quiet("    Esc or Enter goes back; nothing is started.")))
+        self.line("how").show_line(line("  ", key, rest))
 
     def why_not(self, action: str) -> str | None:
         """Executing may need the name first."""

@@ -80,7 +80,7 @@ class FleetScreen(ConsoleScreen[None]):
         hosts.show(table, in_order=not self._arrived)
         if wide:
             self.line("rule-repositories").show_line(rule("REPOSITORIES", self.table("repositories").size.width))
-            self.table("repositories").show(repository_table(picture))
+            self.table("repositories").show(repository_table(picture, self.table("repositories").size.width))
         self._paint_vms(picture, vms)
         self._paint_glance(picture)
         self._arrived = self._arrived or picture.live

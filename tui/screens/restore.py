@@ -23,11 +23,12 @@ from tui.viewmodels import restore_flow as flow
 from tui.viewmodels.picture import Picture, VmView, find_view
 from tui.viewmodels.problems import from_error, problem_lines
 from tui.viewmodels.restore_flow import Draft, Stage
-from tui.viewmodels.text import BLANK, Block, Line, Table, line, quiet, rule, strong
+from tui.viewmodels.text import BLANK, Block, Line, Table, Tone, line, quiet, rule, strong, wrapped
 from tui.viewmodels.vm_page import point_key, point_lines, point_table
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
+_ROOM_FOR_RAIL = 30
 _TITLES = {
     Stage.POINT: ("WHICH MOMENT", "newest first"),
     Stage.TARGET: ("WHICH HOST", "the fittest first"),
@@ -90,22 +91,28 @@ class RestoreScreen(ConsoleScreen[None]):
 
     def summary(self, picture: Picture) -> Line:
         """Which step."""
+        if self._is_low():
+            return flow.rail_line(self.stage)
         return line(
             strong(f"step {self.stage.value} of {len(Stage)}  {self.stage.name}"),
             quiet("   the original is never touched; nothing starts before you confirm"),
         )
+
+    def _is_low(self) -> bool:
+        return self.size.height < _ROOM_FOR_RAIL
 
     # ------------------------------------------------------------------ painting
 
     def paint(self, picture: Picture) -> None:
         """The rail, the table of this step and its detail."""
         width = self.size.width
+        self.line("rail").display = not self._is_low()
         self.line("rail").show(flow.rail(self._draft, self._plan, self.stage, picture, width - 1))
         title, note = _TITLES[self.stage]
         self.line("rule-step").show_line(rule(title, width, note))
         table, choice = self._choice_table(picture), self.table("choice")
         choice.display = self.stage is not Stage.PLAN
-        room = max(4, self.size.height - 24 + 8)
+        room = max(4, (self.size.height - (6 if self._is_low() else 12)) // 2)
         choice.styles.height = min(max(len(table.rows), len(table.empty)) + 1, room)
         choice.show(table)
         self._paint_detail(picture)
@@ -139,7 +146,7 @@ class RestoreScreen(ConsoleScreen[None]):
         if self.stage is Stage.CHECKS:
             place = self.table("choice").cursor
             return flow.check_lines(plan.checks[place] if 0 <= place < len(plan.checks) else None, plan, width)
-        return flow.plan_block(plan, width) if self.stage is Stage.PLAN else _mapping_help(key)
+        return flow.plan_block(plan, width) if self.stage is Stage.PLAN else _mapping_help(key, width)
 
     def _point_at_cursor(self) -> Point | None:
         view, key = self.view, self.table("choice").key
@@ -317,7 +324,7 @@ class RestoreScreen(ConsoleScreen[None]):
         if plan is None or self._planned != self._draft:
             self.say("The plan is being made anew; look at it first.")
             return
-        title = f"{self.crumbs(self.console.picture)}  step 6 of 6"
+        title = self.crumbs(self.console.picture)
         lines = flow.confirm_lines(plan, self.console.picture, self.size.width - 4)
         self.console.push_screen(
             ConfirmScreen(title, lines, verb=f"starts the restore of {plan.vm} on {plan.request.to_host}"),
@@ -348,7 +355,7 @@ def _is_wanted(point: Point, wanted: str) -> bool:
     return bool(wanted) and (point_key(point) == wanted or point.id.startswith(wanted))
 
 
-def _mapping_help(field: str | None) -> Block:
+def _mapping_help(field: str | None, width: int) -> Block:
     texts = {
         "name": "Space opens the field. The original keeps its own name; two VMs of one name cannot be on one host.",
         "pool": "Space goes through the pools of the target host. All disks go to one pool.",
@@ -358,4 +365,4 @@ def _mapping_help(field: str | None) -> Block:
     if field is None:
         return ()
     text = texts.get(field, "Space goes through the networks of the target host; none leaves the card unplugged.")
-    return (line(quiet(text)),)
+    return wrapped(text, width, tone=Tone.QUIET)

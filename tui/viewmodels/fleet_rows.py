@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.hosts.model import HostSnapshot, HostStatus, VmState
 from engine.jobs.model import JobState
+from engine.requirements import ExposureState
 from engine.resilience import Severity
 from tui.viewmodels.figures import age, limit, moment, size
 from tui.viewmodels.picture import FINE, Picture, VmView, host_word, protection, state_word
@@ -16,6 +17,7 @@ from tui.viewmodels.text import (
     Span,
     Table,
     Tone,
+    fitting,
     labelled,
     line,
     quiet,
@@ -48,16 +50,16 @@ def summary_line(picture: Picture) -> Line:
 def host_table(picture: Picture, width: int) -> Table:
     """One row a configured host, and one for all of them."""
     columns = (
-        Column("host", "HOST", 15, grows=True),
-        Column("state", "STATE", 13),
-        Column("vms", "VMS", 4, right=True),
+        Column("host", "HOST", 12, grows=True),
+        Column("state", "STATE", 12),
+        Column("vms", "VMS", 3, right=True),
         Column("run", "RUN", 4, right=True),
         Column("worst", "WORST", 8),
         Column("memory", "MEM FREE", 9, right=True),
         Column("pool", "DISK FREE", 10, right=True),
         Column("checks", "CHECKS", 8),
     )
-    kept = columns if width >= 78 else (*columns[:3], columns[4])
+    kept = fitting(columns, width, give_up=("pool", "memory", "checks", "run"))
     views = picture.views
     rows: list[Row] = []
     if len(picture.settings.hosts) > 1:
@@ -78,7 +80,7 @@ def host_table(picture: Picture, width: int) -> Table:
 
 def _host_state(snapshot: HostSnapshot | None, picture: Picture) -> Span:
     word = host_word(snapshot)
-    if snapshot is None or snapshot.status is HostStatus.ONLINE:
+    if snapshot is None or snapshot.status is not HostStatus.STALE:
         return word
     return Span(f"{word.text} {age((picture.now - snapshot.taken_at).total_seconds())}", word.tone)
 
@@ -140,23 +142,21 @@ def vm_table(
     picture: Picture, width: int, *, host: str = ALL_HOSTS, wanted: str = "", faults_only: bool = False
 ) -> Table:
     """The VMs of a host, or of all, that the filter leaves."""
-    wide = width >= 96
-    columns = [
-        Column("protected", "RPO", 8),
-        Column("vm", "VM", 13, grows=True),
-        Column("host", "HOST", 10),
-        Column("state", "STATE", 5),
-        Column("newest", "NEWEST POINT", 12),
-        Column("age", "AGE", 6, right=True),
-        Column("level", "LEVEL", 11),
-        Column("days", "7 DAYS", 7),
-    ]
-    days = 7
-    if wide:
-        days = 30 if width >= 110 else 14
-        columns[-1] = Column("days", f"{days} DAYS", days)
-    elif width < 78:
-        columns = [column for column in columns if column.key in ("protected", "vm", "host", "state", "age")]
+    days = 30 if width >= 112 else 14 if width >= 88 else 7
+    columns = fitting(
+        (
+            Column("protected", "RPO", 8),
+            Column("vm", "VM", 12, grows=True),
+            Column("host", "HOST", 10),
+            Column("state", "STATE", 5),
+            Column("newest", "NEWEST POINT", 12),
+            Column("age", "AGE", 6, right=True),
+            Column("level", "LEVEL", 11),
+            Column("days", f"{days} DAYS", days),
+        ),
+        width,
+        give_up=("level", "newest", "days"),
+    )
     everything = picture.views
     views = [
         view
@@ -164,14 +164,15 @@ def vm_table(
         if (host == ALL_HOSTS or view.host == host) and matches(view, wanted) and (not faults_only or faulty(view))
     ]
     rows = tuple(_vm_row(view, picture, columns, days) for view in views)
-    return Table(tuple(columns), rows, _why_no_vm(picture, bool(everything), host, wanted, faults_only))
+    return Table(columns, rows, _why_no_vm(picture, bool(everything), host, wanted, faults_only))
 
 
-def _vm_row(view: VmView, picture: Picture, columns: list[Column], days: int) -> Row:
+def _vm_row(view: VmView, picture: Picture, columns: tuple[Column, ...], days: int) -> Row:
     newest = view.newest.manifest.moment if view.newest else None
     level = f"{view.level.name} {limit(view.level.rpo_s)}" if view.level else "-"
     failed = tuple(job for job in picture.jobs if job.subject == view.name)
-    rpo_s = view.level.rpo_s if view.level else None
+    removed = view.exposure is not None and view.exposure.state is ExposureState.GONE
+    rpo_s = view.level.rpo_s if view.level and not removed else None
     rank = protection(view)
     cells = {
         "protected": rank[1],
@@ -218,14 +219,18 @@ def _why_no_vm(picture: Picture, any_vm: bool, host: str, wanted: str, faults_on
     )
 
 
-def repository_table(picture: Picture) -> Table:
+def repository_table(picture: Picture, width: int) -> Table:
     """Where recovery points are kept, and how much room is left."""
-    columns = (
-        Column("name", "REPOSITORY", 15, grows=True),
-        Column("state", "STATE", 13),
-        Column("points", "POINTS", 6, right=True),
-        Column("stored", "STORED", 9, right=True),
-        Column("free", "FREE", 9, right=True),
+    columns = fitting(
+        (
+            Column("name", "NAME", 12, grows=True),
+            Column("state", "STATE", 9),
+            Column("points", "POINTS", 6, right=True),
+            Column("stored", "STORED", 9, right=True),
+            Column("free", "FREE", 9, right=True),
+        ),
+        width,
+        give_up=("stored",),
     )
     rows: list[Row] = []
     for repository in picture.settings.repositories:
@@ -234,8 +239,14 @@ def repository_table(picture: Picture) -> Table:
         if view is not None:
             state = Span("  OK", Tone.GOOD) if view.reachable else Span("x OFFLINE", Tone.BAD)
         info = view.info if view else None
-        figures = (str(info.points), size(info.stored_bytes), size(info.free_bytes)) if info else ("-",) * 3
-        rows.append(Row(repository.name, (Span(repository.name), state, *(Span(text) for text in figures))))
+        cells = {
+            "name": Span(repository.name),
+            "state": state,
+            "points": Span(str(info.points) if info else "-"),
+            "stored": Span(size(info.stored_bytes) if info else "-"),
+            "free": Span(size(info.free_bytes) if info else "-"),
+        }
+        rows.append(Row(repository.name, tuple(cells[column.key] for column in columns)))
     empty = (line("No repository is configured."), line(quiet("newhope repo init PATH makes one.")))
     return Table(columns, tuple(rows), empty)
 

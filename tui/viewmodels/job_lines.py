@@ -184,27 +184,31 @@ def _bar(step: Step) -> str:
 
 def outcome_lines(job: Job, picture: Picture, width: int) -> Block:
     """What came of it, or how it lives; for one that did not end well, the way on."""
-    again = labelled("AGAIN", job.again, width) if job.again else ()
+    again = labelled("AGAIN", job.again, width, tone=Tone.NOTE, label_width=11) if job.again else ()
     if job.state is JobState.LOST:
         last = job.heartbeat or job.started or job.created
         return (
             *labelled(
-                "LOST", f"Its process is gone without a last word; last sign {clock(last)}.", width, tone=Tone.BAD
+                "LOST",
+                f"Its process is gone without a last word; last sign {clock(last)}.",
+                width,
+                tone=Tone.BAD,
+                label_width=11,
             ),
             *labelled("UNTOUCHED", job.untouched or "Every earlier recovery point is whole.", width, label_width=11),
             *again,
         )
     if job.failure is not None:
         return (
-            *labelled("WHAT", job.failure.what, width, tone=Tone.BAD),
+            *labelled("WHAT", job.failure.what, width, tone=Tone.BAD, label_width=11),
             *labelled("UNTOUCHED", job.failure.untouched, width, label_width=11),
-            *labelled("NEXT", job.failure.next_step, width, tone=Tone.STRONG),
+            *labelled("NEXT", job.failure.next_step, width, tone=Tone.STRONG, label_width=11),
             *again,
         )
     if job.state.over:
         tone = Tone.GOOD if job.state is JobState.DONE else Tone.WARN
         return (
-            *labelled("RESULT", job.result or f"It is {job.state.value}.", width, tone=tone),
+            *labelled("RESULT", job.result or f"It is {job.state.value}.", width, tone=tone, label_width=11),
             *_report(job, picture, width),
         )
     where = f"pid {job.pid}" if job.pid else "about to start"
@@ -219,7 +223,10 @@ def _report(job: Job, picture: Picture, width: int) -> Block:
     if not job.finished:
         return ()
     asked = f"{moment(job.created, picture.now)} by {job.operator} on {job.host}"
-    return (*labelled("asked", asked, width), *(labelled("again", job.again, width) if job.again else ()))
+    return (
+        *labelled("asked", asked, width, label_width=11),
+        *(labelled("again", job.again, width, tone=Tone.NOTE, label_width=11) if job.again else ()),
+    )
 
 
 def log_lines(lines: tuple[LogLine, ...], width: int) -> Block:

@@ -76,7 +76,7 @@ def problem_table(problems: tuple[Problem, ...], now: datetime) -> Table:
 def problem_lines(problem: Problem, width: int) -> Block:
     """One problem in full."""
     return (
-        *labelled("WHAT", problem.what, width, tone=Tone.BAD),
+        *labelled("WHAT", problem.what, width, tone=Tone.BAD, label_width=11),
         *labelled("UNTOUCHED", problem.untouched, width, label_width=11),
-        *labelled("NEXT", problem.next_step, width, tone=Tone.STRONG),
+        *labelled("NEXT", problem.next_step, width, tone=Tone.STRONG, label_width=11),
     )

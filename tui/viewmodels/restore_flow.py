@@ -110,6 +110,15 @@ def title(draft: Draft, picture: Picture) -> str:
     return f"RESTORE {draft.vm}{at}{to}{f' as {draft.name}' if draft.name else ''}"
 
 
+def rail_line(stage: Stage) -> Line:
+    """The steps in one line, for a terminal that has no room for `rail`."""
+    parts: list[Span] = []
+    for step in Stage:
+        tone = Tone.HERE if step is stage else Tone.PLAIN if step < stage else Tone.QUIET
+        parts += [Span(f" {step.value} {step.name.capitalize()} ", tone), Span(" ")]
+    return tuple(parts)
+
+
 def rail(draft: Draft, plan: RestorePlan | None, stage: Stage, picture: Picture, width: int) -> Block:
     """The steps, where the operator is, and what was decided in each."""
     said = {
@@ -373,23 +382,18 @@ def check_lines(check: FitnessCheck | None, plan: RestorePlan, width: int) -> Bl
 
 def plan_block(plan: RestorePlan, width: int) -> Block:
     """The exact steps, in order, with bytes and undo; then what stays as it is, and the same from the shell."""
-    rows: list[Line] = [line(quiet(f"  # {'ACTION':<22}{'DETAIL':<{width - 38}}{'DATA':>10}"))]
+    rows: list[Line] = [line(quiet(f"  # {'ACTION':<24}{'DETAIL':<{width - 38}}{'DATA':>10}"))]
     for number, step in enumerate(plan.steps, 1):
         data = size(step.size_bytes) if step.size_bytes else "-"
-        detail = f"{step.detail}"
-        first, *more = _columns(detail, width - 40)
-        rows.append(line(quiet(f" {number:>2} "), f"{step.title[:21]:<22}", f"{first:<{width - 38}}", f"{data:>10}"))
-        rows += [line(" " * 26, rest) for rest in more]
-        rows.append(line(quiet(f"{'':<26}if a later step fails: {step.undo}")) if width >= 100 else ())
+        first, *more = _columns(step.detail, width - 39)
+        rows.append(line(quiet(f" {number:>2} "), f"{step.title[:23]:<24}", f"{first:<{width - 38}}", f"{data:>10}"))
+        rows += [line(" " * 28, rest) for rest in more]
+        rows.append(line(quiet(f"{'':<28}if a later step fails: {step.undo}")) if width >= 100 else ())
     rows = [row for row in rows if row]
     rows += [
         BLANK,
-        *labelled(
-            "total",
-            f"{size(plan.size_bytes)} to write on {plan.request.to_host}. Each step is undone if a later one fails.",
-            width,
-        ),
-        *labelled("untouched", plan.untouched, width, label_width=11),
+        *labelled("total", f"{size(plan.size_bytes)} to write; each step is undone if a later one fails.", width),
+        *labelled("stays", plan.untouched, width),
         *labelled("CLI", plan.command, width, tone=Tone.NOTE),
     ]
     return tuple(rows)

@@ -6,6 +6,7 @@ A tone is never the only carrier of a state: the words say it as well, so that n
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -61,6 +62,16 @@ class Table(Struct, frozen=True):
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     empty: Block = ()
+
+
+def fitting(columns: Sequence[Column], width: int, *, give_up: Sequence[str]) -> tuple[Column, ...]:
+    """The columns that fit into `width`; those in `give_up` go first, in that order."""
+    kept = list(columns)
+    for key in give_up:
+        if sum(column.width + 1 for column in kept) <= width:
+            break
+        kept = [column for column in kept if column.key != key]
+    return tuple(kept)
 
 
 def line(*parts: str | Span) -> Line:

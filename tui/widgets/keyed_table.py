@@ -20,7 +20,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.viewmodels.text import Column, Line, Row, Span, Table, Tone
-from tui.widgets.paint import CURSOR, CURSOR_ELSEWHERE, changed_runs, fitted, padded, segments
+from tui.widgets.paint import CURSOR, CURSOR_ELSEWHERE, Relaid, changed_runs, fitted, padded, segments
 
 _MARGIN = 1
 
@@ -198,7 +198,7 @@ class KeyedTable(ScrollView, can_focus=True):
             shown = self._header_line()
         else:
             shown = self._body_line(number)
-            if number == self.cursor:
+            if number == self.cursor and self.can_focus:
                 over = CURSOR if self.has_focus else CURSOR_ELSEWHERE
         return Strip(segments(shown, Style(), over)).adjust_cell_length(self.size.width, Style())
 
@@ -211,8 +211,9 @@ class KeyedTable(ScrollView, can_focus=True):
             return line
         # With no scroll bar, the place among the rows is told in words.
         place = f" {self.cursor + 1}/{len(self._rows)}"
-        text = fitted("".join(span.text for span in line), self.size.width)[: self.size.width - len(place)]
-        return (Span(text, Tone.QUIET), Span(place, Tone.STRONG))
+        *head, _ = titles
+        short = "".join(span.text for span in self._laid_out((*head, Span("")))).rstrip()
+        return (Span(fitted(short, self.size.width - len(place)), Tone.QUIET), Span(place, Tone.STRONG))
 
     def _body_line(self, number: int) -> Line:
         return self._laid_out(self._rows[number].cells) if 0 <= number < len(self._rows) else ()
@@ -254,6 +255,7 @@ class KeyedTable(ScrollView, can_focus=True):
         self._fit_virtual_size()
         self._keep_in_sight(max(0, self.cursor))
         self.refresh()
+        self.post_message(Relaid())
 
     def on_focus(self) -> None:
         """The cursor is painted differently where the keys go."""

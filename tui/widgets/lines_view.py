@@ -11,7 +11,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.viewmodels.text import Block, Line
-from tui.widgets.paint import changed_runs, segments
+from tui.widgets.paint import Relaid, changed_runs, segments
 
 
 class LinesView(ScrollView):
@@ -48,6 +48,10 @@ class LinesView(ScrollView):
     def show_line(self, one: Line) -> None:
         """Show a single line."""
         self.show((one,))
+
+    def on_resize(self) -> None:
+        """Tell that the lines may have to be broken anew."""
+        self.post_message(Relaid())
 
     def render_line(self, y: int) -> Strip:
         """One line of the terminal."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from textual.message import Message
 
 from tui.viewmodels.text import Line, Span, Tone, width_of
 
@@ -23,17 +24,27 @@ STYLES = {
     Tone.HERE: Style(bold=True, reverse=True),
 }
 CURSOR = Style(reverse=True)
-CURSOR_ELSEWHERE = Style(bold=True, underline=True)
+CURSOR_ELSEWHERE = Style(bold=True)
 
 _NEAR = 6
 """Two changes closer than this are written as one: moving the cursor between them would cost as much."""
 
 
+class Relaid(Message):
+    """A widget has another size now; whoever fills it may want to break lines anew."""
+
+    def can_replace(self, message: Message) -> bool:
+        """One is as good as many."""
+        return isinstance(message, Relaid)
+
+
 def segments(of: Line, base: Style, over: Style | None = None) -> list[Segment]:
     """The line for the terminal; `over` paints the whole of it as the row under the cursor."""
-    if over is not None:
+    if over is not None and over.reverse:
         # The colours of the cells would make a reversed row a patchwork.
         return [Segment(span.text, base + over) for span in of]
+    if over is not None:
+        base += over
     return [Segment(span.text, base + STYLES[span.tone]) for span in of]
 
 
