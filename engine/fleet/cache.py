@@ -1,7 +1,7 @@
 """The last fleet, on disk, so that a console can paint before the first host answers.
 
-One file in the state folder: a line that tells the shape of what follows, then msgpack. It is a cache: what cannot be
-read is as good as absent, and what cannot be written is tried again with the next fleet.
+One file in the state folder: a line that tells the shape of what follows, its checksum, then msgpack. It is a cache:
+what cannot be read is as good as absent, and what cannot be written is tried again with the next fleet.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from engine.fleet.model import Fleet
 
 FILE_NAME = "fleet.cache"
+_CHECKSUM_BYTES = 16
 
 
 def save_cache(state: Path, fleet: Fleet) -> None:
@@ -27,7 +28,8 @@ def save_cache(state: Path, fleet: Fleet) -> None:
         temporary = Path(temporary_name)
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(_shape() + msgspec.msgpack.encode(fleet))
+                content = msgspec.msgpack.encode(fleet)
+                stream.write(_shape() + _checksum(content) + content)
             temporary.replace(state / FILE_NAME)
         finally:
             temporary.unlink(missing_ok=True)
@@ -43,12 +45,17 @@ def load_cache(state: Path) -> Fleet | None:
     except OSError:
         return None
     shape = _shape()
-    if not content.startswith(shape):
+    begin = len(shape) + _CHECKSUM_BYTES
+    if not content.startswith(shape) or content[len(shape) : begin] != _checksum(content[begin:]):
         return None
     try:
-        return msgspec.msgpack.decode(content[len(shape) :], type=Fleet)
-    except (msgspec.DecodeError, RecursionError):
+        return msgspec.msgpack.decode(content[begin:], type=Fleet)
+    except msgspec.DecodeError:
         return None
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:_CHECKSUM_BYTES]
 
 
 def _shape() -> bytes:

@@ -20,7 +20,7 @@ from engine.fleet.fitness_network import network_checks, virsh
 from engine.hosts.model import HostFacts, HostSnapshot, HostStatus, Pool
 from engine.repository.model import VmFacts
 
-RESERVE = 0.10
+RESERVE_PERCENT = 10
 """Share of a restore's bytes that must remain free in a pool beyond them."""
 
 _ALIASES = {"q35": "pc-q35-", "pc": "pc-i440fx-", "virt": "virt-", "pseries": "pseries-"}
@@ -214,8 +214,8 @@ def _room(target: HostSnapshot, pool: Pool, needed_bytes: int, *, chosen: bool) 
         larger = any(each.active and each.available_bytes >= needed_bytes for each in target.pools)
         remedy = f"make room in pool {pool.name} on {target.host}" + (", or choose another pool" if larger else "")
         return FitnessCheck("pool", CheckState.FAIL, evidence, remedy, changeable=chosen and larger)
-    if pool.available_bytes < needed_bytes * (1 + RESERVE):
-        remedy = f"make room in pool {pool.name} on {target.host}: less than {RESERVE:.0%} would remain to grow"
+    if pool.available_bytes < needed_bytes + needed_bytes * RESERVE_PERCENT // 100:
+        remedy = f"make room in pool {pool.name} on {target.host}: less than {RESERVE_PERCENT} % would remain to grow"
         return FitnessCheck("pool", CheckState.WARN, evidence, remedy)
     return FitnessCheck("pool", CheckState.PASS, evidence)
 
