@@ -82,12 +82,14 @@ def _one(invocation: Invocation, name: str, choices: Choices) -> ExitCode:
     from engine.cli.confirmation import confirm, confirm_by_name
     from engine.cli.documents import plain
     from engine.cli.launching import launch_backup
-    from engine.cli.named import find_vm
+    from engine.cli.named import find_vm, refuse_silent_host, refuse_unreachable_repository
 
     fleet = invocation.fleet()
     vm = find_vm(fleet, name, host=choices.host)
+    refuse_silent_host(fleet, vm.name, vm.host)
     request = _request(invocation, vm, choices)
     plan = backup.plan(invocation.settings, fleet, request)
+    refuse_unreachable_repository(fleet, request.repository)
     if invocation.json and choices.dry_run:
         printing.show_json({"plan": plain(plan)})
     elif not invocation.json:
@@ -115,6 +117,7 @@ def _every(invocation: Invocation, choices: Choices) -> ExitCode:
     from engine.cli.confirmation import confirm
     from engine.cli.documents import plain
     from engine.cli.launching import launch_backups
+    from engine.cli.named import refuse_unreachable_repository
     from engine.fleet import known_vms
 
     fleet = invocation.fleet()
@@ -134,6 +137,8 @@ def _every(invocation: Invocation, choices: Choices) -> ExitCode:
         _show_plans([plan for _, plan in plans], skipped, fleet)
     if choices.dry_run:
         return ExitCode.OK
+    for repository in {request.repository for request, _ in plans}:
+        refuse_unreachable_repository(fleet, repository)
     if not plans:
         raise NothingToDo(
             "There is no VM that can be backed up now.", next_step="see why with `newhope hosts` and `newhope vms`."

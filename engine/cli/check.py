@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -14,9 +13,7 @@ from engine.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.resilience import Finding
-
-ORDER = ("fail", "warn", "unknown", "ok")
+    from engine.resilience import Counts, Finding
 
 
 @click.command("check", cls=Command)
@@ -38,45 +35,35 @@ def check(invocation: Invocation, subject: str | None, every: bool) -> ExitCode:
 
     from engine.cli import printing
     from engine.cli.documents import plain
-    from engine.resilience import find
+    from engine.resilience import concerning, count, find
 
     fleet = invocation.fleet()
     findings = find(invocation.settings, fleet, datetime.now(UTC))
     if subject:
-        findings = tuple(finding for finding in findings if finding.subject == subject)
-    counted = Counter(str(finding.severity) for finding in findings)
+        findings = concerning(findings, subject)
+    counts = count(findings)
     if invocation.json:
-        counts = {word: counted[word] for word in ORDER}
-        printing.show_json({"findings": [plain(finding) for finding in findings], **counts})
+        printing.show_json({"findings": [plain(finding) for finding in findings], **plain(counts)})
     else:
-        _show(sorted(findings, key=_rank), counted, every=every)
-    return ExitCode.FINDINGS if counted["fail"] else ExitCode.OK
+        _show(findings, counts, every=every)
+    return ExitCode.FINDINGS if counts.fail else ExitCode.OK
 
 
-def _rank(finding: Finding) -> int:
-    word = str(finding.severity)
-    return ORDER.index(word) if word in ORDER else len(ORDER)
-
-
-def _show(findings: Sequence[Finding], counted: Counter[str], *, every: bool) -> None:
+def _show(findings: Sequence[Finding], counts: Counts, *, every: bool) -> None:
     from engine.cli import printing, states
 
     for finding in findings:
-        state = states.of_check(str(finding.severity))
-        if str(finding.severity) == "ok":
-            if every:
-                printing.say(f"{state.text:<7} {finding.subject}: {finding.what}")
+        state = states.of_check(finding.severity.value)
+        fine = finding.severity.value == "ok"
+        if every or not fine:
+            printing.say(f"{state.text:<7} {finding.subject}: {finding.what}")
+        if fine:
             continue
-        printing.say(f"{state.text:<7} {finding.subject}: {finding.what}")
-        for label, text in (("why", finding.why), ("evidence", finding.evidence), ("fix", finding.fix)):
-            for line in _lines(text):
-                printing.say(f"        {label:<8}  {line}")
+        for label, texts in (("why", (finding.why,)), ("evidence", finding.evidence), ("fix", finding.fix)):
+            for text in texts:
+                if text:
+                    printing.say(f"        {label:<8}  {text}")
     if not findings:
         printing.say("There was nothing to look at.")
-    summary = ", ".join(f"{counted[word]} {states.of_check(word).word}" for word in ORDER)
-    printing.say(f"{summary}." + ("" if every or not counted["ok"] else " `--all` shows those that are OK."))
-
-
-def _lines(text: str | Sequence[str]) -> list[str]:
-    several = [text] if isinstance(text, str) else list(text)
-    return [line for each in several for line in each.splitlines() if line]
+    summary = f"{counts.fail} FAIL, {counts.warn} WARN, {counts.unknown} UNKN, {counts.ok} OK."
+    printing.say(summary + (" `--all` shows those that are OK." if counts.ok and not every else ""))

@@ -1,7 +1,8 @@
 """The shapes of `--json`, kept stable: every document is an object whose first key names what it holds.
 
     hosts    {"hosts": [HostSnapshot]}                       engine.hosts.model
-    vms      {"vms": [Vm + "protection": Exposure | null]}   engine.hosts.model, engine.requirements
+    vms      {"vms": [Vm + "protection": Exposure | null],   engine.hosts.model, engine.requirements
+              "unseen": [Exposure]}                          VMs that only recovery points know
     points   {"points": [Point + "vm", "size_bytes"]}        engine.repository.model; show: {"point": Point + ...}
     repo     {"repository": RepositoryInfo}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}

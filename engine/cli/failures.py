@@ -38,6 +38,8 @@ def answer_of(error: BaseException, arguments: Sequence[str]) -> int:
         case NewhopeError():
             tell(error.what, error.untouched, error.next_step, error.exit_code, as_json=as_json)
             return error.exit_code
+        case click.exceptions.Exit():
+            return error.exit_code
         case click.ClickException():
             context = error.ctx if isinstance(error, click.UsageError) else None
             command = context.command_path if context else "newhope"

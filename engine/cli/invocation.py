@@ -50,12 +50,15 @@ class Invocation:
         return Journal(self.settings.state)
 
     def fleet(self) -> Fleet:
-        """Every host and repository as they answer now."""
-        from engine.fleet import gather
+        """Every host and repository as they answer now; a host that is silent now, as it answered last."""
+        from engine.fleet import gather, load_cache, save_cache
         from engine.hosts import HostLanes
 
+        previous = load_cache(self.settings.state)
         with HostLanes(self.settings) as lanes, self.patience("asking hosts and repositories"):
-            return gather(self.settings, lanes)
+            fleet = gather(self.settings, lanes, previous=previous)
+        save_cache(self.settings.state, fleet)
+        return fleet
 
     @contextmanager
     def patience(self, doing: str) -> Generator[None]:

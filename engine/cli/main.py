@@ -98,7 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name); answers the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = newhope.main(args=arguments, prog_name="newhope", standalone_mode=False, obj=Invocation())
+        # Not `newhope.main`: it ends the process by itself when a reader goes away.
+        with newhope.make_context("newhope", list(arguments), obj=Invocation()) as context:
+            code = newhope.invoke(context)
         sys.stdout.flush()
     except BaseException as error:
         return answer_of(error, arguments)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from engine.errors import Conflict, NotFound
-from engine.fleet import Fleet, RepositoryView, known_vms
+from engine.fleet import Fleet, RepositoryView, gone_vms, known_vms
+from engine.hosts import HostUnreachable
 from engine.hosts.model import HostStatus, Vm
 from engine.repository import Point, parse_point_name, select_point
 from engine.repository.errors import RepositoryError
@@ -28,10 +29,34 @@ def find_vm(fleet: Fleet, name: str, *, host: str | None = None) -> Vm:
             f"{len(found)} VMs are named {name}: on {places}.",
             next_step="name one by its UUID, or add --host HOST.",
         )
+    _refuse_where_host_is_silent(fleet, name)
     silent = [snapshot.host for snapshot in fleet.snapshots if snapshot.status is not HostStatus.ONLINE]
     unseen = f" {', '.join(silent)} did not answer: it may be there." if silent else ""
     where = f"on host {host}" if host else "on any host"
     raise NotFound(f"There is no VM {name} {where}.{unseen}", next_step=_nearest(name, {vm.name for vm in vms}))
+
+
+def refuse_silent_host(fleet: Fleet, vm: str, host: str) -> None:
+    """Raise `HostUnreachable` if the host that has a VM does not answer now."""
+    for snapshot in fleet.snapshots:
+        if snapshot.host == host and snapshot.status is not HostStatus.ONLINE:
+            raise HostUnreachable(
+                host,
+                snapshot.reason or "it gave no reason",
+                untouched=f"Nothing was done with {vm}; its recovery points are as they were.",
+                next_step=snapshot.next_step or f"`newhope hosts {host}` tells when it answers again.",
+            )
+
+
+def refuse_unreachable_repository(fleet: Fleet, name: str) -> None:
+    """Raise if a repository that is about to be written to could not be read."""
+    refuse_without_repository([view for view in fleet.repositories if view.name == name])
+
+
+def _refuse_where_host_is_silent(fleet: Fleet, name: str) -> None:
+    for facts in gone_vms(fleet):
+        if name in (facts.name, facts.uuid):
+            refuse_silent_host(fleet, facts.name, facts.host)
 
 
 def find_point(points: Sequence[Point], name: str) -> Point:
@@ -62,10 +87,10 @@ def of_vm(points: Sequence[Point], vm: str) -> tuple[Point, ...]:
     return found
 
 
-def refuse_without_repository(views: Iterable[RepositoryView]) -> None:
-    """Raise if no repository at all could be read: an empty list would look like no recovery points."""
+def refuse_without_repository(views: Sequence[RepositoryView]) -> None:
+    """Raise if none of these repositories could be read: an empty list would look like no recovery points."""
     unreachable = [view for view in views if not view.reachable]
-    if unreachable and len(unreachable) == len(list(views)):
+    if unreachable and len(unreachable) == len(views):
         first = unreachable[0]
         raise RepositoryUnreachable(
             f"Repository {first.name} cannot be read: {first.reason or 'no reason was given.'}",

@@ -112,7 +112,6 @@ def _show(found: tuple[Point, ...]) -> None:
         Column("HOW"),
         Column("GUEST"),
         Column("SIZE", right=True),
-        Column("NEW", right=True),
         Column("IN", gives_way=True),
     )
     rows = [
@@ -124,7 +123,6 @@ def _show(found: tuple[Point, ...]) -> None:
             point.manifest.method,
             _guest(point),
             size(point.size_bytes),
-            size(point.manifest.new_bytes),
             point.repository,
         )
         for point in found

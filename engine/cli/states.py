@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.cli.table import State, bad, doubtful, good, idle, unknown, working
 from engine.hosts.model import HostStatus, VmState
 from engine.jobs import JobState, StepState
+from engine.requirements import ExposureState
 
 JOB = {
     JobState.QUEUED: idle("QUEUED"),
@@ -48,11 +49,16 @@ CHECK = {
 }
 
 PROTECTION = {
-    "ok": good("OK"),
-    "late": doubtful("LATE"),
-    "never": bad("NEVER"),
-    "unprotected": idle("NONE"),
+    ExposureState.OK: good("OK"),
+    ExposureState.LATE: doubtful("LATE"),
+    ExposureState.NEVER: bad("NEVER"),
+    ExposureState.UNPROTECTED: idle("NO LEVEL"),
+    ExposureState.UNKNOWN: unknown("UNKN"),
+    ExposureState.GONE: idle("GONE"),
 }
+
+UNSEEN = unknown("UNSEEN")
+"""A VM that only recovery points know."""
 
 
 def of_check(word: str) -> State:

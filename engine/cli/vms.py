@@ -49,22 +49,29 @@ def vms(invocation: Invocation, vm: str | None, host: str | None) -> ExitCode:
         else tuple(each for each in known_vms(fleet) if host in (None, each.host))
     )
     by_uuid = {exposure.vm_uuid: exposure for exposure in exposures(invocation.settings, fleet, datetime.now(UTC))}
+    known = {each.uuid for each in known_vms(fleet)}
+    unseen = [
+        exposure
+        for exposure in by_uuid.values()
+        if vm is None and exposure.vm_uuid not in known and host in (None, exposure.host)
+    ]
     if invocation.json:
         documents = [
             plain(each) | {"protection": plain(by_uuid[each.uuid]) if each.uuid in by_uuid else None} for each in shown
         ]
-        printing.show_json({"vms": documents})
+        printing.show_json({"vms": documents, "unseen": [plain(exposure) for exposure in unseen]})
     elif vm:
         _show_one(shown[0], by_uuid.get(shown[0].uuid))
     else:
-        _show(shown, by_uuid, fleet)
+        _show(shown, by_uuid, unseen)
+        tell_silent(fleet)
     asked = [snapshot for snapshot in fleet.snapshots if host in (None, snapshot.host)]
     none_answers = bool(asked) and all(snapshot.status is not HostStatus.ONLINE for snapshot in asked)
     return ExitCode.HOST_UNREACHABLE if none_answers else ExitCode.OK
 
 
-def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], fleet: Fleet) -> None:
-    from engine.cli import printing
+def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], unseen: list[Exposure]) -> None:
+    from engine.cli import printing, states
     from engine.cli.table import Column
 
     columns = (
@@ -77,11 +84,12 @@ def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], fleet: Fleet) -> 
         Column("LEVEL", gives_way=True),
         Column("PROTECTION"),
     )
-    if shown:
-        printing.show_table(columns, [_row(vm, by_uuid.get(vm.uuid)) for vm in shown])
+    rows = [_row(vm, by_uuid.get(vm.uuid)) for vm in shown]
+    rows += [[exposure.vm, exposure.host, states.UNSEEN, "", "", *_protection(exposure)] for exposure in unseen]
+    if rows:
+        printing.show_table(columns, rows)
     else:
         printing.say("No VM was seen.")
-    tell_silent(fleet)
 
 
 def tell_silent(fleet: Fleet) -> None:
@@ -103,32 +111,34 @@ def tell_silent(fleet: Fleet) -> None:
 
 def _row(vm: Vm, exposure: Exposure | None) -> list[Cell]:
     from engine.cli import states
-    from engine.cli.wording import age, size
+    from engine.cli.wording import size
     from engine.hosts.model import AgentState
 
     answers = {AgentState.CONNECTED: "yes", AgentState.DISCONNECTED: "silent", AgentState.ABSENT: "none"}
     disks = [disk for disk in vm.disks if disk.device == "disk"]
-    newest = "never"
-    if exposure is not None and exposure.age_s is not None:
-        newest = f"{age(exposure.age_s)} ago"
-    level = exposure.level if exposure and exposure.level else ""
-    protection: Cell = states.PROTECTION.get(str(exposure.state), states.idle("")) if exposure else ""
     return [
         vm.name,
         vm.host,
         states.VM[vm.state],
         answers[vm.agent],
         size(sum(disk.capacity_bytes for disk in disks)),
-        newest,
-        str(level),
-        protection,
+        *(_protection(exposure) if exposure else ("", "", "")),
     ]
+
+
+def _protection(exposure: Exposure) -> tuple[Cell, Cell, Cell]:
+    from engine.cli import states
+    from engine.cli.wording import age
+
+    newest = "never" if exposure.age_s is None else f"{age(exposure.age_s)} ago"
+    return newest, exposure.level.name if exposure.level else "", states.PROTECTION[exposure.state]
 
 
 def _show_one(vm: Vm, exposure: Exposure | None) -> None:
     from engine.cli import printing, states
     from engine.cli.table import Column
     from engine.cli.wording import age, local, size
+    from engine.settings import format_duration
 
     facts = [
         ("vm", f"{vm.name} ({vm.uuid})"),
@@ -145,10 +155,11 @@ def _show_one(vm: Vm, exposure: Exposure | None) -> None:
             newest = f"{local(exposure.newest)}, {age(exposure.age_s)} ago"
         facts += [
             ("newest point", newest),
-            ("protection", states.PROTECTION.get(str(exposure.state), states.idle(str(exposure.state))).text),
+            ("protection", states.PROTECTION[exposure.state].text),
         ]
         if exposure.level:
-            facts.append(("level", str(exposure.level)))
+            rpo, rto = format_duration(exposure.level.rpo_s), format_duration(exposure.level.rto_s)
+            facts.append(("level", f"{exposure.level.name}: RPO {rpo}, RTO {rto}"))
     printing.show_facts(facts)
     printing.say()
     columns = (

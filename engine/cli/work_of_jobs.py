@@ -48,22 +48,19 @@ def make_backups(settings: Settings, job: Job, context: JobContext) -> JobResult
     to_look_at: list[str] = []
     with Journal(settings.state) as journal:
         for request in requests:
-            with context.step(f"{request.vm} on {request.host}") as step:
-                try:
+            try:
+                with context.step(f"{request.vm} on {request.host}") as step:
                     child = _wait_for(journal, launch_backup(settings, journal, request), context, step)
-                except NewhopeError as error:
-                    context.raise_if_cancelled()
-                    failed.append(request.vm)
-                    step.note(error.what)
-                    context.log(f"{request.vm}: {error.what}", "error")
-                    continue
-                step.note(f"job {child.id}: {child.state.value}")
+                    if child.failure is not None:
+                        step.note(f"job {child.id}: {child.state.value}")
+                        raise BackupsFailed(child.failure.what, next_step=child.failure.next_step)
+            except NewhopeError as error:
+                context.raise_if_cancelled()
+                failed.append(request.vm)
+                context.log(f"{request.vm}: {error.what}", "error")
+            else:
                 if child.state is JobState.WARN:
                     to_look_at.append(request.vm)
-                elif child.state is not JobState.DONE:
-                    context.raise_if_cancelled()
-                    failed.append(request.vm)
-                    context.log(f"{request.vm}: {child.failure.what if child.failure else child.state}", "error")
     if failed:
         raise BackupsFailed(
             f"{len(failed)} of {count(len(requests), 'backup')} failed: {', '.join(failed)}.",

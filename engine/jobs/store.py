@@ -15,7 +15,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
@@ -128,7 +128,10 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         # SQLite would create it readable for everyone; its write-ahead log takes over this file's
         # permissions.
-        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Only a new file may be opened and closed here: closing any descriptor of a file drops all of this process's
+        # locks on it (`man 2 fcntl`), those of other connections included.
+        with suppress(FileExistsError):
+            os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self.file, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row

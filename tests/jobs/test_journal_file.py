@@ -169,3 +169,17 @@ def small_disk(tmp_path: Path):
 
 def _insert(journal: Journal, spec: bytes = b"") -> int:
     return journal.insert(kind="backup", subject="web", host="h", spec=spec, lock=None, again="", untouched="")
+
+
+def test_a_journal_opened_twice_in_one_process_survives_another_process_that_closes_it(journal: Journal) -> None:
+    program = (
+        "import sys; from pathlib import Path; from engine.jobs import Journal; Journal(Path(sys.argv[1])).close()"
+    )
+    first = _insert(journal)
+
+    Journal(journal.state_dir).close()
+    subprocess.run([sys.executable, "-c", program, str(journal.state_dir)], check=True)
+    second = _insert(journal)
+
+    with Journal(journal.state_dir) as other:
+        assert [job.id for job in other.jobs()] == [second, first]
