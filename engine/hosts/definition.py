@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import NewhopeError
-from engine.hosts.domain_xml import nvram_path, read_vm
-from engine.hosts.errors import MissingOnHost
+from engine.hosts.domain_xml import read_vm
+from engine.hosts.errors import HostRefused, MissingOnHost
 from engine.hosts.host_file import read_file
 from engine.hosts.lane import HostLane
 from engine.hosts.model import BootFile, Definition, RelatedDefinition, Vm, VmState
+from engine.hosts.nvram import find_nvram
 from engine.hosts.rewrite import (
     CpuChoice,
     NetworkChoice,
@@ -69,7 +70,7 @@ def boot_files(lane: HostLane, vm: Vm) -> tuple[BootFile, ...]:
     """
     root = parse(read(lane, vm.uuid).inactive)
     wanted = (
-        ("nvram", nvram_path(root) or vm.nvram),
+        ("nvram", lane.run(lambda connection: find_nvram(connection, vm.uuid))),
         ("kernel", text_of(root, "os/kernel")),
         ("initrd", text_of(root, "os/initrd")),
     )
@@ -83,6 +84,8 @@ def boot_files(lane: HostLane, vm: Vm) -> tuple[BootFile, ...]:
             if role == "nvram" and vm.state is VmState.OFF:
                 continue
             raise _unreadable(lane, vm, role, path, "it is not there") from error
+        except HostRefused as error:
+            raise _unreadable(lane, vm, role, path, error.text) from error
         except OSError as error:
             raise _unreadable(lane, vm, role, path, error.strerror or str(error)) from error
         found.append(BootFile(role=role, path=Path(path), content=content))

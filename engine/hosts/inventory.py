@@ -31,6 +31,7 @@ from engine.hosts.model import Disk, HostSnapshot, HostStatus, Network, Pool, Vm
 from engine.hosts.names import not_found
 from engine.hosts.qcow2_header import keeps_bitmaps
 from engine.hosts.vm_state import from_libvirt
+from engine.hosts.volumes import available_bytes
 from engine.hosts.xml_tree import attribute_of, parse, text_of
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _too_slow(lane: HostLane, timeout_s: float) -> HostUnreachable:
 def _read_host(connection: libvirt.virConnect, lane: HostLane) -> HostSnapshot:
     taken_at = datetime.now(UTC)
     local = uri.is_local(lane.host.uri)
-    pools = _read_pools(connection)
+    pools = _read_pools(connection, local=local)
     return HostSnapshot(
         host=lane.host.name,
         uri=lane.host.uri,
@@ -242,11 +243,11 @@ def _with_live_allocation(domain: libvirt.virDomain, disk: Disk) -> Disk:
     return msgspec.structs.replace(disk, capacity_bytes=capacity, allocation_bytes=allocation)
 
 
-def _read_pools(connection: libvirt.virConnect) -> tuple[Pool, ...]:
+def _read_pools(connection: libvirt.virConnect, *, local: bool) -> tuple[Pool, ...]:
     found: list[Pool] = []
     for pool in connection.listAllStoragePools():
         root = parse(pool.XMLDesc())
-        _, capacity, _, available = pool.info()
+        capacity = pool.info()[1]
         found.append(
             Pool(
                 name=pool.name(),
@@ -254,7 +255,7 @@ def _read_pools(connection: libvirt.virConnect) -> tuple[Pool, ...]:
                 path=text_of(root, "target/path"),
                 active=bool(pool.isActive()),
                 capacity_bytes=capacity,
-                available_bytes=available,
+                available_bytes=available_bytes(pool, local=local),
             )
         )
     return tuple(sorted(found, key=lambda pool: pool.name))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement
 
 from engine.errors import NewhopeError, NoSpace
-from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME
+from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME, STORAGE_VOLUME_EXISTS
 from engine.hosts.lane import HostLane
 from engine.hosts.names import not_found
-from engine.hosts.xml_tree import parse, to_bytes
+from engine.hosts.uri import is_local
+from engine.hosts.xml_tree import parse, text_of, to_bytes
 
 if TYPE_CHECKING:
     import libvirt
@@ -33,7 +35,7 @@ def create(lane: HostLane, pool: str, name: str, image_format: str, capacity_byt
 
     def work(connection: libvirt.virConnect) -> str:
         storage = _pool(connection, lane, pool)
-        return storage.createXML(_volume_xml(storage, name, image_format, capacity_bytes)).path()
+        return _create(storage, name, image_format, capacity_bytes).path()
 
     return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
 
@@ -47,7 +49,7 @@ def put_file(lane: HostLane, pool: str, name: str, content: bytes) -> str:
     def work(connection: libvirt.virConnect) -> str:
         storage = _pool(connection, lane, pool)
         _raise_if_full(storage, lane, len(content))
-        volume = storage.createXML(_volume_xml(storage, name, "raw", len(content)))
+        volume = _create(storage, name, "raw", len(content))
         try:
             if content:
                 _upload(connection, volume, content)
@@ -77,7 +79,39 @@ def exists(lane: HostLane, pool: str, name: str) -> bool:
 
 def free_bytes(lane: HostLane, pool: str) -> int:
     """What the pool says is available."""
-    return lane.run(lambda connection: _pool(connection, lane, pool).info()[3])
+    return lane.run(lambda connection: available_bytes(_pool(connection, lane, pool), local=is_local(lane.host.uri)))
+
+
+def available_bytes(pool: libvirt.virStoragePool, *, local: bool) -> int:
+    """What can really be written to a pool.
+
+    libvirt counts what a file system reserves for root, which QEMU and session daemons do not get; for a folder of
+    this machine the file system itself is asked.
+    """
+    available = pool.info()[3]
+    root = parse(pool.XMLDesc())
+    folder = text_of(root, "target/path")
+    if not local or folder is None or root.get("type") not in _FILE_POOLS or not pool.isActive():
+        return available
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return available
+    return min(available, room.f_bavail * room.f_frsize)
+
+
+def _create(pool: libvirt.virStoragePool, name: str, image_format: str, capacity_bytes: int) -> libvirt.virStorageVol:
+    import libvirt
+
+    xml = _volume_xml(pool, name, image_format, capacity_bytes)
+    try:
+        return pool.createXML(xml)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != STORAGE_VOLUME_EXISTS:
+            raise
+    # The pool remembers volumes whose files something else removed: look again before believing it.
+    pool.refresh()
+    return pool.createXML(xml)
 
 
 def _volume_xml(pool: libvirt.virStoragePool, name: str, image_format: str, capacity_bytes: int) -> str:
@@ -133,7 +167,7 @@ def _find(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | No
 
 
 def _raise_if_full(pool: libvirt.virStoragePool, lane: HostLane, needed_bytes: int) -> None:
-    available = pool.info()[3]
+    available = available_bytes(pool, local=is_local(lane.host.uri))
     if available < needed_bytes:
         raise NoSpace(
             f"Storage pool {pool.name()} of host {lane.host.name} has {available:,} bytes left of "

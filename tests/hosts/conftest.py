@@ -101,9 +101,10 @@ def bare_host(shared_bare_host: BareHost) -> Iterator[BareHost]:
     yield shared_bare_host
     lane = HostLane(shared_bare_host.host)
     lane.run(_remove_all_vms, timeout_s=60)
-    lane.close()
     for file in shared_bare_host.layout.pool.iterdir():
         file.unlink()
+    lane.run(lambda connection: connection.storagePoolLookupByName("default").refresh())
+    lane.close()
 
 
 @pytest.fixture
@@ -134,9 +135,10 @@ def _remove_all_vms(connection) -> None:
     import libvirt
 
     for domain in connection.listAllDomains():
+        persistent = domain.isPersistent()
         if domain.isActive():
             domain.destroy()
-        if domain.isPersistent():
+        if persistent:
             domain.undefineFlags(
                 libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
                 | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
