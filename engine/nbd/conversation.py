@@ -35,13 +35,14 @@ _HOLES_FROM_BYTES = 64 * 1024
 _MOST_EXTENTS = 32 * 1024
 _MOST_MESSAGE_BYTES = 1024
 
+# Plain numbers: what `~` makes of an IntFlag (all other bits, or all other known bits) differs between Pythons.
 _ALLOWED_FLAGS = {
-    Command.READ: CommandFlag.DF,
-    Command.WRITE: CommandFlag.FUA,
-    Command.FLUSH: CommandFlag(0),
-    Command.TRIM: CommandFlag.FUA,
-    Command.WRITE_ZEROES: CommandFlag.FUA | CommandFlag.NO_HOLE,
-    Command.BLOCK_STATUS: CommandFlag.REQ_ONE,
+    Command.READ: int(CommandFlag.DF),
+    Command.WRITE: int(CommandFlag.FUA),
+    Command.FLUSH: 0,
+    Command.TRIM: int(CommandFlag.FUA),
+    Command.WRITE_ZEROES: int(CommandFlag.FUA | CommandFlag.NO_HOLE),
+    Command.BLOCK_STATUS: int(CommandFlag.REQ_ONE),
 }
 _CHANGING = (Command.WRITE, Command.WRITE_ZEROES, Command.TRIM)
 _WIRE_ERRORS = {

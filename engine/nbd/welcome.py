@@ -55,7 +55,7 @@ class Welcome:
 
     def run(self) -> Chosen | None:
         """Answer options. Raises `OSError` when the connection breaks."""
-        ours = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES
+        ours = int(HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES)
         self._wire.send(protocol.GREETING.pack(protocol.NEWSTYLE_MAGIC, protocol.OPTION_MAGIC, ours))
         theirs = self._wire.unpack(protocol.CLIENT_FLAGS)[0]
         if theirs & ~ours:
