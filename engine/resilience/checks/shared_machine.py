@@ -93,7 +93,7 @@ def _finding(scene: Scene, check_id: str, host: str, homes: tuple[str, ...], vms
     return Finding(
         check=check_id,
         severity=Severity.FAIL,
-        subject=f"{host} and {kept}",
+        subject=listed([host, *homes]),
         what=f"{counted(len(vms), 'VM')} on {host} {'is' if len(vms) == 1 else 'are'} kept only in {kept}, on {thing}.",
         why=f"If {'that disk' if check_id == SAME_DEVICE else host} is lost, the VMs and every way to bring them back "
         "are lost together.",
