@@ -177,10 +177,19 @@ class NewFile:
                     os.link(self._path, target)
                 except PermissionError as error:
                     raise _no_hard_links(error, target) from error
-                self._path.unlink()
-                sync_folder(target.parent)
+                self._settle(target)
         finally:
             self.abandon()
+
+    def _settle(self, target: Path) -> None:
+        try:
+            self._path.unlink()
+            sync_folder(target.parent)
+        except OSError:
+            # What could not be made durable was not created: nobody may come to rely on it.
+            with suppress(OSError):
+                target.unlink()
+            raise
 
     def abandon(self) -> None:
         """Remove the temporary file."""

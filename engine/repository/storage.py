@@ -5,7 +5,8 @@ backend must hold to these, and `tests/repository/storage_conformance.py` checks
 
 1. `create` and `NewObject.finish` make the object appear at once, complete, and durable when they return: a power
    cut afterwards does not take it away.
-2. They fail with `ObjectExists`, and change nothing, when the key is taken.
+2. They fail with `ObjectExists`, and change nothing, when the key is taken. After any other failure the object is not
+   there, as far as the storage lets it be taken back.
 3. What was created is seen by the next `read`, `size` and `list` of anyone.
 4. An object that was begun and never finished is never listed, and its remains are cleared away some time.
 5. Whatever goes wrong is an `engine.errors.NewhopeError`: `ObjectMissing`, `ObjectExists`, `NoSpace`, `StorageFailed`.

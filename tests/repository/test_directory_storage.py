@@ -148,3 +148,20 @@ def test_a_refusal_of_the_system_becomes_an_error_that_says_what_to_do(
     assert advice in caught.value.next_step
     assert str(tmp_path) in str(caught.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_an_object_whose_name_cannot_be_made_durable_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fsync = os.fsync
+
+    def broken(file: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{file}"):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(file)
+
+    (tmp_path / "packs").mkdir()
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StorageFailed):
+        DirectoryStorage(tmp_path).create("packs/abcd", b"content")
+
+    assert list(tmp_path.rglob("*d")) == []
+    assert list(tmp_path.rglob(".new-*")) == []
