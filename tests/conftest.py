@@ -14,6 +14,13 @@ from engine.lab import Lab
 LabFactory = Callable[..., Lab]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for a lab is marked so: `-m "not lab"` is the quick run."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"lab", "lab_factory"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.lab)
+
+
 def _new_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
     # As root the lab's daemons run as somebody else, who must get in.

@@ -11,24 +11,20 @@
 
 Locks: one process at a time changes a lab (`lab.lock`, flock); looking at it needs no lock.
 
-May import: everything below `cli`, and libvirt. Its face: `Lab`, the values it answers with, and its errors.
+May import: everything below `cli`. Its face: `Lab`, and the values it answers with.
 """
 
 from engine.lab.guests import GUESTS, HOSTS, DiskPlan, GuestPlan
 from engine.lab.lab import Lab
 from engine.lab.layout import default_folder
-from engine.lab.libvirt_calls import CommandResult, GuestSilent, HostSilent
 from engine.lab.status import GuestStatus, HostStatus, LabStatus
 
 __all__ = [
     "GUESTS",
     "HOSTS",
-    "CommandResult",
     "DiskPlan",
     "GuestPlan",
-    "GuestSilent",
     "GuestStatus",
-    "HostSilent",
     "HostStatus",
     "Lab",
     "LabStatus",

@@ -65,10 +65,10 @@ class Account(Struct, frozen=True):
         return done.returncode == 0
 
     def require_reach(self, folder: Path) -> None:
-        """Raise `FolderNotReachable` unless this user can enter `folder`."""
+        """Raise `FolderNotReachable` unless this user can enter `folder`, as far as it exists."""
         test = shutil.which("test") or "/usr/bin/test"
         for above in (*reversed(folder.parents), folder):
-            if subprocess.run([test, "-x", above], check=False, **self.identity()).returncode:
+            if above.exists() and subprocess.run([test, "-x", above], check=False, **self.identity()).returncode:
                 raise FolderNotReachable(
                     f"The lab runs as user {self.name}, who cannot enter {above}.",
                     next_step="Choose a folder that every user can reach, for example `--dir /var/lib/newhope/lab`.",

@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 from engine.errors import MissingPackage, NewhopeError
+from engine.hosts import HostLane, HostUnreachable
 from engine.lab import processes
 from engine.lab.account import Account
 from engine.lab.layout import HostLayout
-from engine.lab.libvirt_calls import answers
+from engine.settings import Host
 
 _START_TIMEOUT_S = 30.0
 _POLL_S = 0.05
@@ -107,19 +108,32 @@ def remove_runtime_files(host: HostLayout) -> None:
 
 def _wait_until_it_answers(host: HostLayout, daemon: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if daemon.poll() is not None:
-            raise HostDidNotStart(
-                f"The daemon of practice host {host.name} ended at once: {_last_line(host.log)}",
-                next_step=f"Read {host.log}; `newhope lab reset` starts afresh.",
-            )
-        if host.socket.exists() and answers(host.uri):
-            return
-        time.sleep(_POLL_S)
+    lane = HostLane(Host(name=host.name, uri=host.uri))
+    try:
+        while time.monotonic() < deadline:
+            if daemon.poll() is not None:
+                raise HostDidNotStart(
+                    f"The daemon of practice host {host.name} ended at once: {_last_line(host.log)}",
+                    next_step=f"Read {host.log}; `newhope lab reset` starts afresh.",
+                )
+            if host.socket.exists() and _answers(lane):
+                return
+            time.sleep(_POLL_S)
+    finally:
+        lane.close()
     raise HostDidNotStart(
         f"The daemon of practice host {host.name} did not answer within {_START_TIMEOUT_S:.0f} s.",
         next_step=f"Read {host.log}; `newhope lab reset` starts afresh.",
     )
+
+
+def _answers(lane: HostLane) -> bool:
+    try:
+        lane.run(lambda connection: connection.getLibVersion(), timeout_s=_START_TIMEOUT_S)
+    except HostUnreachable:
+        lane.forget_failure()
+        return False
+    return True
 
 
 def _write_configuration(host: HostLayout, account: Account) -> None:

@@ -1,11 +1,12 @@
 """The cache that makes every `lab up` but the first fast: kernel and initial RAM disk, ready to boot.
 
 It lies in `$XDG_CACHE_HOME/newhope/guest-parts/OWN-PACKAGES`: hashes of everything the files were made from, newhope's
-scripts and the packages' versions. Written beside and renamed, so two labs that start at once cannot spoil it.
+scripts and the packages' versions. Written beside and renamed: what is there is whole.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -36,25 +37,34 @@ def boot_files(tell: Tell) -> BootFiles:
     recent = _made_recently(above)
     if recent is not None:
         return recent
-    folder = above / f"{_own_name()}-{_name(guest_parts.package_versions())}"
+    versions = _name(guest_parts.package_versions())
+    folder = above / f"{_own_name()}-{versions}"
     ready = _files_in(folder)
     if ready.kernel.exists() and ready.initrd.exists():
         os.utime(folder)
         return ready
     above.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(dir=above, prefix="making-"))
+    with (above / "making.lock").open("w") as lock:
+        # Two labs that start at once download once: the second waits here and finds the files.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.kernel.exists():
+            # The packages stay: with other scripts of ours, nothing is downloaded again.
+            _make(folder, above / f"packages-{versions}", tell)
+    return ready
+
+
+def _make(folder: Path, packages: Path, tell: Tell) -> None:
+    working = Path(tempfile.mkdtemp(dir=folder.parent, prefix="making-"))
     try:
-        parts = guest_parts.gather(working, initramfs.MODULES, tell)
+        parts = guest_parts.gather(working, packages, initramfs.MODULES, tell)
         tell("Packing the guests' first root file system.")
         done = working / "done"
         done.mkdir(mode=0o755)
         (done / "vmlinuz").write_bytes(parts.kernel)
         (done / "initrd").write_bytes(initramfs.build(parts))
-        if not folder.exists():
-            done.replace(folder)
+        done.replace(folder)
     finally:
         shutil.rmtree(working, ignore_errors=True)
-    return ready
 
 
 def cache_folder() -> Path:

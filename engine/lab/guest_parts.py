@@ -63,10 +63,10 @@ class _Source(Struct, frozen=True):
     """Folders that look like a root file system; libraries are searched in this order."""
 
 
-def gather(folder: Path, wanted_modules: tuple[str, ...], tell: Tell) -> GuestParts:
-    """Bring together the parts, downloading packages into `folder` where this machine has apt."""
+def gather(folder: Path, packages: Path, wanted_modules: tuple[str, ...], tell: Tell) -> GuestParts:
+    """Bring together the parts; with apt, download into `packages` what is not there yet, and unpack in `folder`."""
     if shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        source = _from_packages(folder, tell)
+        source = _from_packages(folder, packages, tell)
     else:
         source = _from_this_machine()
     agent = source.agent.read_bytes()
@@ -76,9 +76,8 @@ def gather(folder: Path, wanted_modules: tuple[str, ...], tell: Tell) -> GuestPa
         if not shutil.which("apt-get"):
             raise
         tell("The agent needs libraries that this machine lacks; downloading their packages.")
-        packages = _dependencies("qemu-guest-agent")
-        _download(packages, folder / "packages")
-        _unpack(folder)
+        _download(_dependencies("qemu-guest-agent"), packages)
+        _unpack(packages, folder)
         libraries = _libraries(agent, source.roots)
     busybox = source.busybox.read_bytes()
     return GuestParts(
@@ -107,11 +106,16 @@ def package_versions() -> tuple[str, ...]:
     return tuple(versions)
 
 
-def _from_packages(folder: Path, tell: Tell) -> _Source:
+def _from_packages(folder: Path, packages: Path, tell: Tell) -> _Source:
     names = _package_names()
-    tell(f"Downloading {', '.join(names)} for the guests (not installed here).")
-    _download(names, folder / "packages")
-    _unpack(folder)
+    # Without the mark, a download that was cut short would pass for a whole one.
+    complete = packages / "complete"
+    if not complete.exists():
+        tell(f"Downloading {', '.join(names)} for the guests (not installed here).")
+        _download(names, packages)
+        complete.touch()
+    tell("Unpacking a kernel, busybox and the guest agent.")
+    _unpack(packages, folder)
     root = folder / "root"
     kernels = sorted((root / "boot").glob("vmlinuz-*"))
     if not kernels:
@@ -195,10 +199,10 @@ def _download(packages: tuple[str, ...], folder: Path) -> None:
         )
 
 
-def _unpack(folder: Path) -> None:
+def _unpack(packages: Path, folder: Path) -> None:
     root = folder / "root"
     root.mkdir(exist_ok=True)
-    for package in sorted((folder / "packages").glob("*.deb")):
+    for package in sorted(packages.glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", package, root], check=True, capture_output=True)
 
 

@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from engine.lab.acceleration import Acceleration
 from engine.lab.layout import HostLayout
-from engine.lab.libvirt_calls import AGENT_CHANNEL
 
 MIB = 1024 * 1024
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
 class DiskPlan(Struct, frozen=True):

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
+from xml.etree import ElementTree
 
-import libvirt
-
-from engine.lab import daemon, disks, guests
+from engine.hosts import HostLane, agent
+from engine.lab import console, daemon, disks, guests
 from engine.lab.acceleration import Acceleration
 from engine.lab.account import Account
 from engine.lab.golden import BootFiles
 from engine.lab.guest_parts import Tell
-from engine.lab.guests import GuestPlan
+from engine.lab.guests import AGENT_CHANNEL, GuestPlan
 from engine.lab.layout import HostLayout
-from engine.lab.libvirt_calls import (
-    GuestSilent,
-    connection,
-    console_answers,
-    has_agent_channel,
-    wait_for_agent,
-)
+from engine.settings import Host
 
-_BOOT_TIMEOUT_S = 120.0
+if TYPE_CHECKING:
+    import libvirt
+
+_BOOT_TIMEOUT_S = 180.0
+_DEFINE_TIMEOUT_S = 60.0
+"""The first definition makes a daemon ask every QEMU what it can do."""
 BOOTS_AT_ONCE = 2
 """More would not be faster under emulation, and each would seem slow."""
 
@@ -37,6 +37,16 @@ class _Autostarted(Protocol):
 
 class _NetworkKeeper(Protocol):
     def networkDefineXML(self, xml: str) -> object: ...
+
+
+@contextmanager
+def lane_to(host: HostLayout) -> Generator[HostLane]:
+    """A lane of one's own to a practice host, closed at the end."""
+    lane = HostLane(Host(name=host.name, uri=host.uri))
+    try:
+        yield lane
+    finally:
+        lane.close()
 
 
 def prepare(host: HostLayout, account: Account, boot: BootFiles, plans: Sequence[GuestPlan]) -> None:
@@ -60,28 +70,35 @@ def define(
     host: HostLayout, number: int, lab_folder: Path, acceleration: Acceleration, plans: Sequence[GuestPlan]
 ) -> None:
     """Tell the host's daemon of its pool, network and guests."""
-    with connection(host.uri) as opened:
-        pool = opened.storagePoolDefineXML(guests.pool_definition(host), 0)
-        pool.create(0)
+
+    def work(connection: libvirt.virConnect) -> None:
+        pool = connection.storagePoolDefineXML(guests.pool_definition(host))
+        pool.create()
         cast("_Autostarted", pool).setAutostart(1)
-        cast("_NetworkKeeper", opened).networkDefineXML(guests.network_definition(number))
+        cast("_NetworkKeeper", connection).networkDefineXML(guests.network_definition(number))
         for plan in plans:
-            opened.defineXML(guests.definition(plan, host, lab_folder, acceleration))
+            connection.defineXML(guests.definition(plan, host, lab_folder, acceleration))
+
+    with lane_to(host) as lane:
+        lane.run(work, timeout_s=_DEFINE_TIMEOUT_S)
 
 
 def start_daemon(host: HostLayout, account: Account) -> None:
-    """Start the host's daemon, after ending what an earlier one may have left."""
-    if daemon.running(host) is None:
-        daemon.cut_power(host)
-        daemon.start(host, account)
+    """Start the host's daemon, after ending what an earlier one may have left: itself if it hangs, its QEMUs."""
+    daemon.cut_power(host)
+    daemon.start(host, account)
 
 
 def start_pools(host: HostLayout) -> None:
     """Start the pools that are defined and do not run."""
-    with connection(host.uri) as opened:
-        for pool in opened.listAllStoragePools():
+
+    def work(connection: libvirt.virConnect) -> None:
+        for pool in connection.listAllStoragePools():
             if not pool.isActive():
-                pool.create(0)
+                pool.create()
+
+    with lane_to(host) as lane:
+        lane.run(work)
 
 
 def start_guests(wanted: Sequence[tuple[HostLayout, str]], tell: Tell) -> None:
@@ -94,20 +111,27 @@ def start_guests(wanted: Sequence[tuple[HostLayout, str]], tell: Tell) -> None:
 
 def _start_guest(host: HostLayout, name: str) -> tuple[str, float]:
     began = time.monotonic()
-    with connection(host.uri) as opened:
-        domain = opened.lookupByName(name)
+
+    def work(connection: libvirt.virConnect) -> str:
+        domain = connection.lookupByName(name)
         if not domain.isActive():
             domain.create()
-        wait_until_up(opened, domain)
+        return domain.UUIDString()
+
+    with lane_to(host) as lane:
+        uuid = lane.run(work, timeout_s=_DEFINE_TIMEOUT_S)
+        wait_until_up(lane, uuid)
     return name, time.monotonic() - began
 
 
-def wait_until_up(opened: libvirt.virConnect, domain: libvirt.virDomain) -> None:
+def wait_until_up(lane: HostLane, uuid: str) -> None:
     """Wait until a guest answers: through its agent, or on its console where it has none."""
-    if has_agent_channel(domain):
-        wait_for_agent(domain, timeout_s=_BOOT_TIMEOUT_S)
-    elif console_answers(opened, domain, timeout_s=_BOOT_TIMEOUT_S) is None:
-        raise GuestSilent(
-            f"Practice guest {domain.name()} did not answer on its console within {_BOOT_TIMEOUT_S:.0f} s.",
-            next_step="`newhope lab status` shows the guests; `newhope lab reset` starts afresh.",
-        )
+
+    def has_agent_channel(connection: libvirt.virConnect) -> bool:
+        root = ElementTree.fromstring(connection.lookupByUUIDString(uuid).XMLDesc())  # noqa: S314 - libvirt's own XML
+        return any(target.get("name") == AGENT_CHANNEL for target in root.iterfind("devices/channel/target"))
+
+    if lane.run(has_agent_channel):
+        agent.wait_until_answering(lane, uuid, timeout_s=_BOOT_TIMEOUT_S)
+    else:
+        console.ask_status(lane, uuid, timeout_s=_BOOT_TIMEOUT_S)

@@ -6,6 +6,8 @@ every line acknowledged before its moment, and none that came after it.
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 from msgspec import Struct
 
@@ -49,10 +51,18 @@ class Proof(Struct, frozen=True):
     payload_intact: bool
 
 
-def ask_journal(lane: HostLane, vm_uuid: str) -> JournalStatus:
-    """Ask a running guest through its agent."""
-    answer = agent.run(lane, vm_uuid, [_JOURNAL, "status"])
-    return msgspec.json.decode(answer.stdout, type=JournalStatus)
+class _NotYet(Struct):
+    acked: int | None
+
+
+def ask_journal(lane: HostLane, vm_uuid: str, *, timeout_s: float = 60.0) -> JournalStatus:
+    """Ask a running guest through its agent; one that has just booted is given time to write its first line."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = agent.run(lane, vm_uuid, [_JOURNAL, "status"]).stdout
+        if msgspec.json.decode(answer, type=_NotYet).acked is not None or time.monotonic() > deadline:
+            return msgspec.json.decode(answer, type=JournalStatus)
+        time.sleep(0.2)
 
 
 def read_journal(lane: HostLane, vm_uuid: str, count: int) -> bytes:

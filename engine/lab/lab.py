@@ -6,19 +6,19 @@ import shutil
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-import libvirt
 from msgspec import structs
 
 from engine.errors import NotFound
-from engine.lab import acceleration, daemon, golden, hosts_up, lab_settings, processes, record, status
+from engine.hosts import HostLane, HostUnreachable, agent, find_vm, model, take_snapshot
+from engine.lab import acceleration, daemon, golden, hosts_up, lab_settings, needs, processes, record, status
 from engine.lab.account import lab_account
 from engine.lab.guest_parts import Tell
 from engine.lab.guests import GUESTS, HOSTS, GuestPlan, guest_uuid
 from engine.lab.layout import HostLayout, Layout, default_folder, layout_of, make_link
-from engine.lab.libvirt_calls import CommandResult, HostSilent, connection, run_in_guest
 from engine.lab.record import Record
 from engine.settings import Settings, load
 
@@ -51,12 +51,14 @@ class Lab:
         """
         layout = layout_of(folder or default_folder())
         record.require_usable(layout)
+        lab_account().require_reach(layout.folder.parent)
         with record.exclusive(layout):
             known = record.read(layout)
             if known is not None and known.complete:
                 _bring_back(layout, known, tell)
             else:
-                _remove_all(layout)
+                needs.require()
+                _empty(layout)
                 _make(layout, _chosen(hosts, guests), tuple(hosts), tell)
         return cls(layout)
 
@@ -75,7 +77,12 @@ class Lab:
             raise NotFound(f"There is no lab in {layout.folder}.", next_step="Nothing is left to remove.")
         record.require_usable(layout)
         with record.exclusive(layout):
-            _remove_all(layout)
+            _empty(layout)
+            shutil.rmtree(layout.folder)
+        if layout.folder == default_folder():
+            # Made on the way to the default folder; kept if anything else of newhope is in it.
+            with suppress(OSError):
+                layout.folder.parent.rmdir()
 
     @property
     def folder(self) -> Path:
@@ -100,8 +107,7 @@ class Lab:
     @property
     def guests(self) -> tuple[GuestPlan, ...]:
         """The practice guests that the lab was made with."""
-        names = record.require(self.layout).guests
-        return tuple(plan for plan in GUESTS if plan.name in names)
+        return _plans(record.require(self.layout))
 
     def uri(self, host: str) -> str:
         """The libvirt URI of a host."""
@@ -123,15 +129,17 @@ class Lab:
             hosts=rows,
         )
 
-    def run_in_guest(self, host: str, vm: str, command: Sequence[str], *, timeout_s: float = 30.0) -> CommandResult:
+    def run_in_guest(
+        self, host: str, vm: str, command: Sequence[str], *, timeout_s: float = 30.0
+    ) -> agent.CommandResult:
         """Run a command in a VM through its agent; `vm` is a name or UUID, restored VMs included."""
-        with connection(self.uri(host)) as opened:
-            return run_in_guest(_find(opened, vm), command, timeout_s=timeout_s)
+        with hosts_up.lane_to(self._host(host)) as lane:
+            return agent.run(lane, _find(lane, vm).uuid, command, timeout_s=timeout_s)
 
     def wait_until_up(self, host: str, vm: str) -> None:
-        """Wait until a VM that was started has come up; raises `GuestSilent`."""
-        with connection(self.uri(host)) as opened:
-            hosts_up.wait_until_up(opened, _find(opened, vm))
+        """Wait until a VM that was started answers through its agent, or on its console if it has none."""
+        with hosts_up.lane_to(self._host(host)) as lane:
+            hosts_up.wait_until_up(lane, _find(lane, vm).uuid)
 
     def break_host(self, name: str) -> None:
         """Cut a host's power: daemon and VMs die at once, the socket is gone. Breaking it twice is harmless."""
@@ -165,13 +173,18 @@ def _chosen(hosts: Sequence[str], guests: Sequence[str] | None) -> tuple[GuestPl
     return tuple(plan for plan in GUESTS if plan.host in hosts and (guests is None or plan.name in guests))
 
 
+def _plans(known: Record) -> tuple[GuestPlan, ...]:
+    return tuple(plan for plan in GUESTS if plan.name in known.guests)
+
+
 def _make(layout: Layout, plans: tuple[GuestPlan, ...], host_names: tuple[str, ...], tell: Tell) -> None:
     account = lab_account()
     kind = acceleration.available(account)
     how = "with KVM" if kind is acceleration.Acceleration.KVM else "emulated (no usable /dev/kvm)"
     tell(f"Making practice hosts {', '.join(host_names)} in {layout.folder}; guests run {how}, as {account.name}.")
-    layout.hosts.mkdir(parents=True, exist_ok=True)
-    layout.hosts.chmod(0o755)
+    layout.hosts.mkdir()
+    for folder in (layout.folder, layout.hosts):
+        folder.chmod(0o755)
     account.require_reach(layout.hosts)
     made = Record(hosts=host_names, guests=tuple(plan.name for plan in plans), acceleration=kind, complete=False)
     record.write(layout, made)
@@ -205,8 +218,8 @@ def _bring_back(layout: Layout, known: Record, tell: Tell) -> None:
         _heal(layout, dead, tell)
     stopped = [
         (layout.host(plan.host), plan.name)
-        for plan in GUESTS
-        if plan.name in known.guests and plan.running and plan.name not in _running_guests(layout.host(plan.host))
+        for plan in _plans(known)
+        if plan.running and plan.name not in _running_guests(layout.host(plan.host))
     ]
     hosts_up.start_guests(stopped, tell)
     lab_settings.write(layout, known.hosts)
@@ -219,9 +232,11 @@ def _heal(layout: Layout, names: Sequence[str], tell: Tell) -> None:
     wanted: list[tuple[HostLayout, str]] = []
     for name in names:
         host = layout.host(name)
-        hosts_up.start_daemon(host, account)
+        if not _is_well(host):
+            hosts_up.start_daemon(host, account)
         hosts_up.start_pools(host)
-        wanted += [(host, vm) for vm in known.broken.get(name, ())]
+        planned = tuple(plan.name for plan in _plans(known) if plan.host == name and plan.running)
+        wanted += [(host, vm) for vm in known.broken.get(name, planned)]
         tell(f"{name} answers again.")
     hosts_up.start_guests(wanted, tell)
     still_broken = {name: vms for name, vms in known.broken.items() if name not in names}
@@ -235,22 +250,20 @@ def _is_well(host: HostLayout) -> bool:
 def _running_guests(host: HostLayout) -> tuple[str, ...]:
     if daemon.running(host) is None:
         return ()
-    try:
-        with connection(host.uri) as opened:
-            domains = opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-            return tuple(domain.name() for domain in domains)
-    except (HostSilent, libvirt.libvirtError):
-        return ()
+    with hosts_up.lane_to(host) as lane:
+        vms = take_snapshot(lane).vms
+    return tuple(vm.name for vm in vms if vm.state is not model.VmState.OFF)
 
 
-def _find(opened: libvirt.virConnect, vm: str) -> libvirt.virDomain:
-    for domain in opened.listAllDomains():
-        if vm in (domain.name(), domain.UUIDString()):
-            return domain
-    raise NotFound(f"There is no VM {vm} on this practice host.", next_step="`newhope lab status` lists the VMs.")
+def _find(lane: HostLane, vm: str) -> model.Vm:
+    snapshot = take_snapshot(lane)
+    if snapshot.reason is not None:
+        raise HostUnreachable(lane.host.name, snapshot.reason, next_step=snapshot.next_step or "newhope lab status")
+    return find_vm(snapshot, vm)
 
 
-def _remove_all(layout: Layout) -> None:
+def _empty(layout: Layout) -> None:
+    """End what runs and remove what lies there, but for the lock that the caller holds."""
     _end_jobs(layout)
     if layout.hosts.exists():
         for entry in layout.hosts.iterdir():
@@ -260,7 +273,13 @@ def _remove_all(layout: Layout) -> None:
         processes.kill(processes.processes_of(layout.names(), program=program))
     if layout.link.is_symlink():
         layout.link.unlink()
-    shutil.rmtree(layout.folder, ignore_errors=False)
+    # The record last: as long as it is there, a removal that was cut short can be tried again.
+    entries = [entry for entry in layout.folder.iterdir() if entry.name != record.LOCK_NAME]
+    for entry in sorted(entries, key=lambda entry: entry == layout.record_file):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _end_jobs(layout: Layout) -> None:

@@ -14,6 +14,8 @@ from engine.errors import Conflict, NotFound
 from engine.lab.acceleration import Acceleration
 from engine.lab.layout import LabFolderUnusable, Layout
 
+LOCK_NAME = "lab.lock"
+
 
 class Record(Struct, frozen=True):
     """The lab's hosts and guests, and whether making them came to its end."""
@@ -64,7 +66,7 @@ def require_usable(layout: Layout) -> None:
         raise LabFolderUnusable(
             f"The folder {folder} belongs to another user.", next_step="Run as that user, or choose another --dir."
         )
-    others = {entry.name for entry in folder.iterdir()} - {"lab.lock"}
+    others = {entry.name for entry in folder.iterdir()} - {LOCK_NAME}
     if others and not layout.record_file.exists():
         raise LabFolderUnusable(
             f"The folder {folder} holds files and is not a lab.",
@@ -76,7 +78,7 @@ def require_usable(layout: Layout) -> None:
 def exclusive(layout: Layout) -> Generator[None]:
     """Only one process at a time may change a lab; the second is told so at once."""
     layout.folder.mkdir(parents=True, exist_ok=True)
-    with (layout.folder / "lab.lock").open("w") as lock:
+    with (layout.folder / LOCK_NAME).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import libvirt
 from msgspec import Struct
 
+from engine.hosts import HostLane, agent, model, take_snapshot
 from engine.lab import daemon
+from engine.lab.hosts_up import lane_to
 from engine.lab.layout import HostLayout
-from engine.lab.libvirt_calls import HostSilent, agent_answers, connection, has_agent_channel
-
-_STATES = {
-    libvirt.VIR_DOMAIN_RUNNING: "running",
-    libvirt.VIR_DOMAIN_PAUSED: "paused",
-    libvirt.VIR_DOMAIN_SHUTDOWN: "shutting down",
-    libvirt.VIR_DOMAIN_SHUTOFF: "off",
-    libvirt.VIR_DOMAIN_CRASHED: "crashed",
-}
 
 
 class GuestStatus(Struct, frozen=True):
@@ -52,14 +44,12 @@ def host_status(host: HostLayout) -> HostStatus:
     """Look at one practice host; a dead one is a row, not an error."""
     process = daemon.running(host)
     guests: tuple[GuestStatus, ...] = ()
-    state = "down" if process is None else "running"
+    state = "down"
     if process is not None:
-        try:
-            with connection(host.uri) as opened:
-                domains = sorted(opened.listAllDomains(), key=lambda domain: domain.name())
-                guests = tuple(_guest_status(domain) for domain in domains)
-        except (HostSilent, libvirt.libvirtError):
-            state = "silent"
+        with lane_to(host) as lane:
+            snapshot = take_snapshot(lane)
+            state = "running" if snapshot.status is model.HostStatus.ONLINE else "silent"
+            guests = tuple(_guest_status(lane, vm) for vm in sorted(snapshot.vms, key=lambda vm: vm.name))
     return HostStatus(
         name=host.name,
         state=state,
@@ -70,12 +60,11 @@ def host_status(host: HostLayout) -> HostStatus:
     )
 
 
-def _guest_status(domain: libvirt.virDomain) -> GuestStatus:
-    state = _STATES.get(domain.state()[0], "other")
-    if not has_agent_channel(domain):
-        agent = "none"
-    elif state != "running":
-        agent = "off"
+def _guest_status(lane: HostLane, vm: model.Vm) -> GuestStatus:
+    if vm.agent is model.AgentState.ABSENT:
+        told = "none"
+    elif vm.state is not model.VmState.RUNNING:
+        told = "off"
     else:
-        agent = "answers" if agent_answers(domain, timeout_s=1) else "silent"
-    return GuestStatus(name=domain.name(), state=state, agent=agent)
+        told = "answers" if agent.ping(lane, vm.uuid, timeout_s=1) else "silent"
+    return GuestStatus(name=vm.name, state=vm.state.value, agent=told)

@@ -12,24 +12,13 @@ import libvirt_qemu
 import pytest
 
 from engine.lab import Lab
-from engine.lab.libvirt_calls import connection, console_answers
 from engine.repository import Repository
 from engine.settings import load
+from tests.lab.live import asked_on_the_console, journal, libvirt_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 AGENTS = [("alderaan", "web"), ("alderaan", "db"), ("coruscant", "vault")]
-
-
-def journal(lab: Lab, host: str, vm: str) -> dict[str, int]:
-    return json.loads(lab.run_in_guest(host, vm, ["/usr/bin/journal", "status"]).stdout)
-
-
-def asked_on_the_console(opened: libvirt.virConnect, domain: libvirt.virDomain) -> dict[str, int]:
-    """While file systems are frozen the agent runs no commands; the console still answers."""
-    told = console_answers(opened, domain, timeout_s=20)
-    assert told is not None
-    return json.loads(told)
 
 
 def test_every_host_and_guest_is_as_planned(lab: Lab) -> None:
@@ -79,14 +68,14 @@ def test_the_payload_is_what_was_put_on_the_disk(lab: Lab) -> None:
 
 
 def test_a_freeze_stops_the_journal_and_a_thaw_lets_it_go_on(lab: Lab) -> None:
-    with connection(lab.uri("alderaan")) as opened:
+    with libvirt_of(lab, "alderaan") as opened:
         domain = opened.lookupByName("db")
         assert domain.fsFreeze() == 2
         try:
             time.sleep(0.5)
-            frozen = asked_on_the_console(opened, domain)
+            frozen = asked_on_the_console(lab, "alderaan", "db")
             time.sleep(2.5)
-            still = asked_on_the_console(opened, domain)
+            still = asked_on_the_console(lab, "alderaan", "db")
         finally:
             assert domain.fsThaw() == 2
     time.sleep(2.5)
@@ -96,7 +85,7 @@ def test_a_freeze_stops_the_journal_and_a_thaw_lets_it_go_on(lab: Lab) -> None:
 
 
 def test_the_agent_tells_who_the_guest_is(lab: Lab) -> None:
-    with connection(lab.uri("alderaan")) as opened:
+    with libvirt_of(lab, "alderaan") as opened:
         domain = opened.lookupByName("web")
 
         system = json.loads(libvirt_qemu.qemuAgentCommand(domain, '{"execute":"guest-get-osinfo"}', 5, 0))["return"]
@@ -109,15 +98,14 @@ def test_the_agent_tells_who_the_guest_is(lab: Lab) -> None:
 
 
 def test_a_guest_without_an_agent_answers_on_its_console(lab: Lab) -> None:
-    with connection(lab.uri("coruscant")) as opened:
-        told = console_answers(opened, opened.lookupByName("legacy"), timeout_s=20)
+    told = asked_on_the_console(lab, "coruscant", "legacy")
 
-    assert told is not None
-    assert json.loads(told)["vm"] == "legacy"
+    assert told["vm"] == "legacy"
+    assert told["acked"] >= 1
 
 
 def test_the_uefi_guest_has_its_own_nvram_and_the_others_have_none(lab: Lab) -> None:
-    with connection(lab.uri("coruscant")) as opened:
+    with libvirt_of(lab, "coruscant") as opened:
         vault = ElementTree.fromstring(opened.lookupByName("vault").XMLDesc(0))
         legacy = ElementTree.fromstring(opened.lookupByName("legacy").XMLDesc(0))
 
@@ -129,7 +117,7 @@ def test_the_uefi_guest_has_its_own_nvram_and_the_others_have_none(lab: Lab) -> 
 
 def test_every_host_has_a_pool_that_runs_and_a_network_that_is_defined(lab: Lab) -> None:
     for host in lab.hosts:
-        with connection(lab.uri(host)) as opened:
+        with libvirt_of(lab, host) as opened:
             (pool,) = opened.listAllStoragePools()
             (network,) = opened.listAllNetworks()
 
@@ -161,7 +149,7 @@ def test_a_session_pull_backup_begins_and_ends_on_a_practice_guest(lab: Lab) -> 
     backup = f"""<domainbackup mode='pull'><server transport='unix' socket='{scratch}/probe.sock'/>
       <disks><disk name='vda' backup='yes' type='file'><scratch file='{scratch}/probe.scratch'/></disk></disks>
     </domainbackup>"""
-    with connection(lab.uri("alderaan")) as opened:
+    with libvirt_of(lab, "alderaan") as opened:
         domain = opened.lookupByName("web")
 
         domain.backupBegin(backup, None, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,27 +14,14 @@ import libvirt
 import pytest
 
 from engine.errors import Conflict, NotFound
+from engine.hosts import HostUnreachable
 from engine.lab import Lab, daemon, processes, record
 from engine.lab.layout import layout_of
-from engine.lab.libvirt_calls import HostSilent, connection
+from tests.lab.live import is_off_within, journal, libvirt_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 LabFactory = Callable[..., Lab]
-
-
-def journal(lab: Lab, host: str, vm: str) -> dict[str, int]:
-    return json.loads(lab.run_in_guest(host, vm, ["/usr/bin/journal", "status"]).stdout)
-
-
-def is_off_within(lab: Lab, host: str, vm: str, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    with connection(lab.uri(host)) as opened:
-        while opened.lookupByName(vm).isActive():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-    return True
 
 
 def processes_of(lab: Lab) -> tuple[processes.ProcessMark, ...]:
@@ -54,10 +40,10 @@ def test_a_guest_shuts_down_cleanly_by_agent_and_by_power_button_and_goes_on_wit
 
     for flag in (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN):
         before = journal(lab, "alderaan", "web")
-        with connection(lab.uri("alderaan")) as opened:
+        with libvirt_of(lab, "alderaan") as opened:
             opened.lookupByName("web").shutdownFlags(flag)
         assert is_off_within(lab, "alderaan", "web", 20)
-        with connection(lab.uri("alderaan")) as opened:
+        with libvirt_of(lab, "alderaan") as opened:
             opened.lookupByName("web").create()
         lab.wait_until_up("alderaan", "web")
 
@@ -79,8 +65,8 @@ def test_what_a_guest_acknowledged_survives_a_power_cut(lab_factory: LabFactory)
     assert (broken.state, broken.pid, broken.qemu_pids) == ("down", None, ())
     assert processes_of(lab) == ()
     assert not lab.layout.host("alderaan").socket.exists()
-    with pytest.raises(HostSilent), connection(lab.uri("alderaan")):
-        pass
+    with pytest.raises(HostUnreachable):
+        lab.run_in_guest("alderaan", "web", ["/bin/true"])
 
     lab.heal_host("alderaan")
 
@@ -159,7 +145,7 @@ def test_an_orphaned_qemu_is_ended_before_its_host_comes_up_again(lab_factory: L
 
 def test_a_lab_whose_making_was_killed_is_made_anew() -> None:
     folder = Path("/tmp") / f"nh-cut{os.getpid() % 1000}"
-    command = [sys.executable, "-m", "engine.cli.lab", "up", "--dir", str(folder)]
+    command = [sys.executable, "-m", "engine.cli", "lab", "up", "--dir", str(folder)]
     making = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert making.stdout is not None
     try:
@@ -187,6 +173,20 @@ def test_two_processes_do_not_change_one_lab_at_once(lab_factory: LabFactory) ->
 
     with record.exclusive(lab.layout), pytest.raises(Conflict):
         lab.break_host("yavin")
+
+
+def test_a_daemon_that_hangs_is_shown_as_silent_and_brought_back(lab_factory: LabFactory) -> None:
+    lab = lab_factory(hosts=("yavin",))
+    hung = daemon.running(lab.layout.host("yavin"))
+    assert hung is not None
+    processes.send(hung, signal.SIGSTOP)
+
+    seen = lab.status().hosts[0]
+    Lab.up(lab.folder)
+
+    assert seen.state == "silent"
+    assert lab.status().hosts[0].state == "running"
+    assert not processes.is_alive(hung)
 
 
 def test_an_unknown_host_is_named_with_those_there_are(lab_factory: LabFactory) -> None:
