@@ -129,8 +129,9 @@ class Client:
         """Read many ranges with up to `in_flight` requests under way; gives each back when its buffer is filled.
 
         They come back in the server's order, not in yours. `requests` is asked for its next one as soon as there is
-        room for it, so a pool that they take buffers from must have at least `in_flight` of them. Leaving the loop
-        early is allowed: from then on no buffer is touched. A failed request raises, and ends the loop.
+        room for it, so a pool that they take buffers from must have at least `in_flight` of them; it may use this
+        client as it goes, to ask for extents for instance. Leaving the loop early is allowed: from then on no buffer
+        is touched. A failed request raises, and ends the loop.
         """
         for operation in self._stream(self._reads(requests), in_flight):
             whole = operation.whole

@@ -292,9 +292,9 @@ def test_a_server_that_stops_receiving_until_its_replies_are_taken_does_not_get_
             else:
                 server.chunk(cookie, Chunk.NONE)
 
-    content = random_bytes(MIB)
+    content = random_bytes(8 * MIB)
     with scripted(script, size_bytes=64 * MIB, timeout_s=10) as client:
-        reads = (ReadRequest(at, memoryview(bytearray(MIB))) for at in range(0, 32 * MIB, MIB))
+        reads = (ReadRequest(at, memoryview(bytearray(MIB))) for at in range(0, 24 * MIB, MIB))
         for request in client.read_many(reads, in_flight=16):
             client.write(request.offset, content)
 

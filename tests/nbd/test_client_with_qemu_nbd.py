@@ -295,6 +295,20 @@ def test_leaving_a_read_early_leaves_the_connection_usable_and_the_buffers_alone
     assert [bytes(request.buffer) for request in untouched] == before
 
 
+def test_requests_may_be_made_from_extents_that_are_asked_for_meanwhile(servers: Servers, raw: Path) -> None:
+    content = raw.read_bytes()
+
+    with Client.connect(servers.qemu_nbd(raw), contexts=[BASE_ALLOCATION]) as client:
+        requests = (
+            ReadRequest(extent.offset, memoryview(bytearray(extent.length)))
+            for at in range(0, client.size_bytes, 100_000)
+            for extent in client.extents(BASE_ALLOCATION, at, min(100_000, client.size_bytes - at))
+        )
+        read = {request.offset: bytes(request.buffer) for request in client.read_many(requests, in_flight=8)}
+
+    assert b"".join(read[offset] for offset in sorted(read)) == content
+
+
 def test_an_iterator_of_requests_that_fails_leaves_the_connection_usable(servers: Servers, raw: Path) -> None:
     def requests() -> Iterator[ReadRequest]:
         yield ReadRequest(0, memoryview(bytearray(4096)))

@@ -266,6 +266,10 @@ def test_requests_under_way_are_answered_before_a_disconnect_takes_effect(raw: R
     raw.request(Command.READ, 1, 0, 100)
     raw.request(Command.READ, 2, 100, 100)
     raw.request(Command.DISCONNECT, 0, 0, 0)
+    raw.socket.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        raw.socket.recv(1)
+    raw.socket.settimeout(10)
     go.set()
 
     assert {raw.chunk()[2], raw.chunk()[2]} == {1, 2}
