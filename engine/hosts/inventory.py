@@ -1,12 +1,11 @@
 """A snapshot of a host: its VMs, pools, networks and facts, as it answers now.
 
-1. One call lists the VMs with state and disk sizes (domain statistics, NOWAIT: a VM whose QEMU hangs is listed
-   without sizes instead of holding up the others).
-2. One call a VM reads its definition; a running one is also asked for its job and for the definition it will start
-   with next, because the live one no longer says what CPU was asked for.
-3. Volumes of pools are resolved to paths; pools, networks and capabilities are read.
-
-A VM that goes away in between is left out. A host that does not answer is a snapshot with the reason.
+1. Pools, networks and VMs (`vms_of_host`) are read in one piece of work of the host's lane.
+2. If that does not end in most of its time, one VM's QEMU may hang, and with it the question that it was asked. The
+   lane has left that question behind; the host is read again without asking any QEMU, so that one VM does not take
+   its host off the screen.
+3. Facts come last and may take longer: a daemon that was just started first tries every QEMU it has, for seconds.
+4. A host that does not answer is a snapshot with the reason.
 """
 
 from __future__ import annotations
@@ -15,31 +14,27 @@ import threading
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.errors import NewhopeError
 from engine.hosts import uri
-from engine.hosts.domain_xml import read_vm
 from engine.hosts.errors import HostUnreachable
 from engine.hosts.facts import read_facts
-from engine.hosts.jobs_of_vm import current_job
 from engine.hosts.lane import HostLane
-from engine.hosts.model import Disk, HostSnapshot, HostStatus, Network, Pool, Vm, VmState
+from engine.hosts.model import HostSnapshot, HostStatus, Network, Pool, Vm
 from engine.hosts.names import not_found
-from engine.hosts.qcow2_header import keeps_bitmaps
-from engine.hosts.vm_state import from_libvirt
+from engine.hosts.vms_of_host import read_vms
 from engine.hosts.volumes import available_bytes
 from engine.hosts.xml_tree import attribute_of, parse, text_of
 
 if TYPE_CHECKING:
     import libvirt
 
-    Stats = dict[str, int | str | bool]
-
+FACTS_TIMEOUT_S = 20.0
 _SPARE_S = 0.5
+_FIRST_SHARE = 0.7
 
 
 def take_snapshots(lanes: Iterable[HostLane], *, timeout_s: float = 10.0) -> tuple[HostSnapshot, ...]:
@@ -54,7 +49,7 @@ def take_snapshots(lanes: Iterable[HostLane], *, timeout_s: float = 10.0) -> tup
     for thread in threads:
         thread.start()
     # Each bounds itself by its lane's time limit; the sum here is only a second wall.
-    deadline = time.monotonic() + timeout_s + _SPARE_S
+    deadline = time.monotonic() + timeout_s + FACTS_TIMEOUT_S + _SPARE_S
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     return tuple(
@@ -64,8 +59,13 @@ def take_snapshots(lanes: Iterable[HostLane], *, timeout_s: float = 10.0) -> tup
 
 def take_snapshot(lane: HostLane, *, timeout_s: float = 10.0) -> HostSnapshot:
     """A snapshot of one host; an offline one, with the reason, if it does not answer within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
     try:
-        return lane.run(lambda connection: _read_host(connection, lane), timeout_s=timeout_s)
+        try:
+            snapshot = _ask(lane, timeout_s * _FIRST_SHARE, ask_qemu=True)
+        except HostUnreachable:
+            snapshot = _ask(lane, deadline - time.monotonic(), ask_qemu=False)
+        return _with_facts(lane, snapshot, max(deadline - time.monotonic(), FACTS_TIMEOUT_S))
     except NewhopeError as error:
         return _offline(lane, error)
     except Exception as error:
@@ -99,6 +99,19 @@ def find_vm(snapshot: HostSnapshot, name_or_uuid: str) -> Vm:
     )
 
 
+def _ask(lane: HostLane, timeout_s: float, *, ask_qemu: bool) -> HostSnapshot:
+    return lane.run(lambda connection: _read_host(connection, lane, ask_qemu=ask_qemu), timeout_s=timeout_s)
+
+
+def _with_facts(lane: HostLane, snapshot: HostSnapshot, timeout_s: float) -> HostSnapshot:
+    local = uri.is_local(lane.host.uri)
+    try:
+        facts = lane.run(lambda connection: read_facts(connection, local=local), timeout_s=timeout_s)
+    except NewhopeError as error:
+        return msgspec.structs.replace(snapshot, reason=error.what, next_step=error.next_step)
+    return msgspec.structs.replace(snapshot, facts=facts)
+
+
 def _offline(lane: HostLane, error: NewhopeError) -> HostSnapshot:
     return HostSnapshot(
         host=lane.host.name,
@@ -118,7 +131,7 @@ def _too_slow(lane: HostLane, timeout_s: float) -> HostUnreachable:
     )
 
 
-def _read_host(connection: libvirt.virConnect, lane: HostLane) -> HostSnapshot:
+def _read_host(connection: libvirt.virConnect, lane: HostLane, *, ask_qemu: bool) -> HostSnapshot:
     taken_at = datetime.now(UTC)
     local = uri.is_local(lane.host.uri)
     pools = _read_pools(connection, local=local)
@@ -127,120 +140,10 @@ def _read_host(connection: libvirt.virConnect, lane: HostLane) -> HostSnapshot:
         uri=lane.host.uri,
         status=HostStatus.ONLINE,
         taken_at=taken_at,
-        facts=read_facts(connection, local=local),
-        vms=_read_vms(connection, lane.host.name, local=local),
+        vms=read_vms(connection, lane.host.name, local=local, ask_qemu=ask_qemu),
         pools=pools,
         networks=_read_networks(connection),
     )
-
-
-def _read_vms(connection: libvirt.virConnect, host: str, *, local: bool) -> tuple[Vm, ...]:
-    import libvirt
-
-    autostart = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)}
-    persistent = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)}
-    found: list[Vm] = []
-    for domain, stats in _with_stats(connection):
-        try:
-            vm = _read_one(connection, domain, stats, host, local=local)
-        except libvirt.libvirtError:
-            # It went away between the list and the question; its absence is the right answer.
-            if connection.isAlive():
-                continue
-            raise
-        uuid = domain.UUIDString()
-        found.append(msgspec.structs.replace(vm, autostart=uuid in autostart, persistent=uuid in persistent))
-    return tuple(sorted(found, key=lambda vm: vm.name))
-
-
-def _listed(connection: libvirt.virConnect, flag: int) -> list[libvirt.virDomain]:
-    return connection.listAllDomains(flag)
-
-
-def _with_stats(connection: libvirt.virConnect) -> list[tuple[libvirt.virDomain, Stats]]:
-    import libvirt
-
-    wanted = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BLOCK
-    try:
-        return connection.getAllDomainStats(wanted, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT)
-    except libvirt.libvirtError:
-        # Drivers without statistics; and an image that one VM names and nobody can read must not hide all VMs.
-        return [(domain, {"state.state": domain.state()[0]}) for domain in connection.listAllDomains()]
-
-
-def _read_one(connection: libvirt.virConnect, domain: libvirt.virDomain, stats: Stats, host: str, *, local: bool) -> Vm:
-    import libvirt
-
-    state = from_libvirt(int(stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE)))
-    vm = read_vm(parse(domain.XMLDesc()), host=host)
-    running = state in (VmState.RUNNING, VmState.PAUSED)
-    job = current_job(domain, vm) if running else None
-    sizes = _sizes(stats)
-    disks = tuple(_complete(connection, disk, sizes, local=local) for disk in vm.disks)
-    if running and job is None:
-        disks = tuple(_with_live_allocation(domain, disk) for disk in disks)
-    if running and domain.isPersistent():
-        asked = read_vm(parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)), host=host)
-        vm = msgspec.structs.replace(vm, cpu_mode=asked.cpu_mode, cpu_model=asked.cpu_model)
-    return msgspec.structs.replace(vm, state=state, disks=disks, job=job)
-
-
-def _sizes(stats: Stats) -> dict[str, tuple[int, int]]:
-    """Capacity and allocation by target, as the statistics have them."""
-    found: dict[str, tuple[int, int]] = {}
-    for number in range(int(stats.get("block.count", 0))):
-        name = str(stats.get(f"block.{number}.name", ""))
-        capacity = int(stats.get(f"block.{number}.capacity", 0))
-        allocation = int(stats.get(f"block.{number}.allocation", 0))
-        physical = int(stats.get(f"block.{number}.physical", 0))
-        # Backing layers come with the name of their disk too; the first is the disk itself.
-        found.setdefault(name, (capacity, allocation or physical))
-    return found
-
-
-def _complete(connection: libvirt.virConnect, disk: Disk, sizes: dict[str, tuple[int, int]], *, local: bool) -> Disk:
-    capacity, allocation = sizes.get(disk.target, (0, 0))
-    source = disk.source
-    if disk.source_kind == "volume" and source is not None:
-        found = _resolve_volume(connection, source)
-        if found is not None:
-            source, volume_capacity, volume_allocation = found
-            capacity, allocation = capacity or volume_capacity, allocation or volume_allocation
-    bitmaps = disk.bitmaps_possible
-    if bitmaps and local and source is not None:
-        bitmaps = keeps_bitmaps(Path(source))
-    return msgspec.structs.replace(
-        disk,
-        source=source,
-        capacity_bytes=capacity,
-        allocation_bytes=allocation,
-        bitmaps_possible=bitmaps,
-    )
-
-
-def _resolve_volume(connection: libvirt.virConnect, source: str) -> tuple[str, int, int] | None:
-    import libvirt
-
-    pool, _, name = source.partition("/")
-    try:
-        volume = connection.storagePoolLookupByName(pool).storageVolLookupByName(name)
-        _, capacity, allocation = volume.info()
-        return volume.path(), capacity, allocation
-    except libvirt.libvirtError:
-        return None
-
-
-def _with_live_allocation(domain: libvirt.virDomain, disk: Disk) -> Disk:
-    """For a running VM the statistics have the highest offset written, not what the image takes up."""
-    import libvirt
-
-    if disk.source is None or disk.device != "disk":
-        return disk
-    try:
-        capacity, allocation, _ = domain.blockInfo(disk.target)
-    except libvirt.libvirtError:
-        return disk
-    return msgspec.structs.replace(disk, capacity_bytes=capacity, allocation_bytes=allocation)
 
 
 def _read_pools(connection: libvirt.virConnect, *, local: bool) -> tuple[Pool, ...]:

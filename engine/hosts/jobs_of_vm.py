@@ -1,8 +1,8 @@
 """What is at work on a running VM, whoever started it.
 
 Two kinds exist and do not know of each other: domain jobs (backup, migration, save; one a VM) and block jobs (pull,
-copy, commit; one a disk). A monitor command under way is asked for first, because it needs no lock: the other
-questions would wait up to 30 s behind it.
+copy, commit; one a disk). Both questions go to QEMU itself, and hang with a QEMU that hangs (stopped, or waiting for
+a dead file server). Whether a command is under way needs no answer of QEMU, so that is asked before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CONTROL_OCCUPIED = 2
 _CONTROL_ERROR = 3
-_BUSY_AFTER_MS = 2000
+_BUSY_AFTER_MS = 1000
 
 _OPERATIONS = {
     1: "starting",
@@ -40,16 +40,26 @@ _BLOCK_JOBS = {
 }
 
 
-def current_job(domain: libvirt.virDomain, vm: Vm) -> str | None:
-    """What is at work on the VM, in words; None if nothing is."""
+SILENT = "its QEMU does not answer"
+
+
+def qemu_is_busy(domain: libvirt.virDomain) -> bool:
+    """Whether a running VM's QEMU has been busy with a command for so long that another would wait behind it."""
     import libvirt
 
     try:
         control, _, since_ms = domain.controlInfo()
-        if control == _CONTROL_ERROR:
-            return "nothing can be done: its QEMU does not answer"
-        if control == _CONTROL_OCCUPIED:
-            return "its QEMU is busy with a command" if since_ms > _BUSY_AFTER_MS else None
+    except libvirt.libvirtError:
+        # Off in the meantime, or a driver that cannot tell.
+        return False
+    return control == _CONTROL_ERROR or (control == _CONTROL_OCCUPIED and since_ms > _BUSY_AFTER_MS)
+
+
+def current_job(domain: libvirt.virDomain, vm: Vm) -> str | None:
+    """What is at work on the VM, in words; None if nothing is. Asks QEMU."""
+    import libvirt
+
+    try:
         return _domain_job(domain) or _block_job(domain, vm)
     except libvirt.libvirtError:
         # Off in the meantime, or a driver without jobs.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from engine.errors import NotFound
 from engine.hosts import HostLane, HostUnreachable, find_vm, start, suspend, take_snapshot
 from engine.hosts.model import AgentState, HostStatus, Vm, VmState
+from engine.lab.daemon import qemu_processes
 from engine.settings import Host
 
 MIB = 1024 * 1024
@@ -147,6 +150,34 @@ def test_a_backup_and_a_block_job_under_way_are_named(lane, bare_host, tiny_vm) 
 
     lane.run(begin_copy)
     assert seen(lane).job == "a block copy of vda"
+
+
+def test_a_vm_whose_qemu_hangs_is_shown_as_such_beside_the_others(lane, bare_host, tiny_vm) -> None:
+    hung = put(lane, tiny_vm("hung", devices=disk(bare_host.image("a.qcow2"))))
+    put(lane, tiny_vm("well", devices=disk(bare_host.image("b.qcow2"))))
+    lane.run(lambda connection: connection.storagePoolLookupByName("default").refresh())
+    start(lane, hung)
+    take_snapshot(lane, timeout_s=30)
+    (process,) = qemu_processes(bare_host.layout)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        first = take_snapshot(lane, timeout_s=5)
+        first_s = time.monotonic() - started
+        second = take_snapshot(lane, timeout_s=5)
+        second_s = time.monotonic() - started - first_s
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+    for snapshot in (first, second):
+        assert [(vm.name, vm.state, vm.job) for vm in snapshot.vms] == [
+            ("hung", VmState.RUNNING, "its QEMU does not answer"),
+            ("well", VmState.OFF, None),
+        ]
+        assert [vm.disks[0].capacity_bytes for vm in snapshot.vms] == [64 * MIB, 64 * MIB]
+    assert first_s < 5
+    # Known to be hung, it is not asked again.
+    assert second_s < 2
 
 
 def test_a_transient_vm_and_one_that_starts_by_itself_are_marked(lane, tiny_vm) -> None:
