@@ -4,10 +4,10 @@ Every host has a lane: one thread with its connection, a queue and time limits (
 here take a lane, hand it a piece of work and return frozen structs (`model`); what a host's refusal means is an error
 class (`errors`).
 
-- What is there: `take_snapshot(s)`, `find_vm` (`inventory`, from `domain_xml`, `facts`, `jobs_of_vm`).
+- What is there: `take_snapshot(s)`, `find_vm` (`inventory`, `vms_of_host`, `domain_xml`, `facts`, `jobs_of_vm`).
 - Power and definitions: `shut_down`, `start`, ... `define`, `undefine` (`power`).
 - A definition read, described, and turned into that of another VM on another host (`definition`, `rewrite`,
-  `host_ties`); the small files beside the disks (`host_file`).
+  `host_ties`); the small files beside the disks (`nvram`, `host_file`).
 - Volumes to restore into (`volumes`); images at rest as NBD exports (`image`).
 - The guest: its agent (`agent`), its file systems held still with a thaw that a second process guarantees (`freeze`,
   `thaw`, `thaw_guard`).
