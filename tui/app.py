@@ -239,6 +239,14 @@ class Console(App[int]):
         if self._driver is not None:
             self._driver.write("".join(f"\x1b[?{mode}{'h' if on else 'l'}" for mode in (1000, 1003, 1015, 1006)))
 
+    def show_mode(self, mode: str) -> None:
+        """Go to a mode; who is in it already comes back to its first screen."""
+        if mode != self.current_mode:
+            self.switch_mode(mode)
+            return
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+
     # ------------------------------------------------------------------ palette
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ class Terminal(Struct, frozen=True):
     """A terminal as the environment describes it."""
 
     interactive: bool
-    """Whether both ends are a terminal."""
+    """Whether input, output and messages all are a terminal."""
     kind: str
     """`TERM`."""
     columns: int
@@ -28,15 +28,14 @@ class Terminal(Struct, frozen=True):
 
 
 def terminal_here(
-    environ: Mapping[str, str] = os.environ, stdin: TextIO | None = None, stdout: TextIO | None = None
+    environ: Mapping[str, str] = os.environ, streams: Sequence[TextIO] = (sys.stdin, sys.stdout, sys.stderr)
 ) -> Terminal:
-    """The terminal of this process."""
-    source, sink = stdin or sys.stdin, stdout or sys.stdout
-    interactive = source.isatty() and sink.isatty()
+    """The terminal of this process. All three streams must lead there: screens are drawn on the last of them."""
+    interactive = all(stream.isatty() for stream in streams)
     columns, lines = 80, 24
     if interactive:
         try:
-            columns, lines = os.get_terminal_size(sink.fileno())
+            columns, lines = os.get_terminal_size(streams[-1].fileno())
         except OSError:
             interactive = False
     return Terminal(
@@ -53,7 +52,7 @@ def terminal_here(
 def why_unsuitable(terminal: Terminal) -> str | None:
     """Why the console cannot open here; None if it can."""
     if not terminal.interactive:
-        return "The console needs a terminal, and its input or output is not one."
+        return "The console needs a terminal, and its input, output or error output is not one."
     if terminal.kind in ("", "dumb"):
         return f"The console needs a terminal that can move its cursor; TERM is {terminal.kind or 'not set'}."
     if terminal.columns < LEAST_COLUMNS or terminal.lines < LEAST_LINES:

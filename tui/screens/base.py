@@ -227,15 +227,15 @@ class ConsoleScreen(Screen[ScreenResultType], Generic[ScreenResultType]):
 
     def action_mode_fleet(self) -> None:
         """The fleet."""
-        self.console.switch_mode("fleet")
+        self.console.show_mode("fleet")
 
     def action_mode_jobs(self) -> None:
         """The jobs."""
-        self.console.switch_mode("jobs")
+        self.console.show_mode("jobs")
 
     def action_mode_checks(self) -> None:
         """The checks."""
-        self.console.switch_mode("checks")
+        self.console.show_mode("checks")
 
     def action_problems(self) -> None:
         """The list of problems."""

@@ -12,6 +12,7 @@ from tui.viewmodels.text import (
     Span,
     Table,
     Tone,
+    bare,
     labelled,
     line,
     quiet,
@@ -78,7 +79,7 @@ def finding_lines(finding: Finding | None, width: int) -> Block:
     if finding is None:
         return ()
     word = _WORDS[finding.severity]
-    body = [*labelled(word.text.strip(" x!?"), finding.what, width, tone=word.tone)]
+    body = [*labelled(bare(word), finding.what, width, tone=word.tone)]
     if finding.why:
         body += labelled("WHY", finding.why, width)
     for number, fact in enumerate(finding.evidence):

@@ -17,6 +17,7 @@ from tui.viewmodels.text import (
     Span,
     Table,
     Tone,
+    bare,
     fitting,
     labelled,
     line,
@@ -33,7 +34,7 @@ _DAY_S = 86400
 def summary_line(picture: Picture) -> Line:
     """The whole fleet in one line, each number with its word."""
     views = picture.views
-    ranks = [protection(view)[1].text.strip(" x!?-") for view in views]
+    ranks = [bare(protection(view)[1]) for view in views]
     parts: list[Span] = [quiet("HOSTS "), Span(f"{len(picture.settings.hosts)}  ")]
     parts += [quiet("VMS "), Span(f"{len(views)}"), quiet("  │ ")]
     for word, tone in (("NEVER", Tone.BAD), ("LATE", Tone.WARN), ("UNKN", Tone.WARN), ("NONE", Tone.PLAIN)):
@@ -155,7 +156,7 @@ def vm_table(
             Column("days", f"{days} DAYS", days),
         ),
         width,
-        give_up=("level", "newest", "days"),
+        give_up=("level", "newest", "days", "host"),
     )
     everything = picture.views
     views = [
@@ -258,9 +259,9 @@ def vm_glance(picture: Picture, view: VmView | None, width: int) -> Block:
     _, word, meaning = protection(view)
     newest = view.newest
     body: list[Line] = [
-        line(Span(word.text.strip(), word.tone), f"  its newest recovery point {meaning}")
+        line(Span(bare(word), word.tone), f"  its newest recovery point {meaning}")
         if newest
-        else line(Span(word.text.strip(), word.tone), f"  {meaning}"),
+        else line(Span(bare(word), word.tone), f"  {meaning}"),
         BLANK,
     ]
     if view.vm is not None:

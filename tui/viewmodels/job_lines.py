@@ -17,6 +17,7 @@ from tui.viewmodels.text import (
     Span,
     Table,
     Tone,
+    bare,
     labelled,
     line,
     quiet,
@@ -128,7 +129,7 @@ def _job_cell(key: str, job: Job, meter: RateMeter | None, picture: Picture) -> 
 def headline(job: Job, meter: RateMeter | None, picture: Picture) -> Line:
     """Where the job stands, in one line."""
     word = STATE_WORDS[job.state]
-    parts: list[str | Span] = [Span(word.text.strip(" x!->"), word.tone)]
+    parts: list[str | Span] = [Span(bare(word), word.tone)]
     if job.state is JobState.RUN:
         if job.total_bytes:
             parts += [f"  {percent(job.done_bytes, job.total_bytes)}", quiet("  of "), size(job.total_bytes)]
@@ -162,17 +163,18 @@ def _step(step: Step, picture: Picture, width: int) -> Block:
         moved = f"{size(step.done_bytes)} of {size(step.total_bytes)}"
         if step.state is StepState.DONE:
             moved = size(step.done_bytes)
-    room = width - 44
-    title = step.title if len(step.title) <= room else step.title[: room - 1] + "…"
     active = step.state is StepState.RUN
+    right = f"{_bar(step)} {moved:>18}" if active and step.total_bytes else moved
+    room = max(10, width - 9 - len(right) - 10)
+    title = step.title if len(step.title) <= room else step.title[: room - 1] + "…"
+    tone = Tone.STRONG if active else Tone.QUIET if step.state is StepState.WAIT else Tone.PLAIN
     first = line(
         " ",
         _STEP_WORDS[step.state],
         quiet(f" {step.number:>2} "),
-        Span(f"{title:<{room}}", Tone.STRONG if active else Tone.QUIET if step.state is StepState.WAIT else Tone.PLAIN),
-        f" {_bar(step) if active and step.total_bytes else '':<10}",
-        quiet(f" {moved:>20}"[-20:]) if not active else f"{moved:>20}",
-        f"{took:>8}"[-8:] if step.state is not StepState.WAIT else "",
+        Span(f"{title:<{room}}", tone),
+        Span(f" {right}", Tone.PLAIN if active else Tone.QUIET),
+        f"{took:>8}",
     )
     return (first, *wrapped(step.note, width, first=" " * 9, tone=Tone.QUIET)) if step.note else (first,)
 

@@ -27,6 +27,7 @@ from tui.viewmodels.text import (
     Span,
     Table,
     Tone,
+    bare,
     clipped,
     labelled,
     line,
@@ -249,9 +250,7 @@ def target_lines(fit: HostFitness | None, picture: Picture, width: int) -> Block
         body += labelled(fit.host, text, width, label_width=12)
     for check in against_of(fit):
         mark = _MARKS[check.state]
-        body += labelled(
-            mark.text.strip(" x!"), f"{check.name}: {check.evidence}", width, tone=mark.tone, label_width=12
-        )
+        body += labelled(bare(mark), f"{check.name}: {check.evidence}", width, tone=mark.tone, label_width=12)
         if check.remedy:
             body += labelled("next", check.remedy, width, label_width=12)
     if not against_of(fit):
@@ -313,7 +312,7 @@ def choices(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -> tu
     if field.startswith("network "):
         known = [network.name for network in snapshot.networks if network.active] if snapshot else []
         current = plan.request.networks[int(field.split()[1])].to
-        return tuple(dict.fromkeys([current, *known, "user", "none"]))
+        return tuple(dict.fromkeys([*known, "user", "none", current]))
     if field == "MACs":
         return tuple(choice.value for choice in MacChoice)
     return ("yes", "no") if field == "start" else ()
@@ -369,7 +368,7 @@ def check_lines(check: FitnessCheck | None, plan: RestorePlan, width: int) -> Bl
     if check is None:
         return ()
     mark = _MARKS[check.state]
-    body = [*labelled(mark.text.strip(" x!-"), f"{check.name}: {check.evidence}", width, tone=mark.tone)]
+    body = [*labelled(bare(mark), f"{check.name}: {check.evidence}", width, tone=mark.tone)]
     if check.remedy:
         body += labelled("NEXT", check.remedy, width, tone=Tone.STRONG)
     body.append(BLANK)

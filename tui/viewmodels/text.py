@@ -89,6 +89,11 @@ def strong(text: str) -> Span:
     return Span(text, Tone.STRONG)
 
 
+def bare(word: Span) -> str:
+    """A state's word without the sign before it (`x FAIL` is FAIL): for sentences, where the sign reads oddly."""
+    return word.text.lstrip(" x!?->").rstrip()
+
+
 def width_of(of: Line) -> int:
     """How many cells a line takes."""
     return sum(len(span.text) for span in of)

@@ -18,14 +18,14 @@ from datetime import datetime, timedelta, tzinfo
 from engine.jobs.model import Job, JobState
 from engine.repository.model import Consistency, Point
 from tui.viewmodels.figures import local
-from tui.viewmodels.text import Block, Line, Span, Tone, line, quiet
+from tui.viewmodels.text import Block, Line, Span, Tone, clipped, line, quiet
 
 _LETTERS = {Consistency.OFF: "o", Consistency.FILESYSTEM: "f", Consistency.CRASH: "c"}
 _BEST_FIRST = "ofcx!."
 _TONES = {"o": Tone.GOOD, "f": Tone.GOOD, "c": Tone.PLAIN, "x": Tone.BAD, "!": Tone.WARN, ".": Tone.QUIET}
 _DAY_S, _HOUR_S = 86400, 3600
 
-LEGEND: Line = line(quiet("o off  f frozen  c crash-consistent  x failed  ! missed  . none"))
+LEGEND: Line = line(quiet("o off  f frozen  c crash  x failed  ! missed  . none"))
 
 
 def strip(
@@ -90,7 +90,7 @@ def timeline_lines(
         (quiet(f"{'':<{label}}"), *painted(by_day, gap=" "), quiet("|")),
         line(quiet(f"{f'{hours} hours':<{label}}"), quiet(_hour_scale(now, hours, zone))),
         (quiet(f"{'':<{label}}"), *painted(by_hour, gap=" "), quiet("|")),
-        line(quiet(" " * label), *LEGEND),
+        clipped(line(quiet(" " * label), *LEGEND), width),
     )
 
 

@@ -14,6 +14,7 @@ from tui.viewmodels.text import (
     Span,
     Table,
     Tone,
+    bare,
     labelled,
     line,
     quiet,
@@ -55,10 +56,10 @@ def protection_line(view: VmView, picture: Picture) -> Line:
     _, word, meaning = protection(view)
     newest = view.newest
     if newest is None:
-        return line(Span(word.text.strip(), word.tone), f"  {meaning}", quiet("  B makes the first one"))
+        return line(Span(bare(word), word.tone), f"  {meaning}", quiet("  B makes the first one"))
     age_s = (picture.now - newest.manifest.moment).total_seconds()
     parts: list[str | Span] = [
-        Span(word.text.strip(), word.tone),
+        Span(bare(word), word.tone),
         f"  newest {moment(newest.manifest.moment, picture.now)} ({age(age_s)} ago)",
     ]
     if view.level is None:

@@ -200,7 +200,7 @@ class KeyedTable(ScrollView, can_focus=True):
             shown = self._body_line(number)
             if number == self.cursor and self.can_focus:
                 over = CURSOR if self.has_focus else CURSOR_ELSEWHERE
-        return Strip(segments(shown, Style(), over)).adjust_cell_length(self.size.width, Style())
+        return Strip(segments(shown, Style(), over)).adjust_cell_length(self.size.width, Style()).simplify()
 
     def _header_line(self) -> Line:
         if not self._rows:

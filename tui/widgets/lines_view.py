@@ -57,7 +57,7 @@ class LinesView(ScrollView):
         """One line of the terminal."""
         number = y + self.scroll_offset.y
         one: Line = self._lines[number] if 0 <= number < len(self._lines) else ()
-        return Strip(segments(one, Style())).adjust_cell_length(self.size.width, Style())
+        return Strip(segments(one, Style())).adjust_cell_length(self.size.width, Style()).simplify()
 
     def move(self, rows: int) -> None:
         """Scroll by rows."""

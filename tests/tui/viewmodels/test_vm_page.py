@@ -1,0 +1,105 @@
+from engine.hosts.model import AgentState, HostStatus
+from engine.repository.model import Consistency
+from tests.builders import make_disk, make_fleet, make_host, make_point, make_settings, make_vm
+from tests.tui.pictures import make_picture, row_of, texts
+from tui.viewmodels.picture import VmView, find_view
+from tui.viewmodels.text import plain_text
+from tui.viewmodels.vm_page import facts_line, point_key, point_lines, point_table, protection_line
+
+
+def view_of(picture, name: str = "web") -> VmView:
+    view = find_view(picture, name)
+    assert view is not None
+    return view
+
+
+def test_the_machine_is_told_in_one_line() -> None:
+    vm = make_vm(disks=(make_disk(), make_disk("vdb"), make_disk("sda", device="cdrom")), firmware="efi", tpm=True)
+    picture = make_picture(make_fleet(hosts=[make_host(vms=[vm])]))
+
+    text = plain_text(facts_line(view_of(picture)))
+
+    assert text == "RUN  2 vCPU  2.0 GiB  disks 2, 20 GiB  net default  agent connected  efi tpm"
+
+
+def test_a_vm_that_no_host_has_says_so_instead_of_its_machine() -> None:
+    picture = make_picture(make_fleet(points=[make_point("old")]))
+
+    assert plain_text(facts_line(view_of(picture, "old"))) == "GONE  no host has it now; its recovery points are kept"
+
+
+def test_what_is_left_of_the_rpo_is_told() -> None:
+    picture = make_picture(make_fleet(points=[make_point(age="20m")]))
+
+    text = plain_text(protection_line(view_of(picture), picture))
+
+    assert text.startswith("OK  newest ")
+    assert text.endswith("(20m ago)  level gold, RPO 1h: 40m left")
+
+
+def test_by_how_much_the_rpo_is_exceeded_is_told() -> None:
+    picture = make_picture(make_fleet(points=[make_point(age="5h")]))
+
+    assert plain_text(protection_line(view_of(picture), picture)).endswith("RPO 1h: exceeded by 4h00")
+
+
+def test_a_vm_without_a_point_is_told_what_to_press() -> None:
+    picture = make_picture()
+
+    assert "B makes the first one" in plain_text(protection_line(view_of(picture), picture))
+    assert "alderaan dies now, web is lost" in texts(point_table(view_of(picture), picture, 80).empty)[0]
+
+
+def test_a_vm_without_a_level_is_not_called_late() -> None:
+    picture = make_picture(make_fleet(points=[make_point(age="90d")]), settings=make_settings(levels=()))
+
+    text = plain_text(protection_line(view_of(picture), picture))
+
+    assert text.startswith("NONE")
+    assert "exceeded" not in text
+
+
+def test_points_are_newest_first_with_what_would_be_lost() -> None:
+    picture = make_picture(
+        make_fleet(points=[make_point(age="9h"), make_point(age="2h", consistency=Consistency.CRASH)])
+    )
+
+    table = point_table(view_of(picture), picture, 80)
+
+    assert [row.cells[1].text for row in table.rows] == ["2h00", "9h00"]
+    assert [row.cells[3].text for row in table.rows] == ["crash", "frozen"]
+
+
+def test_a_moment_in_two_repositories_shows_both_copies() -> None:
+    points = [make_point(age="2h"), make_point(age="2h", repository="attic"), make_point(age="3h")]
+    picture = make_picture(make_fleet(points=points))
+
+    table = point_table(view_of(picture), picture, 80)
+
+    assert row_of(table, point_key(points[0]))["copies"] == "attic,vault"
+    assert row_of(table, point_key(points[2]))["copies"] == "vault"
+
+
+def test_the_point_in_full_tells_content_downtime_and_its_name() -> None:
+    point = make_point(age="2h", method="cold", downtime_s=21.4, consistency_note="The guest had shut down cleanly.")
+    picture = make_picture(make_fleet(points=[point]))
+
+    said = "\n".join(texts(point_lines(point, view_of(picture), picture, 80)))
+
+    assert "(2h00) would be lost" in said
+    assert "The guest had shut down cleanly." in said
+    assert "cold, 0:21 not running" in said
+    assert f"web@{point.id[:8]} in vault" in said
+
+
+def test_an_agent_that_does_not_answer_stands_out() -> None:
+    vm = make_vm(agent=AgentState.ABSENT)
+    picture = make_picture(make_fleet(hosts=[make_host(vms=[vm])]))
+
+    assert "agent absent" in plain_text(facts_line(view_of(picture)))
+
+
+def test_a_stale_host_marks_the_state_of_its_vms() -> None:
+    picture = make_picture(make_fleet(hosts=[make_host(status=HostStatus.STALE, vms=[make_vm()])]))
+
+    assert plain_text(facts_line(view_of(picture))).startswith("RUN?")
