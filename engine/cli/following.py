@@ -15,7 +15,7 @@ from engine.cli.command_line import with_config
 from engine.cli.documents import of_job
 from engine.cli.failures import tell
 from engine.cli.invocation import Invocation
-from engine.cli.wording import age, size
+from engine.cli.wording import age, size, took
 from engine.errors import ExitCode
 from engine.jobs import Job, Journal, RateMeter, Step, StepState, follow
 
@@ -104,13 +104,13 @@ class _View:
         if step.state is StepState.SKIP or (self._moves_cursor and step.state is StepState.RUN):
             return
         self.clear()
-        took = ""
+        duration = ""
         if step.started and step.finished:
-            took = f"  {age((step.finished - step.started).total_seconds())}"
+            duration = f"  {took((step.finished - step.started).total_seconds())}"
         moved = f"  {size(step.done_bytes)}" if step.done_bytes else ""
         note = f"  {step.note}" if step.note else ""
         number = f"{step.number}/{len(job.steps)}"
-        printing.say(f"{states.STEP[step.state].text:<7} {number:>5}  {step.title}{moved}{took}{note}")
+        printing.say(f"{states.STEP[step.state].text:<7} {number:>5}  {step.title}{moved}{duration}{note}")
 
     def _show_progress(self, job: Job, step: Step) -> None:
         if step.number != self._step:

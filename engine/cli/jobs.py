@@ -218,7 +218,7 @@ def _show_facts(job: Job, journal: Journal) -> None:
 def _show_steps(job: Job) -> None:
     from engine.cli import printing, states
     from engine.cli.table import Column
-    from engine.cli.wording import age, size
+    from engine.cli.wording import size, took
 
     columns = (
         Column("#", right=True),
@@ -234,7 +234,7 @@ def _show_steps(job: Job) -> None:
             states.STEP[step.state],
             step.title,
             size(step.done_bytes) if step.done_bytes else "",
-            age((step.finished - step.started).total_seconds()) if step.started and step.finished else "",
+            took((step.finished - step.started).total_seconds()) if step.started and step.finished else "",
             step.note,
         )
         for step in job.steps

@@ -10,6 +10,7 @@ import msgspec
 
 from engine import backup, restore
 from engine.cli.command_line import with_config
+from engine.cli.wording import count
 from engine.jobs import Job, Journal, launch
 from engine.settings import Settings
 
@@ -45,7 +46,7 @@ def launch_backups(settings: Settings, journal: Journal, requests: Sequence[back
     return launch(
         journal,
         BACKUPS,
-        f"{len(requests)} VMs",
+        count(len(requests), "VM"),
         hosts.pop() if len(hosts) == 1 else "several",
         msgspec.json.encode(tuple(requests)),
         lock="backups",

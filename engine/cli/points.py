@@ -137,24 +137,24 @@ def _guest(point: Point) -> str:
 def _show_one(point: Point) -> None:
     from engine.cli import printing
     from engine.cli.table import Column
-    from engine.cli.wording import local, since, size
+    from engine.cli.wording import consistency, local, since, size
 
     manifest = point.manifest
     vm = manifest.vm
     facts = [
         ("point", f"{vm.name}@{point.id} in {point.repository}"),
         ("moment", f"{local(manifest.moment)}, {since(manifest.moment)} ago"),
-        ("consistency", f"{manifest.consistency.value}: {manifest.consistency_note}"),
+        ("consistency", f"{consistency(manifest.consistency.value)}: {manifest.consistency_note}"),
         ("method", manifest.method + (f", {manifest.downtime_s:.1f} s of downtime" if manifest.downtime_s else "")),
         ("vm", f"{vm.name} ({vm.uuid}) on {vm.host}"),
         (
             "hardware",
             f"{vm.vcpus} CPUs, {size(vm.memory_bytes)}, {vm.arch} {vm.machine}, {vm.virt_type}, {vm.firmware}",
         ),
-        ("networks", ", ".join(vm.nics) or "none"),
+        ("networks", ", ".join(nic.removesuffix(":") for nic in vm.nics) or "none"),
         ("to restore", size(point.size_bytes)),
         ("read", f"{size(manifest.read_bytes)}, of which new in the repository {size(manifest.new_bytes)}"),
-        ("written by", f"newhope {manifest.writer}, finished {local(manifest.finished)}"),
+        ("written by", f"{manifest.writer}, finished {local(manifest.finished)}"),
     ]
     printing.show_facts(facts)
     printing.say()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from engine.cli.commands import Command
 from engine.cli.failures import Usage
@@ -19,6 +20,19 @@ class RestoreBlocked(NewhopeError):
     """A check of the plan failed."""
 
     exit_code = ExitCode.PREFLIGHT
+
+
+class Choices(Struct, frozen=True):
+    """What the options say of the restore that is wanted; what is left open is for the plan to decide."""
+
+    point_name: str
+    to_host: str
+    name: str
+    pool: str
+    networks: tuple[str, ...]
+    macs: str
+    start: bool
+    repository: str | None
 
 
 @click.command("restore", cls=Command)
@@ -72,40 +86,13 @@ def restore(
       newhope restore web@-1 --to yavin --name web-yesterday --network 0=none
       newhope restore web@2026-11-22T08:13 --to yavin --dry-run
     """
-    from engine import restore
     from engine.cli import printing
     from engine.cli.confirmation import confirm
     from engine.cli.documents import plain
     from engine.cli.following import tell_launched, watch
     from engine.cli.launching import launch_restore
-    from engine.cli.named import find_point, refuse_without_repository
-    from engine.jobs import operator_name
-    from engine.settings import find_host, find_repository
 
-    settings = invocation.settings
-    find_host(settings, to_host)
-    wanted = find_repository(settings, repository).name if repository else None
-    mapped = tuple(_network(text) for text in networks)
-    fleet = invocation.fleet()
-    views = [view for view in fleet.repositories if wanted in (None, view.name)]
-    refuse_without_repository(views)
-    point = find_point([point for point in fleet.points if wanted in (None, point.repository)], point_name)
-    plan = restore.plan(
-        settings,
-        fleet,
-        restore.Request(
-            repository=point.repository,
-            vm_uuid=point.manifest.vm.uuid,
-            point_id=point.id,
-            to_host=to_host,
-            name=name,
-            pool=pool,
-            networks=mapped,
-            macs=restore.MacChoice(macs),
-            start=start,
-            operator=operator_name(),
-        ),
-    )
+    plan = _plan(invocation, Choices(point_name, to_host, name, pool, networks, macs, start, repository))
     if invocation.json and dry_run:
         printing.show_json({"plan": plain(plan) | {"blocked": plan.blocked, "size_bytes": plan.size_bytes}})
         return ExitCode.PREFLIGHT if plan.blocked else ExitCode.OK
@@ -119,8 +106,47 @@ def restore(
         printing.say("Nothing was done.")
         return ExitCode.CANCELLED
     with invocation.journal() as journal:
-        job = launch_restore(settings, journal, plan)
+        job = launch_restore(invocation.settings, journal, plan)
         return watch(invocation, journal, job.id) if follow else tell_launched(invocation, journal, job)
+
+
+def _plan(invocation: Invocation, choices: Choices) -> RestorePlan:
+    from engine import restore
+    from engine.cli.named import find_point, refuse_without_repository
+    from engine.jobs import operator_name
+    from engine.settings import find_host, find_repository
+
+    settings = invocation.settings
+    find_host(settings, choices.to_host)
+    wanted = find_repository(settings, choices.repository).name if choices.repository else None
+    networks = tuple(_network(text) for text in choices.networks)
+    fleet = invocation.fleet()
+    refuse_without_repository([view for view in fleet.repositories if wanted in (None, view.name)])
+    point = find_point([point for point in fleet.points if wanted in (None, point.repository)], choices.point_name)
+    _refuse_cards_it_has_not(networks, len(point.manifest.vm.nics), point.manifest.vm.name)
+    request = restore.Request(
+        repository=point.repository,
+        vm_uuid=point.manifest.vm.uuid,
+        point_id=point.id,
+        to_host=choices.to_host,
+        name=choices.name,
+        pool=choices.pool,
+        networks=networks,
+        macs=restore.MacChoice(choices.macs),
+        start=choices.start,
+        operator=operator_name(),
+    )
+    return restore.plan(settings, fleet, request)
+
+
+def _refuse_cards_it_has_not(networks: tuple[NetworkMapping, ...], cards: int, vm: str) -> None:
+    for mapping in networks:
+        if mapping.nic >= cards:
+            raise Usage(
+                f"--network {mapping.nic}={mapping.to}: {vm} has no network card {mapping.nic}; it has {cards},"
+                " numbered from 0.",
+                next_step=f"`newhope points show {vm}` lists its network cards.",
+            )
 
 
 def _network(text: str) -> NetworkMapping:
@@ -148,13 +174,13 @@ def _show(invocation: Invocation, plan: RestorePlan) -> None:
     from engine.cli import printing, states
     from engine.cli.command_line import with_config
     from engine.cli.table import Column
-    from engine.cli.wording import local, since, size
+    from engine.cli.wording import consistency, local, since, size
 
     request = plan.request
     printing.show_facts(
         [
             ("restore", f"{plan.vm} as {request.name} on {request.to_host}, a new VM"),
-            ("point", f"{request.point_id[:8]} in {request.repository}, {plan.consistency} consistent"),
+            ("point", f"{request.point_id[:8]} in {request.repository}, {consistency(plan.consistency)}"),
             ("moment", f"{local(plan.moment)}: what was written in the last {since(plan.moment)} is not in it"),
             ("untouched", plan.untouched),
         ]
@@ -166,25 +192,10 @@ def _show(invocation: Invocation, plan: RestorePlan) -> None:
         if check.remedy and str(check.state) in ("fail", "warn"):
             printing.say(f"  {check.name}: {check.remedy}")
     printing.say()
-    steps = [
-        (
-            str(number),
-            step.title,
-            step.host,
-            size(step.size_bytes) if step.size_bytes else "",
-            step.detail,
-            step.undo,
-        )
-        for number, step in enumerate(plan.steps, 1)
-    ]
-    columns = (
-        Column("#", right=True),
-        Column("STEP"),
-        Column("ON"),
-        Column("BYTES", right=True),
-        Column("WHAT", gives_way=True),
-        Column("UNDO", gives_way=True),
-    )
-    printing.show_table(columns, steps)
+    for number, step in enumerate(plan.steps, 1):
+        moved = f", {size(step.size_bytes)}" if step.size_bytes else ""
+        printing.say(f"{number:>2}  {step.title} on {step.host}{moved}")
+        printing.say(f"    {step.detail}")
+        printing.say(f"    undo: {step.undo}")
     printing.say()
     printing.say(f"The same again: {with_config(invocation.settings.file, plan.command)}")

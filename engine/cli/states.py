@@ -57,6 +57,9 @@ PROTECTION = {
     ExposureState.GONE: idle("GONE"),
 }
 
+STALE = unknown("STALE")
+"""A VM whose host is silent now: what it did when it was last seen is no longer known."""
+
 UNSEEN = unknown("UNSEEN")
 """A VM that only recovery points know."""
 

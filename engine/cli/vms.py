@@ -49,6 +49,7 @@ def vms(invocation: Invocation, vm: str | None, host: str | None) -> ExitCode:
         else tuple(each for each in known_vms(fleet) if host in (None, each.host))
     )
     by_uuid = {exposure.vm_uuid: exposure for exposure in exposures(invocation.settings, fleet, datetime.now(UTC))}
+    silent = {snapshot.host for snapshot in fleet.snapshots if snapshot.status is not HostStatus.ONLINE}
     known = {each.uuid for each in known_vms(fleet)}
     unseen = [
         exposure
@@ -61,16 +62,15 @@ def vms(invocation: Invocation, vm: str | None, host: str | None) -> ExitCode:
         ]
         printing.show_json({"vms": documents, "unseen": [plain(exposure) for exposure in unseen]})
     elif vm:
-        _show_one(shown[0], by_uuid.get(shown[0].uuid))
+        _show_one(shown[0], by_uuid.get(shown[0].uuid), stale=shown[0].host in silent)
     else:
-        _show(shown, by_uuid, unseen)
+        _show(shown, by_uuid, unseen, silent)
         tell_silent(fleet)
-    asked = [snapshot for snapshot in fleet.snapshots if host in (None, snapshot.host)]
-    none_answers = bool(asked) and all(snapshot.status is not HostStatus.ONLINE for snapshot in asked)
-    return ExitCode.HOST_UNREACHABLE if none_answers else ExitCode.OK
+    asked = {snapshot.host for snapshot in fleet.snapshots if host in (None, snapshot.host)}
+    return ExitCode.HOST_UNREACHABLE if asked and asked <= silent else ExitCode.OK
 
 
-def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], unseen: list[Exposure]) -> None:
+def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], unseen: list[Exposure], silent: set[str]) -> None:
     from engine.cli import printing, states
     from engine.cli.table import Column
 
@@ -84,7 +84,7 @@ def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], unseen: list[Expo
         Column("LEVEL", gives_way=True),
         Column("PROTECTION"),
     )
-    rows = [_row(vm, by_uuid.get(vm.uuid)) for vm in shown]
+    rows = [_row(vm, by_uuid.get(vm.uuid), stale=vm.host in silent) for vm in shown]
     rows += [[exposure.vm, exposure.host, states.UNSEEN, "", "", *_protection(exposure)] for exposure in unseen]
     if rows:
         printing.show_table(columns, rows)
@@ -109,7 +109,7 @@ def tell_silent(fleet: Fleet) -> None:
             printing.say(f"! repository {view.name}: {damage}")
 
 
-def _row(vm: Vm, exposure: Exposure | None) -> list[Cell]:
+def _row(vm: Vm, exposure: Exposure | None, *, stale: bool) -> list[Cell]:
     from engine.cli import states
     from engine.cli.wording import size
     from engine.hosts.model import AgentState
@@ -119,7 +119,7 @@ def _row(vm: Vm, exposure: Exposure | None) -> list[Cell]:
     return [
         vm.name,
         vm.host,
-        states.VM[vm.state],
+        states.STALE if stale else states.VM[vm.state],
         answers[vm.agent],
         size(sum(disk.capacity_bytes for disk in disks)),
         *(_protection(exposure) if exposure else ("", "", "")),
@@ -134,7 +134,7 @@ def _protection(exposure: Exposure) -> tuple[Cell, Cell, Cell]:
     return newest, exposure.level.name if exposure.level else "", states.PROTECTION[exposure.state]
 
 
-def _show_one(vm: Vm, exposure: Exposure | None) -> None:
+def _show_one(vm: Vm, exposure: Exposure | None, *, stale: bool) -> None:
     from engine.cli import printing, states
     from engine.cli.table import Column
     from engine.cli.wording import age, local, size
@@ -143,11 +143,13 @@ def _show_one(vm: Vm, exposure: Exposure | None) -> None:
     facts = [
         ("vm", f"{vm.name} ({vm.uuid})"),
         ("host", vm.host),
-        ("state", states.VM[vm.state].text + (f", busy: {vm.job}" if vm.job else "")),
+        ("state", f"{states.STALE.text}, was {vm.state.value}" if stale else states.VM[vm.state].text),
         ("hardware", f"{vm.vcpus} CPUs, {size(vm.memory_bytes)}, {vm.arch} {vm.machine}, {vm.virt_type}"),
         ("firmware", vm.firmware + (", TPM" if vm.tpm else "")),
         ("agent", vm.agent.value),
     ]
+    if vm.job and not stale:
+        facts.append(("busy", vm.job))
     facts += [("network", f"{nic.kind} {nic.source or ''} {nic.mac} {nic.model}") for nic in vm.nics]
     if exposure is not None:
         newest = "none"

@@ -31,6 +31,20 @@ def age(seconds: float) -> str:
     return f"{second} s"
 
 
+def took(seconds: float) -> str:
+    """How long something took: as an age, and to a tenth where it was short."""
+    return f"{max(0.0, seconds):.1f} s" if seconds < 10 else age(seconds)
+
+
+def consistency(word: str) -> str:
+    """What a recovery point's consistency means, in a few words."""
+    return {
+        "crash": "as after a power cut",
+        "filesystem": "file systems frozen",
+        "off": "shut down cleanly",
+    }.get(word, word)
+
+
 def since(moment: datetime, now: datetime | None = None) -> str:
     """The age of a moment."""
     return age(((now or datetime.now(UTC)) - moment).total_seconds())

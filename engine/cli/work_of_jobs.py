@@ -6,7 +6,7 @@ import msgspec
 
 from engine import backup, restore
 from engine.cli.launching import launch_backup
-from engine.cli.wording import count, local, size
+from engine.cli.wording import consistency, count, local, size
 from engine.errors import NewhopeError
 from engine.jobs import CancelAnswer, Job, JobContext, JobResult, JobState, Journal, StepHandle, follow
 from engine.repository import Consistency
@@ -24,7 +24,7 @@ def make_backup(settings: Settings, job: Job, context: JobContext) -> JobResult:
     manifest = point.manifest
     sentence = (
         f"Recovery point {manifest.vm.name}@{point.id[:8]} of {local(manifest.moment)} is in {request.repository}:"
-        f" {size(manifest.read_bytes)} read, {size(manifest.new_bytes)} new, {manifest.consistency.value} consistent"
+        f" {consistency(manifest.consistency.value)}, {size(manifest.read_bytes)} read, {size(manifest.new_bytes)} new"
     )
     downtime = f", {manifest.downtime_s:.1f} s of downtime" if manifest.downtime_s else ""
     # A crash-consistent point of a VM that has an agent is less than was to be expected.

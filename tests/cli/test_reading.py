@@ -8,6 +8,9 @@ from engine.errors import ExitCode
 from engine.repository import Point, Repository
 from tests.cli.conftest import Place, Run, make_point
 
+TEST_DRIVER = """<node><domain type='test'><name>web</name><memory>8192</memory>
+<uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid><os><type arch='x86_64'>hvm</type></os></domain></node>"""
+
 
 def test_hosts_as_a_document(newhope: Run, place: Place) -> None:
     place.write(hosts=place.dead() + place.live())
@@ -52,16 +55,21 @@ def test_a_vm_whose_host_is_dead_is_still_listed_from_its_recovery_points(
     assert {exposure["vm"] for exposure in newhope("vms", "--json").document["unseen"]} == {"web", "db-1"}
 
 
-def test_a_host_that_answered_before_keeps_its_vms_as_they_were(newhope: Run, place: Place) -> None:
+def test_a_host_that_answered_before_keeps_its_vms_and_none_is_said_to_run(newhope: Run, place: Place) -> None:
+    libvirt_settings = place.folder / "test-driver.xml"
+    libvirt_settings.write_text(TEST_DRIVER)
     newhope("repo", "init")
-    place.write(hosts=place.live())
-    newhope("vms")
-    text = place.settings_file.read_text()
+    place.write(hosts=f'[hosts.coruscant]\nuri = "test://{libvirt_settings}"\n')
+    before = newhope("vms")
+    libvirt_settings.unlink()
 
-    vm = newhope("vms", "test")
+    after = newhope("vms")
+    one = newhope("vms", "web")
 
-    assert "coruscant" in vm.out and "newest point" in vm.out
-    assert text == place.settings_file.read_text()
+    assert "> RUN" in before.out
+    assert "? STALE" in after.out and "> RUN" not in after.out
+    assert "? STALE, was running" in one.out
+    assert newhope("backup", "web", "--yes").code == ExitCode.HOST_UNREACHABLE
 
 
 def test_points_are_listed_newest_first_without_any_host(newhope: Run, points: tuple[Point, ...]) -> None:

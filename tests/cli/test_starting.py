@@ -55,6 +55,16 @@ def test_backup_of_everything_skips_what_cannot_be_backed_up_with_its_reason(new
     assert "no VM that can be backed up" in answer.err
 
 
+def test_backup_of_everything_names_the_vms_of_a_silent_host(
+    newhope: Run, place: Place, points: tuple[Point, ...]
+) -> None:
+    place.write(hosts=place.dead() + place.live())
+
+    answer = newhope("backup", "--all", "--dry-run")
+
+    assert "skipped web on alderaan: Host alderaan does not answer." in answer.out
+
+
 def test_each_backup_of_several_is_a_job_and_one_that_fails_is_named(newhope: Run, place: Place) -> None:
     newhope("repo", "init")
     place.write(hosts=place.dead() + place.live())
@@ -116,6 +126,13 @@ def test_a_restore_to_an_unknown_host(newhope: Run, points: tuple[Point, ...]) -
 def test_a_network_that_is_no_mapping_is_a_usage_error(newhope: Run, points: tuple[Point, ...]) -> None:
     for wrong in ("default", "eth0=default", "0="):
         assert newhope("restore", "web", "--to", "alderaan", "--network", wrong).code == ExitCode.USAGE
+
+
+def test_a_network_card_that_the_vm_does_not_have_is_a_usage_error(newhope: Run, points: tuple[Point, ...]) -> None:
+    answer = newhope("restore", "web", "--to", "alderaan", "--network", "1=none")
+
+    assert answer.code == ExitCode.USAGE
+    assert "web has no network card 1" in answer.err
 
 
 def test_the_plan_of_a_restore_as_a_document(newhope: Run, place: Place, points: tuple[Point, ...]) -> None:
