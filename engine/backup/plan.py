@@ -159,6 +159,11 @@ def _warnings(vm: Vm, method: Method) -> tuple[str, ...]:
         why = "it has no channel for a guest agent" if absent else "its guest agent is silent"
         warnings.append(f"{why}: the disks will be as after a power cut (crash-consistent)")
     warnings.extend(
+        f"{disk.target} is read-only and is left out; a restored VM comes without it"
+        for disk in vm.disks
+        if disk.device == "disk" and disk.read_only
+    )
+    warnings.extend(
         f"{disk.target} is encrypted by its host; the recovery point holds what the guest sees, not encrypted"
         for disk in data_disks(vm)
         if disk.encrypted

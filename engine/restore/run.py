@@ -15,8 +15,8 @@ from engine.errors import ExitCode, NewhopeError
 from engine.fleet import CheckState, FitnessCheck, Fleet
 from engine.hosts import HostLane, HostLanes, agent, image, inventory, power, scratch, volumes
 from engine.hosts.errors import GuestDidNotAnswer
-from engine.hosts.model import Definition
-from engine.hosts.rewrite import CpuChoice, NetworkChoice, NetworkKind, Rewrite, rewrite
+from engine.hosts.model import Definition, HostFacts
+from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
 from engine.jobs import Cancelled, JobContext, StepHandle
 from engine.repository import DiskRecord, Point, Reader, Repository
 from engine.restore.model import DoneStep, Request, RestoreReport
@@ -67,7 +67,7 @@ class _Restore:
         self._checks: tuple[FitnessCheck, ...] = ()
         self._agent_answered_s: float | None = None
         self._warnings: list[str] = []
-        self._emulated = False
+        self._target: HostFacts | None = None
 
     def carry_out(self, reader: Reader) -> None:
         """All steps in order; an error or a cancellation undoes them in reverse order and passes on."""
@@ -124,9 +124,7 @@ class _Restore:
 
     def _check_target(self) -> None:
         snapshot = inventory.take_snapshot(self._lane)
-        facts = snapshot.facts
-        # The check "acceleration" said so: what asked for KVM is emulated where there is none.
-        self._emulated = facts is not None and not facts.kvm and self._point.manifest.vm.virt_type == "kvm"
+        self._target = snapshot.facts
         fleet = Fleet(taken_at=snapshot.taken_at, snapshots=(snapshot,), repositories=(), points=(self._point,))
         self._checks = preflight(fleet, self._point, snapshot, self._request)
         failed = [check for check in self._checks if check.state is CheckState.FAIL]
@@ -179,9 +177,8 @@ class _Restore:
                 nvram_path=boot_paths.get("nvram"),
                 kernel_path=boot_paths.get("kernel"),
                 initrd_path=boot_paths.get("initrd"),
-                virt_type="qemu" if self._emulated else None,
-                cpu=CpuChoice("maximum") if self._emulated else None,
             ),
+            self._target,
         )
         power.define(self._lane, changed)
         undo.callback(self._undo, f"VM {request.name}", lambda: power.undefine(self._lane, request.new_uuid))
