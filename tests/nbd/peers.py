@@ -103,6 +103,7 @@ class ScriptedServer:
         *,
         size_bytes: int = MIB,
         structured: bool = True,
+        knows_go: bool = True,
         contexts: tuple[str, ...] = ("base:allocation",),
         blocks: tuple[int, int, int] = (1, 4096, 32 * MIB),
         flags: ExportFlag = ExportFlag.HAS_FLAGS | ExportFlag.SEND_FLUSH | ExportFlag.SEND_WRITE_ZEROES,
@@ -110,6 +111,7 @@ class ScriptedServer:
         self.socket = connected
         self._facts = (size_bytes, flags)
         self._structured = structured
+        self._knows_go = knows_go
         self._contexts = contexts
         self._blocks = blocks
 
@@ -135,6 +137,12 @@ class ScriptedServer:
             if option == Option.STRUCTURED_REPLY and not self._structured:
                 self.reply(option, OptionReply.ERR_UNSUPPORTED)
                 continue
+            if option == Option.GO and not self._knows_go:
+                self.reply(option, OptionReply.ERR_UNSUPPORTED)
+                continue
+            if option == Option.EXPORT_NAME:
+                self.say(protocol.EXPORT_FACTS.pack(*self._facts))
+                return
             if option == Option.SET_META_CONTEXT:
                 for identity, name in enumerate(self._contexts, start=1):
                     self.reply(option, OptionReply.META_CONTEXT, protocol.WORD.pack(identity) + name.encode())

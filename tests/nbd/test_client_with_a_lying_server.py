@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -131,6 +133,17 @@ def test_simple_replies_are_read_where_structured_ones_were_refused() -> None:
         assert read(client, 0, 100) == b"c" * 100
 
 
+def test_a_server_from_before_go_is_opened_by_name() -> None:
+    def script(server: ScriptedServer) -> None:
+        _, cookie, offset, length = server.request()
+        server.data(cookie, offset, b"z" * length)
+
+    with scripted(script, knows_go=False) as client:
+        assert client.size_bytes == MIB
+        assert client.contexts == (BASE_ALLOCATION,)
+        assert read(client, 0, 4) == b"zzzz"
+
+
 STATUSES: dict[str, tuple[list[tuple[int, int]], list[tuple[int, int, int]]]] = {
     "exact": ([(1000, 0), (1000, 3)], [(0, 1000, 0), (1000, 1000, 3)]),
     "not merged": ([(500, 0), (500, 0), (1000, 3)], [(0, 1000, 0), (1000, 1000, 3)]),
@@ -188,6 +201,32 @@ def reply_to_a_read(answer: Callable[[ScriptedServer, int], None]) -> Callable[[
         answer(server, cookie)
 
     return script
+
+
+def test_a_signal_in_the_middle_of_a_reply_ends_the_connection_instead_of_losing_its_place() -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted
+
+    reader = threading.get_ident()
+
+    def script(server: ScriptedServer) -> None:
+        _, cookie, _, _ = server.request()
+        server.say(protocol.STRUCTURED_REPLY.pack(protocol.STRUCTURED_REPLY_MAGIC, 1, 1, cookie, 8 + 512)[:10])
+        signal.pthread_kill(reader, signal.SIGUSR1)
+        server.take(1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with scripted(script) as client:
+            with pytest.raises(Interrupted):
+                read(client, 0, 512)
+            with pytest.raises(ServerGone):
+                read(client, 0, 512)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 LIES: dict[str, Callable[[ScriptedServer, int], None]] = {
