@@ -18,7 +18,6 @@ from contextlib import suppress
 
 from engine.errors import NewhopeError
 from engine.repository.block_record import BlockKind, block_name, compress
-from engine.repository.errors import ObjectExists
 from engine.repository.index import Index
 from engine.repository.model import WriterLimits
 from engine.repository.pack import OpenPack, SealedPack
@@ -142,9 +141,7 @@ class BlockStore:
                 target.abandon()
 
     def _sync(self, target: NewObject, sealed: SealedPack) -> None:
-        # The same blocks in the same order make the same pack: an earlier writer may have died after this step.
-        with suppress(ObjectExists):
-            target.finish(sealed.key)
+        target.finish(sealed.key)
         self._durable.append(sealed)
         self._durable_blocks += len(sealed.entries)
         if self._durable_blocks >= self._limits.index_every_blocks:

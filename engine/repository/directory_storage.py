@@ -85,11 +85,8 @@ class DirectoryStorage:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from self.list(f"{prefix}{entry.name}/")
-                continue
-            with suppress(FileNotFoundError), self.explained("read", prefix + entry.name):
-                yield ObjectEntry(prefix + entry.name, entry.stat().st_size)
+            with suppress(ObjectMissing):
+                yield from self._listed(entry, prefix + entry.name)
 
     def delete(self, key: str) -> None:
         """Delete an object; one that is gone already is no error."""
@@ -116,6 +113,15 @@ class DirectoryStorage:
         with self.explained("read"):
             state = os.statvfs(self.folder)
             return state.f_bavail * state.f_frsize
+
+    def _listed(self, entry: os.DirEntry[str], key: str) -> Iterator[ObjectEntry]:
+        with self.explained("read", key):
+            folder = entry.is_dir(follow_symlinks=False)
+            size = 0 if folder else entry.stat().st_size
+        if folder:
+            yield from self.list(f"{key}/")
+        else:
+            yield ObjectEntry(key, size)
 
     @contextmanager
     def explained(self, doing: str, key: str = "") -> Generator[None]:

@@ -26,6 +26,7 @@ PLACE = struct.Struct("<III")
 RECORD_BYTES = NAME_BYTES + PLACE.size
 PACK = struct.Struct("<32sQ")
 BUCKETS = 256
+WRITE_BYTES = 1 << 20
 FANOUT = struct.Struct(f"<{BUCKETS}Q")
 TRAILER_FIELDS = struct.Struct("<QIIQ")
 CHECKSUM_BYTES = 32
@@ -151,7 +152,7 @@ def write_merged(storage: Storage, files: list[IndexFile], created_us: int) -> s
     new = storage.open_new()
     try:
         name = blake3()
-        for piece in encode_index(buckets, list(numbers), tuple(file.id for file in files), created_us):
+        for piece in _joined(encode_index(buckets, list(numbers), tuple(file.id for file in files), created_us)):
             name.update(piece)
             new.write(piece)
         new.finish(index_key(name.hexdigest()))
@@ -176,6 +177,17 @@ def encode_index(
     tables = table + names + FANOUT.pack(*fanout)
     fields = TRAILER_FIELDS.pack(count, len(packs), len(superseded), created_us)
     yield tables + fields + blake3(tables).update(fields).digest() + END_MAGIC
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces: most buckets of a small index are a few records, and a write each is dear."""
+    joined = bytearray()
+    for piece in pieces:
+        joined += piece
+        if len(joined) >= WRITE_BYTES:
+            yield bytes(joined)
+            joined.clear()
+    yield bytes(joined)
 
 
 def _merged_bucket(files: list[IndexFile], tables: list[list[int]], first_byte: int) -> list[bytes]:

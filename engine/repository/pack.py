@@ -6,6 +6,7 @@ describe themselves, and `scan_pack` finds every sound one from the front.
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Iterator
 
@@ -26,13 +27,15 @@ from engine.repository.errors import Unsound
 from engine.repository.storage import Bytes, NewObject, Storage
 
 MAGIC = b"NHPACK1\n"
-HEADER = struct.Struct("<8sHHI")
+HEADER = struct.Struct("<8sHHI16s")
 ENTRY = struct.Struct("<32sIIIBBH")
 TRAILER_FIELDS = struct.Struct("<IIQ")
 END_MAGIC = b"NHPKEND\n"
 CHECKSUM_BYTES = 32
 TRAILER_BYTES = TRAILER_FIELDS.size + CHECKSUM_BYTES + len(END_MAGIC)
 VERSION = 1
+SALT_BYTES = 16
+"""Makes every pack another object: one that was damaged cannot stand in the way of its blocks being stored again."""
 
 
 class PackEntry(Struct, frozen=True):
@@ -73,7 +76,7 @@ class OpenPack:
         self.size_bytes = 0
         self._entries: list[PackEntry] = []
         self._hash = blake3()
-        self._write(HEADER.pack(MAGIC, VERSION, 0, 0))
+        self._write(HEADER.pack(MAGIC, VERSION, 0, 0, secrets.token_bytes(SALT_BYTES)))
 
     def append(self, kind: BlockKind, codec: Codec, raw_length: int, name: bytes, stored: Bytes) -> int:
         """Append a block; the bytes it takes."""
@@ -167,7 +170,7 @@ def _entry_at(data: memoryview, offset: int) -> PackEntry | None:
 
 
 def _check_header(content: bytes) -> None:
-    magic, version, flags, reserved = HEADER.unpack(content)
+    magic, version, flags, reserved, _salt = HEADER.unpack(content)
     if magic != MAGIC:
         raise Unsound("it does not begin as a pack does")
     if version != VERSION or flags or reserved:

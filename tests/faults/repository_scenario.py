@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
-from engine.repository import Repository
+from engine.repository import Repository, index
 from tests.repository.building import BLOCK, back_up, later, mixed_disk, restored
 
 NEW_POINT = 100
@@ -45,8 +46,13 @@ class Scenario:
         shutil.copytree(self.template, self.folder)
 
     def run(self) -> None:
-        """Make the third point."""
-        back_up(Repository.open(self.folder), *self.contents[later(NEW_POINT)], moment=later(NEW_POINT))
+        """Make the third point; index files are merged and removed in it that would wait for days otherwise."""
+        with (
+            patch.object(index, "MERGE_AT", 3),
+            patch.object(index, "MERGE_AT_LEAST", 2),
+            patch.object(index, "REMOVE_AFTER_US", 0),
+        ):
+            back_up(Repository.open(self.folder), *self.contents[later(NEW_POINT)], moment=later(NEW_POINT))
 
     def check(self) -> bool:
         """Every listed point restores byte for byte and the first two are listed; whether the third is."""

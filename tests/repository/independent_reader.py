@@ -73,7 +73,7 @@ class Blocks:
 
     @staticmethod
     def table(data: bytes) -> list[tuple[bytes, int]]:
-        if len(data) < 16 + 56 or data[:8] != b"NHPACK1\n" or data[-8:] != b"NHPKEND\n":
+        if len(data) < 32 + 56 or data[:8] != b"NHPACK1\n" or data[-8:] != b"NHPKEND\n":
             return []
         trailer = data[-56:]
         count, _flags, offset = struct.unpack_from("<IIQ", trailer)
@@ -85,7 +85,7 @@ class Blocks:
     @staticmethod
     def scan(data: bytes) -> list[tuple[bytes, int]]:
         found = []
-        offset = data.find(b"NHB\x01", 16)
+        offset = data.find(b"NHB\x01", 32)
         while offset >= 0:
             header = data[offset : offset + 52]
             step = 1

@@ -165,3 +165,14 @@ def test_an_object_whose_name_cannot_be_made_durable_is_taken_back(tmp_path: Pat
 
     assert list(tmp_path.rglob("*d")) == []
     assert list(tmp_path.rglob(".new-*")) == []
+
+
+def test_an_object_that_is_deleted_while_it_is_listed_is_passed_over(tmp_path: Path):
+    storage = DirectoryStorage(tmp_path)
+    for name in ("a", "b", "c"):
+        storage.create(f"leases/{name}", b"content")
+    listing = storage.list("leases/")
+    first = next(listing)
+    storage.delete("leases/b")
+
+    assert [first.key, *(entry.key for entry in listing)] == ["leases/a", "leases/c"]

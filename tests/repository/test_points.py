@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from engine.errors import NotFound
 from engine.repository import Point, Repository, parse_point_name, select_point
 from engine.repository.directory_storage import DirectoryStorage
+from engine.repository.frame import FrameKind, decode_frame, encode_frame
 from engine.repository.manifest import point_key, read_manifest, write_manifest
 from tests.repository.building import DB, WEB, back_up, facts, later, mixed_disk
 
@@ -98,6 +99,18 @@ def test_a_point_in_another_s_place_is_damaged(repository: Repository, tmp_path:
     opened = Repository.open(tmp_path / "vault")
     assert opened.points() == ()
     assert len(opened.damaged) == 2
+
+
+def test_a_sound_frame_under_a_name_that_is_not_its_content_s_is_damaged(repository: Repository, tmp_path: Path):
+    point = back_up(repository, b"content")
+    key = point_key(point)
+    payload = decode_frame(key, FrameKind.POINT, (tmp_path / "vault" / key).read_bytes())
+    for wrong in (key.replace("081355Z", "091355Z"), key.replace(WEB, DB), key[:-1] + "x"):
+        (tmp_path / "vault" / wrong).parent.mkdir(exist_ok=True)
+        (tmp_path / "vault" / wrong).write_bytes(encode_frame(wrong, FrameKind.POINT, payload))
+
+    assert [found.id for found in repository.points()] == [point.id]
+    assert len(repository.damaged) == 3
 
 
 def test_a_manifest_of_a_future_version_is_passed_over(repository: Repository, tmp_path: Path):
