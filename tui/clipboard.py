@@ -22,7 +22,9 @@ def offer(app: App[int], text: str, folder: Path) -> str:
         file = write(text, folder)
     except OSError as error:
         return f"Sent to your terminal's clipboard; no file was written: {error.strerror or error}."
-    return f"Copied; if your terminal does not take it, it is in {file}"
+    home = str(Path.home())
+    shown = str(file).replace(home, "~", 1) if str(file).startswith(home) else str(file)
+    return f"Copied; also in {shown}"
 
 
 def write(text: str, folder: Path) -> Path:

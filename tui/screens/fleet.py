@@ -33,6 +33,7 @@ class FleetScreen(ConsoleScreen[None]):
         self._shown: tuple[object, ...] = ()
         self._touched = False
         self._arrived = False
+        self._on_the_way = False
 
     def body(self) -> ComposeResult:
         """Hosts, VMs, and the panes that only a wide terminal has room for."""
@@ -55,8 +56,7 @@ class FleetScreen(ConsoleScreen[None]):
         self.table("repositories").can_focus = False
         self.pane("glance").can_focus = False
         super().on_mount()
-        if self.console.destination.screen in ("vm", "restore"):
-            self.call_after_refresh(self._go_to_destination)
+        self._on_the_way = self.console.destination.screen in ("vm", "restore")
 
     def main_pane(self) -> KeyedTable:
         """The VMs."""
@@ -84,6 +84,8 @@ class FleetScreen(ConsoleScreen[None]):
         self._paint_vms(picture, vms)
         self._paint_glance(picture)
         self._arrived = self._arrived or picture.live
+        if self._on_the_way:
+            self._go_to_destination(picture)
 
     def _paint_vms(self, picture: Picture, vms: KeyedTable) -> None:
         host = self.table("hosts").key or ALL_HOSTS
@@ -223,12 +225,15 @@ class FleetScreen(ConsoleScreen[None]):
         if view is not None:
             self.offer(f"newhope points {view.name}")
 
-    def _go_to_destination(self) -> None:
+    def _go_to_destination(self, picture: Picture) -> None:
         wanted = self.console.destination
         name, _, selector = wanted.argument.partition("@")
-        view = find_view(self.console.picture, name)
+        view = find_view(picture, name)
+        # What was remembered may not know the VM yet; the hosts' own answer is the last word.
+        self._on_the_way = view is None and not picture.live
         if view is None:
-            self.say(f"There is no VM {name} among what is known so far.")
+            if picture.live:
+                self.say(f"No host and no repository knows a VM {name}.")
         elif wanted.screen == "vm":
             from tui.screens.vm import VmScreen
 

@@ -39,7 +39,7 @@ def counts_line(picture: Picture) -> Line:
     parts: list[Span] = []
     for severity, word in _WORDS.items():
         number = severities.count(severity)
-        parts += [quiet(f"{word.text.strip(' x!?')} "), Span(f"{number}   ", word.tone if number else Tone.QUIET)]
+        parts += [quiet(f"{bare(word)} "), Span(f"{number}   ", word.tone if number else Tone.QUIET)]
     return tuple(parts)
 
 

@@ -63,7 +63,8 @@ def host_table(picture: Picture, width: int) -> Table:
     kept = fitting(columns, width, give_up=("pool", "memory", "checks", "run"))
     views = picture.views
     rows: list[Row] = []
-    if len(picture.settings.hosts) > 1:
+    if picture.settings.hosts:
+        # Even beside one host: VMs of hosts that are no longer configured have recovery points, too.
         rows.append(_host_row(ALL_HOSTS, "all hosts", quiet(""), None, views, picture, kept))
     for host in picture.settings.hosts:
         snapshot = picture.snapshot(host.name)

@@ -58,7 +58,7 @@ def counts_line(picture: Picture) -> Line:
         number = counted.get(state, 0)
         if number or state is JobState.DONE:
             word = STATE_WORDS[state]
-            parts += [quiet(f"{word.text.strip(' x!-')} "), Span(f"{number}  ", word.tone)]
+            parts += [quiet(f"{bare(word)} "), Span(f"{number}  ", word.tone)]
     return tuple(parts)
 
 

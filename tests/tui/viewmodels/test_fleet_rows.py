@@ -144,8 +144,9 @@ def test_the_glance_tells_the_worst_finding_and_its_fix() -> None:
     assert "newhope backup build" in said
 
 
-def test_all_hosts_is_a_row_only_when_there_are_several() -> None:
-    one = make_picture(make_fleet(hosts=[make_host()]), settings=make_settings(hosts=("alderaan",)))
+def test_a_vm_of_a_host_that_is_no_longer_configured_is_among_all_hosts() -> None:
+    fleet = make_fleet(hosts=[make_host("coruscant")], points=[make_point("web")])
+    picture = make_picture(fleet, settings=make_settings(hosts=("coruscant",)))
 
-    assert [row.key for row in host_table(one, 80).rows] == ["alderaan"]
-    assert host_table(make_picture(), 80).rows[0].key == ALL_HOSTS
+    assert host_table(picture, 80).rows[0].key == ALL_HOSTS
+    assert names(vm_table(picture, 80)) == ["web"]
