@@ -44,7 +44,7 @@ def make(folder: Path) -> None:
             point = commit(writer, records, moment, vm)
         expected[point.id] = {target: hashlib.sha256(content).hexdigest() for target, content in disks.items()}
         expected[point.id]["definition-inactive"] = hashlib.sha256(b"<domain/>").hexdigest()
-    repository.put_record("restores", "one.md", b"# A report\n")
+    repository.put_record("restores", "report-one", b"# A report\n")
     folder.with_suffix(".json").write_text(json.dumps(expected, indent=2) + "\n")
 
 

@@ -93,7 +93,7 @@ def test_every_released_version_s_repository_is_read(version: str):
         with repository.reader() as reader:
             found |= {file.role: reader.file(file) for file in point.manifest.files}
         assert {name: hashlib.sha256(content).hexdigest() for name, content in found.items()} == expected[point.id]
-    assert repository.record("restores", "one.md") == b"# A report\n"
+    assert repository.record("restores", "report-one") == b"# A report\n"
     assert repository.damaged == ()
     assert repository.info().format_version == int(version[1:])
 
