@@ -14,7 +14,7 @@ import pytest
 from engine.lab import Lab
 from engine.repository import Repository
 from engine.settings import load
-from tests.lab.live import asked_on_the_console, journal, libvirt_of
+from tests.lab.live import asked_on_the_console, is_off_within, journal, libvirt_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -161,3 +161,22 @@ def test_a_session_pull_backup_begins_and_ends_on_a_practice_guest(lab: Lab) -> 
 
         assert began
         assert domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE
+
+
+def test_a_guest_shuts_down_cleanly_by_agent_and_by_power_button_and_goes_on_with_its_journal(
+    lab: Lab,
+) -> None:
+    for flag in (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN):
+        before = journal(lab, "alderaan", "web")
+        with libvirt_of(lab, "alderaan") as opened:
+            opened.lookupByName("web").shutdownFlags(flag)
+        assert is_off_within(lab, "alderaan", "web", 20)
+        with libvirt_of(lab, "alderaan") as opened:
+            opened.lookupByName("web").create()
+        lab.wait_until_up("alderaan", "web")
+
+        after = journal(lab, "alderaan", "web")
+        assert after["boots"] == before["boots"] + 1
+        assert before["acked"] <= after["found_last"] <= before["acked"] + 5
+        log = lab.run_in_guest("alderaan", "web", ["/bin/dmesg"]).stdout
+        assert b"recovery complete" not in log, "the file system was not unmounted"
