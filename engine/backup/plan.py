@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from engine.errors import Conflict, NotFound
 from engine.fleet import Fleet
+from engine.hosts import HostUnreachable
 from engine.hosts.model import AgentState, Disk, HostFacts, HostSnapshot, HostStatus, Vm, VmState
 from engine.settings import Settings, find_repository
 from engine.settings.model import Method
@@ -45,11 +46,11 @@ def lock_of(request: Request) -> str:
 def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
     """Plan the backup of one VM as the fleet was last seen.
 
-    Raises `NotFound` when the VM is not on its host any more, and `Conflict` when it is busy or nothing can be read.
+    Raises `NotFound` when the VM is not on its host any more, `HostUnreachable` when its host is
+    silent, and `Conflict` when nothing can be read.
     """
     find_repository(settings, request.repository)
     snapshot, vm = _locate(fleet, request)
-    refuse_if_busy(vm)
     refuse_unreadable(vm, snapshot.facts)
     disks = data_disks(vm)
     return BackupPlan(
@@ -106,9 +107,10 @@ def _locate(fleet: Fleet, request: Request) -> tuple[HostSnapshot, Vm]:
         if snapshot.host != request.host:
             continue
         if snapshot.status is not HostStatus.ONLINE:
-            raise Conflict(
-                f"{request.vm} cannot be backed up: its host {request.host} does not answer ({snapshot.reason}).",
-                untouched="Its earlier recovery points are as they were.",
+            raise HostUnreachable(
+                request.host,
+                snapshot.reason or "no answer",
+                untouched=f"{request.vm} and its earlier recovery points are as they were.",
                 next_step=snapshot.next_step or f"newhope hosts shows when {request.host} answers again.",
             )
         for vm in snapshot.vms:
@@ -152,6 +154,8 @@ def _effects(vm: Vm, method: Method) -> tuple[str, ...]:
 
 def _warnings(vm: Vm, method: Method) -> tuple[str, ...]:
     warnings: list[str] = []
+    if vm.job is not None:
+        warnings.append(f"{vm.job} is at work on it: unless that is what a dead job of newhope left, this will refuse")
     if vm.state is VmState.CRASHED:
         warnings.append("it crashed: its disks are as the crash left them")
     if method is Method.HOT and vm.state is VmState.RUNNING and vm.agent is not AgentState.CONNECTED:

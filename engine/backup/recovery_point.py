@@ -20,6 +20,7 @@ from engine.hosts import (
     checkpoints,
     definition,
     find_vm,
+    pull_backup,
     take_snapshot,
 )
 from engine.hosts.model import HostSnapshot, HostStatus, Vm
@@ -39,7 +40,7 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
     kept = find_repository(settings, request.repository)
     with HostLanes(settings) as lanes:
         lane = lanes[request.host]
-        snapshot, vm = _look(lane, request)
+        snapshot, vm = _look(lane, request, context)
         disks = data_disks(vm)
         context.plan([_LOOK, _MOMENT, *(f"read {disk.target}" for disk in disks), _KEEP, _COMMIT])
         with context.step(_LOOK):
@@ -52,7 +53,7 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
         return point
 
 
-def _look(lane: HostLane, request: Request) -> tuple[HostSnapshot, Vm]:
+def _look(lane: HostLane, request: Request, context: JobContext) -> tuple[HostSnapshot, Vm]:
     snapshot = take_snapshot(lane)
     if snapshot.status is not HostStatus.ONLINE:
         raise HostUnreachable(
@@ -61,6 +62,13 @@ def _look(lane: HostLane, request: Request) -> tuple[HostSnapshot, Vm]:
             untouched=f"{request.vm} and its earlier recovery points are as they were.",
             next_step=snapshot.next_step or "newhope hosts shows when it answers again.",
         )
+    vm = find_vm(snapshot, request.vm_uuid)
+    cleared = pull_backup.clear_leftovers(lane, vm)
+    if not cleared:
+        return snapshot, vm
+    for leftover in cleared:
+        context.log(leftover, level="warn")
+    snapshot = take_snapshot(lane)
     return snapshot, find_vm(snapshot, request.vm_uuid)
 
 

@@ -13,12 +13,13 @@ import msgspec
 from engine import nbd
 from engine.errors import ExitCode, NewhopeError
 from engine.fleet import CheckState, FitnessCheck, Fleet
-from engine.hosts import HostLane, HostLanes, agent, image, inventory, power, scratch, volumes
+from engine.hosts import HostLane, HostLanes, agent, image, power, scratch, take_snapshot, volumes
 from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import Definition, HostFacts
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
 from engine.jobs import Cancelled, JobContext, StepHandle
 from engine.repository import DiskRecord, Point, Reader, Repository
+from engine.restore.leftovers import RestoreNote
 from engine.restore.model import DoneStep, Request, RestoreReport
 from engine.restore.plan import command_of, planned_steps, volume_name
 from engine.restore.preflight import preflight
@@ -45,7 +46,8 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
     ):
         point = repository.point(request.vm_uuid, request.point_id)
         context.plan([step.title for step in planned_steps(point, request)])
-        restore = _Restore(lanes[request.to_host], point, request, context)
+        note = RestoreNote(settings.state, request.to_host, request.name)
+        restore = _Restore(lanes[request.to_host], point, request, note, context)
         with repository.reader() as reader:
             restore.carry_out(reader)
         report = restore.report(started)
@@ -58,10 +60,11 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
 class _Restore:
     """One restore under way: holds the undo of everything it made, newest first."""
 
-    def __init__(self, lane: HostLane, point: Point, request: Request, context: JobContext) -> None:
+    def __init__(self, lane: HostLane, point: Point, request: Request, note: RestoreNote, context: JobContext) -> None:
         self._lane = lane
         self._point = point
         self._request = request
+        self._note = note
         self._context = context
         self._done: list[DoneStep] = []
         self._checks: tuple[FitnessCheck, ...] = ()
@@ -73,6 +76,7 @@ class _Restore:
         """All steps in order; an error or a cancellation undoes them in reverse order and passes on."""
         manifest, request = self._point.manifest, self._request
         with ExitStack() as undo:
+            undo.callback(self._note.forget)
             self._step("check the target again", lambda _: self._check_target())
             paths: dict[str, tuple[str, str]] = {}
             for disk in manifest.disks:
@@ -85,6 +89,7 @@ class _Restore:
             if any(file.role in ("nvram", "kernel", "initrd") for file in manifest.files):
                 self._step("put its boot files", lambda _: boot_paths.update(self._put_boot_files(reader, undo)))
             self._step("define the VM", lambda _: self._define(reader, paths, boot_paths, undo))
+            self._note.forget()
             if request.start:
                 self._step("start it", lambda _: self._start(undo))
             # From here on the VM is whole: nothing that follows may take it away again.
@@ -123,7 +128,9 @@ class _Restore:
         self._done.append(DoneStep(title, round(time.monotonic() - begun, 3), ""))
 
     def _check_target(self) -> None:
-        snapshot = inventory.take_snapshot(self._lane)
+        for name in self._note.clear_leftovers(self._lane):
+            self._context.log(f"took away {name}, which a killed restore of the same name had left", level="warn")
+        snapshot = take_snapshot(self._lane)
         self._target = snapshot.facts
         fleet = Fleet(taken_at=snapshot.taken_at, snapshots=(snapshot,), repositories=(), points=(self._point,))
         self._checks = preflight(fleet, self._point, snapshot, self._request)
@@ -140,6 +147,7 @@ class _Restore:
         lane, pool = self._lane, self._request.pool
         image_format = "qcow2" if disk.format == "qcow2" else "raw"
         name = volume_name(self._request, disk.target, disk.format)
+        self._note.add(pool, name)
         path = volumes.create(lane, pool, name, image_format, disk.size_bytes)
         undo.callback(self._undo, f"volume {name} in pool {pool}", lambda: volumes.delete(lane, pool, name))
         socket = scratch.scratch_folder(lane.host) / f"newhope-{self._request.new_uuid[:8]}-{disk.target}.sock"
@@ -157,6 +165,7 @@ class _Restore:
             if file.role not in ("nvram", "kernel", "initrd"):
                 continue
             name = f"{self._request.name}-{file.role}-{Path(file.name).name}"
+            self._note.add(pool, name)
             paths[file.role] = volumes.put_file(lane, pool, name, reader.file(file))
             undo.callback(self._undo, f"{name} in pool {pool}", lambda name=name: volumes.delete(lane, pool, name))
         return paths

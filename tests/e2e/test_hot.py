@@ -1,0 +1,94 @@
+"""Hot backups of guests that write, restored elsewhere, booted, and held against what the guests had acknowledged."""
+
+import pytest
+
+from engine.hosts import image
+from engine.hosts.model import VmState
+from engine.lab.journal import ask_journal, prove
+from engine.repository import Consistency
+from tests.e2e.conftest import Operator
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.mark.parametrize(
+    ("name", "to_host"),
+    [("web", "coruscant"), ("db", "yavin"), ("vault", "alderaan")],
+    ids=["qcow2", "two disks, qcow2 and raw", "UEFI with NVRAM"],
+)
+def test_a_restored_guest_has_every_acknowledged_write_and_none_from_later(operator: Operator, name: str, to_host: str):
+    original = operator.vm(name)
+    lane = operator.lanes[original.host]
+    before = ask_journal(lane, original.uuid)
+
+    point = operator.back_up(name)
+    after = ask_journal(lane, original.uuid)
+    restored = operator.restore(point, to_host)
+
+    assert point.manifest.consistency is Consistency.FILESYSTEM
+    assert after.boot_id == before.boot_id
+    proof = prove((lane, original.uuid), (operator.lanes[to_host], restored.uuid), before, after)
+    assert proof.compared_bytes > 0
+    assert ask_journal(operator.lanes[to_host], restored.uuid).boots == before.boots + 1
+
+
+def test_a_restored_uefi_guest_has_firmware_state_of_its_own(operator: Operator):
+    original = operator.vm("vault")
+
+    restored = operator.restore(operator.back_up("vault"), "coruscant")
+
+    assert restored.firmware == "efi"
+    assert restored.nvram
+    assert restored.nvram != original.nvram
+
+
+def test_a_guest_without_an_agent_is_backed_up_as_after_a_power_cut_and_says_so(operator: Operator):
+    point = operator.back_up("legacy")
+
+    assert point.manifest.consistency is Consistency.CRASH
+    assert "no channel" in point.manifest.consistency_note
+    assert operator.vm("legacy").state is VmState.RUNNING
+    assert operator.restore(point, "yavin").state is VmState.RUNNING
+
+
+def test_a_vm_that_is_off_is_backed_up_without_being_started_and_comes_back_byte_for_byte(operator: Operator):
+    original = operator.vm("build")
+
+    point = operator.back_up("build")
+    restored = operator.restore(point, "coruscant", start=False)
+
+    assert operator.vm("build").state is VmState.OFF
+    assert point.manifest.consistency is Consistency.OFF
+    for before, after in zip(original.disks, restored.disks, strict=True):
+        assert before.source
+        assert after.source
+        assert before.source != after.source
+        assert image.same_content(before.source, after.source, formats=(before.format, after.format))
+
+
+def test_the_restored_vm_is_a_new_one_and_the_original_is_as_it_was(operator: Operator):
+    original = operator.vm("web")
+    point = operator.back_up("web")
+
+    restored = operator.restore(point, "yavin", start=False)
+
+    assert restored.uuid != original.uuid
+    assert restored.nics[0].mac != original.nics[0].mac
+    assert operator.vm("web") == original
+
+
+def test_a_restored_vm_is_backed_up_like_any_other(operator: Operator):
+    restored = operator.restore(operator.back_up("web"), "coruscant", name="web-again")
+
+    point = operator.back_up("web-again")
+
+    assert point.manifest.vm.uuid == restored.uuid
+    assert point.manifest.consistency is Consistency.FILESYSTEM
+
+
+def test_a_second_backup_stores_only_what_changed(operator: Operator):
+    first = operator.back_up("web")
+
+    second = operator.back_up("web")
+
+    assert second.manifest.new_bytes < first.manifest.read_bytes // 10
