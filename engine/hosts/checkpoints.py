@@ -11,7 +11,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from engine.hosts.errors import CHECKPOINT_INCONSISTENT, NO_DOMAIN_CHECKPOINT, OPERATION_INVALID
+from engine.hosts.errors import CHECKPOINT_INCONSISTENT, NO_DOMAIN_CHECKPOINT
 
 if TYPE_CHECKING:
     import libvirt
@@ -65,7 +65,7 @@ def delete(lane: HostLane, uuid: str, name: str) -> bool:
             code = error.get_error_code()
             if code == NO_DOMAIN_CHECKPOINT:
                 return True
-            if code == OPERATION_INVALID and not domain.isActive():
+            if not domain.isActive():
                 return False
             if not _bitmap_gone(code, str(error)):
                 raise

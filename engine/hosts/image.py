@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from engine.errors import Conflict, ExitCode, NewhopeError, NoSpace, NotFound
 from engine.hosts import tied_process
-from engine.nbd.address import UnixAddress
+from engine.nbd import UnixAddress
 
 CONNECTIONS = 16
 START_TIMEOUT_S = 20.0

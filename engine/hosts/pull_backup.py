@@ -38,7 +38,7 @@ from engine.hosts.jobs_of_vm import current_job
 from engine.hosts.model import Disk, Vm
 from engine.hosts.scratch import ScratchFiles, ScratchUnusable, scratch_folder
 from engine.hosts.xml_tree import parse
-from engine.nbd.address import UnixAddress
+from engine.nbd import UnixAddress
 
 if TYPE_CHECKING:
     import libvirt

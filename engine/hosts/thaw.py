@@ -1,8 +1,8 @@
 """Thawing a guest's file systems, again and again until the guest itself says that they are thawed.
 
 One call is not enough: a freeze that ran into its time limit here may still go on in the guest (a hook that sleeps),
-and succeed half a minute later. The agent works off its commands one after the other, so when it has answered `thaw`
-and then says `thawed`, no earlier freeze is left under way. Thawing what is not frozen does nothing.
+and succeed half a minute later. The agent works off its commands one after the other, so when it says `thawed` after
+them, no earlier freeze is left under way. Thawing what is not frozen does nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from engine.errors import NewhopeError
 from engine.hosts.agent import AgentRefused, ask
 from engine.hosts.errors import (
     OPERATION_INVALID,
@@ -53,17 +52,22 @@ def until_thawed(lane: HostLane, uuid: str, *, timeout_s: float) -> ThawResult:
     deadline = time.monotonic() + timeout_s
     first = True
     while True:
+        count, reason = -1, ""
         try:
-            count = _thaw(lane, uuid)
+            try:
+                count = _thaw(lane, uuid)
+            except HostRefused as refused:
+                if _nothing_to_thaw(lane, uuid, refused):
+                    return ThawResult(thawed=True)
+                # A hook that fails makes the whole thaw an error, after the file systems were thawed: ask the guest.
+                reason = refused.what
             if freeze_status(lane, uuid) == "thawed":
                 return ThawResult(thawed=True, had_been_thawed=first and count == 0)
-            reason = "The guest thawed, and says that it is frozen."
+            reason = reason or "The guest thawed, and says that it is frozen."
         except MissingOnHost:
             return ThawResult(thawed=True)
         except (HostRefused, HostUnreachable, GuestDidNotAnswer, AgentRefused) as failure:
-            if _nothing_to_thaw(lane, uuid, failure):
-                return ThawResult(thawed=True)
-            reason = failure.what
+            reason = reason or failure.what
         first = False
         if time.monotonic() + _EVERY_S > deadline:
             return ThawResult(thawed=False, reason=reason)
@@ -95,17 +99,10 @@ def _thaw(lane: HostLane, uuid: str) -> int:
     return lane.run(thaw, timeout_s=_THAW_ANSWER_S + _LANE_MARGIN_S)
 
 
-def _nothing_to_thaw(lane: HostLane, uuid: str, failure: NewhopeError) -> bool:
+def _nothing_to_thaw(lane: HostLane, uuid: str, refused: HostRefused) -> bool:
     """Whether a failed thaw means that nothing is frozen: the VM is off, or never had a channel to freeze by."""
-    if not isinstance(failure, HostRefused):
-        return False
-    if failure.code == _NO_CHANNEL:
+    if isinstance(refused, MissingOnHost) or refused.code == _NO_CHANNEL:
         return True
-    if failure.code != OPERATION_INVALID:
+    if refused.code != OPERATION_INVALID:
         return False
-    try:
-        return lane.run(lambda connection: not connection.lookupByUUIDString(uuid).isActive())
-    except MissingOnHost:
-        return True
-    except (HostRefused, HostUnreachable):
-        return False
+    return lane.run(lambda connection: not connection.lookupByUUIDString(uuid).isActive())

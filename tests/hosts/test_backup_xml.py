@@ -1,0 +1,55 @@
+"""The XML of backup jobs, without a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from engine.hosts import backup_xml
+
+
+def attributes(xml: str, path: str) -> list[dict[str, str]]:
+    return [element.attrib for element in ElementTree.fromstring(xml).iterfind(path)]
+
+
+def test_every_disk_is_named_wanted_or_not() -> None:
+    xml = backup_xml.backup(Path("/s/x.sock"), [("vda", Path("/s/x.vda"))], ["sda"])
+
+    assert attributes(xml, "server") == [{"transport": "unix", "socket": "/s/x.sock"}]
+    assert attributes(xml, "disks/disk") == [
+        {"name": "vda", "backup": "yes", "type": "file", "exportname": "vda"},
+        {"name": "sda", "backup": "no"},
+    ]
+    assert attributes(xml, "disks/disk/scratch") == [{"file": "/s/x.vda"}]
+
+
+def test_a_path_with_markup_in_it_stays_a_path() -> None:
+    xml = backup_xml.backup(Path("/s/<a&b>'\".sock"), [], [])
+
+    assert attributes(xml, "server")[0]["socket"] == "/s/<a&b>'\".sock"
+
+
+def test_a_checkpoint_leaves_out_disks_that_cannot_hold_bitmaps() -> None:
+    xml = backup_xml.checkpoint("newhope-1", ["vda"], ["vdb", "sda"])
+
+    assert ElementTree.fromstring(xml).findtext("name") == "newhope-1"
+    assert attributes(xml, "disks/disk") == [
+        {"name": "vda", "checkpoint": "bitmap"},
+        {"name": "vdb", "checkpoint": "no"},
+        {"name": "sda", "checkpoint": "no"},
+    ]
+
+
+def test_a_running_job_tells_its_files() -> None:
+    xml = backup_xml.backup(Path("/s/x.sock"), [("vda", Path("/s/x.vda")), ("vdb", Path("/s/x.vdb"))], ["sda"])
+
+    assert backup_xml.running_backup(xml) == backup_xml.RunningBackup(
+        Path("/s/x.sock"), (Path("/s/x.vda"), Path("/s/x.vdb"))
+    )
+
+
+def test_a_push_job_of_somebody_else_has_no_socket() -> None:
+    disk = "<disk name='vda' backup='yes'><target file='/b'/></disk>"
+    xml = f"<domainbackup mode='push'><disks>{disk}</disks></domainbackup>"
+
+    assert backup_xml.running_backup(xml) == backup_xml.RunningBackup(None, ())
