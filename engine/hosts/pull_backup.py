@@ -87,7 +87,7 @@ class PullBackup(Struct, frozen=True):
     vm: str
     host: str
     moment: datetime
-    """When the job had been begun: at most a tenth of a second after what the disks show."""
+    """Just after the job had begun, so never before what the disks show."""
     exports: tuple[DiskExport, ...]
     left_out: tuple[str, ...]
     """Drives that hold no data of the VM: CD and floppy drives, read-only disks, empty ones."""
