@@ -293,6 +293,18 @@ def _as_of(picture: Picture) -> Line:
         return (*paused, Span("REMEMBERED ", Tone.WARN), quiet(f"from {at}, asking"))
     if old_s > _STALE_AFTER_S:
         return (*paused, Span(f"STALE {age(old_s)} ", Tone.WARN), quiet(f"as of {at}"))
-    away = [snapshot for snapshot in picture.fleet.snapshots if snapshot.status is not HostStatus.ONLINE]
-    note = (Span(f"{len(away)} of {len(picture.fleet.snapshots)} hosts away  ", Tone.WARN),) if away else ()
-    return (*paused, *note, quiet(f"as of {at}"))
+    return (*paused, *_away(picture), quiet(f"as of {at}"))
+
+
+def _away(picture: Picture) -> Line:
+    seen = picture.fleet
+    if seen is None:
+        return ()
+    hosts = sum(snapshot.status is not HostStatus.ONLINE for snapshot in seen.snapshots)
+    repositories = sum(not view.reachable for view in seen.repositories)
+    parts: list[str] = []
+    if hosts:
+        parts.append(f"{hosts} of {len(seen.snapshots)} hosts")
+    if repositories:
+        parts.append(f"{repositories} of {len(seen.repositories)} repos")
+    return (Span(f"{', '.join(parts)} away  ", Tone.WARN),) if parts else ()

@@ -82,8 +82,8 @@ class JobScreen(ConsoleScreen[None]):
         log.show(tuple((*line(" "), *one) for one in lines))
         pending = "" if at_end else "paused; G goes to the newest line"
         self.line("rule-log").show_line(rule("LOG", width, pending))
-        if at_end and self._seen_lines != len(lines):
-            self.call_after_refresh(log.move_to_end, last=True)
+        if at_end:
+            log.move_to_end(last=True)
         self._seen_lines = len(lines)
 
     def why_not(self, action: str) -> str | None:

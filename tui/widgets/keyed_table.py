@@ -182,7 +182,7 @@ class KeyedTable(ScrollView, can_focus=True):
         wanted = min(max(top, place - room + 1), place)
         if wanted == top:
             return False
-        self.scroll_to(y=wanted, animate=False)
+        self.scroll_to(y=wanted, animate=False, force=True)
         return True
 
     # ------------------------------------------------------------------ painting

@@ -61,11 +61,11 @@ class LinesView(ScrollView):
 
     def move(self, rows: int) -> None:
         """Scroll by rows."""
-        self.scroll_to(y=self.scroll_offset.y + rows, animate=False)
+        self.scroll_to(y=self.scroll_offset.y + rows, animate=False, force=True)
 
     def move_to_end(self, *, last: bool) -> None:
         """Scroll to the first or the last line."""
-        self.scroll_to(y=max(0, len(self._lines) - self.size.height) if last else 0, animate=False)
+        self.scroll_to(y=max(0, len(self._lines) - self.size.height) if last else 0, animate=False, force=True)
 
 
 class PaneView(LinesView):
