@@ -172,6 +172,9 @@ class HostLane:
         else:
             if waiting in self._queue:
                 self._queue.remove(waiting)
+            else:
+                # Taken by the thread and not begun: it is stuck in putting its lost connection away.
+                self._replace_worker()
             call.error = HostUnreachable(
                 self.host.name,
                 f"it was busy with earlier questions for {timeout_s:.0f} s",

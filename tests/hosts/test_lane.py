@@ -109,6 +109,21 @@ def test_work_that_exceeds_its_time_is_abandoned_and_the_next_is_done_by_a_new_t
     release.set()
 
 
+def test_a_thread_that_is_stuck_in_putting_a_lost_connection_away_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = HostLane(TEST_DRIVER)
+    lane.run(lambda connection: connection.getType())
+    release = threading.Event()
+    with monkeypatch.context() as hanging:
+        hanging.setattr(HostLane, "_usable", lambda *_: False)
+        hanging.setattr(HostLane, "_discard", lambda *_: release.wait(30))
+
+        with pytest.raises(HostUnreachable):
+            lane.run(lambda connection: connection.getType(), timeout_s=0.3)
+
+    assert lane.run(lambda connection: connection.getType(), timeout_s=5) == "TEST"
+    release.set()
+
+
 def test_a_call_that_waits_behind_a_long_one_gives_up_alone() -> None:
     lane = HostLane(TEST_DRIVER)
     long_one: list[str] = []
