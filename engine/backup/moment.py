@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from engine import nbd
 from engine.backup.plan import data_disks
-from engine.errors import Conflict
+from engine.errors import Conflict, NewhopeError
 from engine.hosts import HostLane, checkpoints, freeze, image, power, pull_backup, scratch
 from engine.hosts.model import AgentState, Vm, VmState
 from engine.jobs import JobContext
@@ -25,6 +25,10 @@ from engine.settings.model import Method
 
 SHUTDOWN_TIMEOUT_S = 180.0
 FREEZE_TIMEOUT_S = 10.0
+
+
+class BackupInterrupted(NewhopeError):
+    """What was being read went away: the VM was switched off, crashed, or somebody ended the job."""
 
 
 class DiskSource(Struct, frozen=True):
@@ -75,7 +79,8 @@ def _while_running(lane: HostLane, vm: Vm) -> Generator[Moment]:
                 backup = _begin(lane, vm, held)
             consistency = Consistency.FILESYSTEM if outcome.frozen else Consistency.CRASH
             note = outcome.note
-        yield _moment(vm, backup, consistency, note, downtime_s=0.0)
+        with _told_why_it_ended(lane, backup):
+            yield _moment(vm, backup, consistency, note, downtime_s=0.0)
 
 
 @contextmanager
@@ -93,7 +98,8 @@ def _after_shutdown(lane: HostLane, vm: Vm, context: JobContext) -> Generator[Mo
             _let_run(lane, vm)
         downtime_s = time.monotonic() - asked
         context.log(f"{vm.name} runs again after {downtime_s:.1f} s; its disks are read beside it")
-        yield _moment(vm, backup, Consistency.OFF, "the guest had shut down cleanly", downtime_s=downtime_s)
+        with _told_why_it_ended(lane, backup):
+            yield _moment(vm, backup, Consistency.OFF, "the guest had shut down cleanly", downtime_s=downtime_s)
 
 
 def _let_run(lane: HostLane, vm: Vm) -> None:
@@ -127,6 +133,22 @@ def _at_rest(lane: HostLane, vm: Vm) -> Generator[Moment]:
             downtime_s=0.0,
             checkpoint=None,
         )
+
+
+@contextmanager
+def _told_why_it_ended(lane: HostLane, backup: pull_backup.PullBackup) -> Generator[None]:
+    """A reader only sees its connection break; the host knows why."""
+    try:
+        yield
+    except nbd.NbdError as error:
+        over = pull_backup.how_it_goes(lane, backup).over
+        if over is None:
+            raise
+        raise BackupInterrupted(
+            f"The backup of {backup.vm} on {backup.host} ended before its disks were read: {over}",
+            untouched="Every earlier recovery point is as it was; no half one was made.",
+            next_step=f"see whether {backup.vm} is as it should be (newhope vms), then back it up again.",
+        ) from error
 
 
 def _begin(lane: HostLane, vm: Vm, held: ExitStack) -> pull_backup.PullBackup:

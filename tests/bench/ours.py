@@ -41,14 +41,13 @@ def backup(socket: Path, folder: Path) -> None:
         writer.commit(
             vm=_VM,
             moment=now,
-            finished=now,
             method="hot",
             consistency=Consistency.CRASH,
             consistency_note="a benchmark",
             disks=(disk.finish("full"),),
             files=(),
             downtime_s=0.0,
-            checkpoint=None,
+            writer="bench",
         )
 
 

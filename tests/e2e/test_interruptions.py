@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.hosts import agent, take_snapshot
+from engine import nbd
+from engine.backup.moment import BackupInterrupted, fixed_moment
+from engine.hosts import agent, power_off, start, take_snapshot
 from engine.jobs import Job, JobState
 from engine.lab import Lab
 from engine.lab.journal import ask_journal
 from engine.repository import Repository
+from engine.settings import Method
 from tests.e2e.conftest import Operator
 
 pytestmark = pytest.mark.lab
@@ -187,6 +190,25 @@ def test_a_backup_of_a_vm_on_a_dead_host_fails_in_one_sentence(operator: Operato
         assert "yavin" in done.stderr
     finally:
         lab.heal_host("yavin")
+
+
+def test_a_vm_that_is_switched_off_during_its_backup_is_named_as_the_reason(operator: Operator):
+    vm = operator.vm("web")
+    lane = operator.lanes[vm.host]
+    known = len(operator.points("web"))
+    try:
+        with pytest.raises(BackupInterrupted) as interrupted, fixed_moment(lane, vm, Method.HOT, None) as moment:  # type: ignore[arg-type]
+            power_off(lane, vm.uuid)
+            for source in moment.disks:
+                with nbd.Client.connect(source.address, source.export) as client:
+                    client.read_into(0, memoryview(bytearray(4096)))
+
+        assert "web" in interrupted.value.what
+        assert len(operator.points("web")) == known
+        assert scratch_files(operator, vm.host) == []
+    finally:
+        start(lane, vm.uuid)
+        agent.wait_until_answering(lane, vm.uuid, timeout_s=120)
 
 
 def test_a_full_repository_fails_the_backup_and_keeps_every_earlier_point(operator: Operator, tmp_path: Path):
