@@ -53,8 +53,7 @@ class _Story:
 
     def tell(self, text: str) -> None:
         """One line with the time since the story began."""
-        click_line = f"{time.monotonic() - self._begun:6.1f} s  {text}"
-        print(click_line, flush=True)  # noqa: T201
+        print(f"{time.monotonic() - self._begun:6.1f} s  {text}", flush=True)  # noqa: T201
 
     def fleet(self) -> Fleet:
         """Hosts, VMs and recovery points as they are now."""

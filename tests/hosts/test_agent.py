@@ -76,9 +76,11 @@ def test_a_vm_that_is_not_there_is_said_to_be_missing(lane: HostLane) -> None:
 
 
 def test_a_silent_agent_costs_its_time_limit_and_not_more(lane: HostLane, web: Vm) -> None:
-    # Stopped, not killed: the channel stays open and nobody reads it.
-    in_guest(lane, web, "(kill -STOP $(pidof qemu-ga); sleep 9; kill -CONT $(pidof qemu-ga)) >/dev/null 2>&1 &")
-    time.sleep(0.5)
+    # Stopped, not killed: the channel stays open and nobody reads it. Not before it has answered for this command.
+    stop = "(sleep 2; kill -STOP $(pidof qemu-ga); sleep 12; kill -CONT $(pidof qemu-ga)) >/dev/null 2>&1 &"
+    in_guest(lane, web, stop)
+    while agent.ping(lane, web.uuid, timeout_s=1):
+        time.sleep(0.2)
 
     began = time.monotonic()
     answered = agent.ping(lane, web.uuid, timeout_s=2)
