@@ -76,7 +76,8 @@ class FleetScreen(ConsoleScreen[None]):
         hosts, vms = self.table("hosts"), self.table("vms")
         table = host_table(picture, hosts.size.width)
         most = self.size.height if wide else max(4, self.size.height // 3)
-        hosts.styles.height = min(max(len(table.rows), len(table.empty)) + 1, most)
+        spare = 1 if self.size.height >= 24 else 0
+        hosts.styles.height = min((len(table.rows) or len(table.empty)) + 1 + spare, most)
         hosts.show(table, in_order=not self._arrived)
         if wide:
             self.line("rule-repositories").show_line(rule("REPOSITORIES", self.table("repositories").size.width))

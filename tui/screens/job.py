@@ -76,7 +76,7 @@ class JobScreen(ConsoleScreen[None]):
         self.line("outcome").styles.height = len(outcome)
         self.line("outcome").show(tuple((*line(" "), *one) for one in outcome))
         entries = self.console.log_of(job.id)
-        lines = log_lines(entries, width - 3)
+        lines = log_lines(entries, width - 3, over=job.state.over)
         log = self.pane("log")
         at_end = log.scroll_offset.y >= self._seen_lines - log.size.height
         log.show(tuple((*line(" "), *one) for one in lines))

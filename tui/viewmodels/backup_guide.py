@@ -99,10 +99,10 @@ def plan_block(option: Option | None, view: VmView, width: int, others: tuple[Op
         if other.method is not option.method and other.repository == option.repository and other.plan:
             said = " ".join(_sentence(sentence) for sentence in other.plan.effects)
             body += wrapped(said, width, first=f"  {other.method.value} instead: ", indent="    ", tone=Tone.QUIET)
-    body += [BLANK, rule("plan", width)]
+    body.append(rule("plan", width))
     for number, step in enumerate(option.plan.steps, 1):
         body += wrapped(step, width, first=f" {number:>2}  ")
-    body += [BLANK, *labelled("CLI", command(view, option), width, tone=Tone.NOTE, label_width=5)]
+    body += [*labelled("CLI", command(view, option), width, tone=Tone.NOTE, label_width=5)]
     return tuple(body)
 
 

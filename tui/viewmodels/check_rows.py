@@ -23,7 +23,7 @@ _WORDS = {
     Severity.FAIL: Span("x FAIL", Tone.BAD),
     Severity.WARN: Span("! WARN", Tone.WARN),
     Severity.UNKNOWN: Span("? UNKN", Tone.WARN),
-    Severity.OK: Span("  OK", Tone.GOOD),
+    Severity.OK: Span("+ OK", Tone.GOOD),
 }
 _ORDER = tuple(_WORDS)
 
@@ -47,8 +47,8 @@ def finding_table(picture: Picture, width: int, *, wanted: str = "", faults_only
     """Findings that the filter leaves."""
     columns = (
         Column("severity", "STATE", 7),
-        Column("subject", "WHERE", 14),
-        Column("what", "WHAT", width - 26, grows=True),
+        Column("subject", "WHERE", 18),
+        Column("what", "WHAT", width - 30, grows=True),
     )
     left = [
         finding

@@ -23,6 +23,16 @@ def age(seconds: float | None) -> str:
     return f"{days}d {rest // _HOUR}h" if days < 10 and rest >= _HOUR else f"{days}d"
 
 
+def ago(seconds: float) -> str:
+    """`just now`, `52m ago`."""
+    return "just now" if seconds < _MINUTE else f"{age(seconds)} ago"
+
+
+def lost(seconds: float) -> str:
+    """How much would be lost, for a sentence: `less than a minute`, `52m`."""
+    return "less than a minute" if seconds < _MINUTE else age(seconds)
+
+
 def span(seconds: float) -> str:
     """A duration that is being measured: `0:07`, `12:40`, `1:02:09`."""
     whole = max(0, int(seconds))

@@ -127,8 +127,8 @@ def _host_row(
 
 def matches(view: VmView, wanted: str) -> bool:
     """Whether a filter fits: every word must occur; a word after `!` must not."""
-    text = f"{view.name} {view.host} {state_word(view).text} {view.level.name if view.level else ''}".lower()
-    text += f" {protection(view)[1].text.lower()}"
+    text = f"{view.name} {view.host} {bare(state_word(view))} {view.level.name if view.level else ''}".lower()
+    text += f" {bare(protection(view)[1]).lower()}"
     return all(
         (word[1:] not in text) if word.startswith("!") and len(word) > 1 else word in text
         for word in wanted.lower().split()
@@ -150,7 +150,7 @@ def vm_table(
             Column("protected", "RPO", 8),
             Column("vm", "VM", 12, grows=True),
             Column("host", "HOST", 10),
-            Column("state", "STATE", 5),
+            Column("state", "STATE", 6),
             Column("newest", "NEWEST POINT", 12),
             Column("age", "AGE", 6, right=True),
             Column("level", "LEVEL", 11),
@@ -239,7 +239,7 @@ def repository_table(picture: Picture, width: int) -> Table:
         view = picture.repository(repository.name)
         state = quiet("? ASKING")
         if view is not None:
-            state = Span("  OK", Tone.GOOD) if view.reachable else Span("x OFFLINE", Tone.BAD)
+            state = Span("+ OK", Tone.GOOD) if view.reachable else Span("x OFFLINE", Tone.BAD)
         info = view.info if view else None
         cells = {
             "name": Span(repository.name),

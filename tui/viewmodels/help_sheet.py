@@ -9,7 +9,7 @@ from tui.viewmodels.text import BLANK, Block, Line, Tone, line, quiet, strong, w
 
 _LETTERS = (
     ("RPO", "OK within its level, LATE older than allowed, NEVER no recovery point, NONE no level, UNKN not known"),
-    ("STATE", "RUN, PAUS, OFF, CRSH of a VM; RUN? as last seen; GONE on no host, UNKN its host does not answer"),
+    ("STATE", "> RUN, ! PAUS, - OFF, x CRSH; ? before what was last seen; GONE on no host, UNKN its host is silent"),
     ("DAYS", "o off, f file systems frozen, c crash-consistent, x failed, ! missed, . none"),
     ("CHECK", "PASS, WARN can be gone past, FAIL blocks, SKIP could not be asked"),
 )

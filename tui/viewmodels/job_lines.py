@@ -18,6 +18,7 @@ from tui.viewmodels.text import (
     Table,
     Tone,
     bare,
+    fitting,
     labelled,
     line,
     quiet,
@@ -26,9 +27,9 @@ from tui.viewmodels.text import (
 )
 
 STATE_WORDS = {
-    JobState.QUEUED: Span("  QUEUED", Tone.QUIET),
+    JobState.QUEUED: Span("- QUEUED", Tone.QUIET),
     JobState.RUN: Span("> RUN", Tone.NOTE),
-    JobState.DONE: Span("  DONE", Tone.GOOD),
+    JobState.DONE: Span("+ DONE", Tone.GOOD),
     JobState.WARN: Span("! WARN", Tone.WARN),
     JobState.FAIL: Span("x FAIL", Tone.BAD),
     JobState.CANCELLED: Span("- CANCEL", Tone.WARN),
@@ -64,21 +65,22 @@ def counts_line(picture: Picture) -> Line:
 
 def job_table(picture: Picture, meters: Meters, width: int, *, wanted: str = "", faults_only: bool = False) -> Table:
     """The newest jobs first."""
-    columns = [
-        Column("job", "JOB", 4, right=True),
-        Column("state", "STATE", 8),
-        Column("what", "WHAT", 8),
-        Column("vm", "VM", 14, grows=True),
-        Column("host", "HOST", 11),
-        Column("done", "DONE", 5, right=True),
-        Column("rate", "RATE", 10, right=True),
-        Column("left", "LEFT", 6, right=True),
-        Column("started", "STARTED", 11),
-    ]
-    if width < 78:
-        columns = [column for column in columns if column.key in ("job", "state", "what", "vm", "done")]
-    if width >= 110:
-        columns.insert(5, Column("by", "BY", 10))
+    columns = fitting(
+        (
+            Column("job", "JOB", 4, right=True),
+            Column("state", "STATE", 8),
+            Column("what", "WHAT", 7),
+            Column("vm", "VM", 12, grows=True),
+            Column("host", "HOST", 9),
+            Column("by", "BY", 9),
+            Column("done", "DONE", 4, right=True),
+            Column("rate", "RATE", 10, right=True),
+            Column("left", "LEFT", 6, right=True),
+            Column("started", "STARTED", 11),
+        ),
+        width,
+        give_up=("by", "left", "rate", "host", "started"),
+    )
     left = [
         job
         for job in picture.jobs
@@ -92,7 +94,7 @@ def job_table(picture: Picture, meters: Meters, width: int, *, wanted: str = "",
         Row(str(job.id), tuple(_job_cell(column.key, job, meters.get(job.id), picture) for column in columns))
         for job in left
     )
-    return Table(tuple(columns), rows, _why_none(picture, wanted, faults_only))
+    return Table(columns, rows, _why_none(picture, wanted, faults_only))
 
 
 def _why_none(picture: Picture, wanted: str, faults_only: bool) -> Block:
@@ -118,7 +120,7 @@ def _job_cell(key: str, job: Job, meter: RateMeter | None, picture: Picture) -> 
         "vm": job.subject,
         "host": job.host,
         "by": job.operator,
-        "done": percent(job.done_bytes, job.total_bytes) if not job.state.over else "",
+        "done": _progress(job),
         "rate": f"{size(rate)}/s" if rate else "",
         "left": span(left) if left is not None and rate else "",
         "started": moment(job.started or job.created, picture.now),
@@ -126,15 +128,28 @@ def _job_cell(key: str, job: Job, meter: RateMeter | None, picture: Picture) -> 
     return Span(texts[key])
 
 
+def _progress(job: Job) -> str:
+    """How much of its data; where there is none (left), at which of its steps."""
+    if job.state.over:
+        return ""
+    if job.done_bytes < job.total_bytes:
+        return percent(job.done_bytes, job.total_bytes)
+    reached = sum(step.state is not StepState.WAIT for step in job.steps)
+    return f"{reached}/{len(job.steps)}" if job.steps else "-"
+
+
 def headline(job: Job, meter: RateMeter | None, picture: Picture) -> Line:
     """Where the job stands, in one line."""
     word = STATE_WORDS[job.state]
     parts: list[str | Span] = [Span(bare(word), word.tone)]
     if job.state is JobState.RUN:
-        if job.total_bytes:
-            parts += [f"  {percent(job.done_bytes, job.total_bytes)}", quiet("  of "), size(job.total_bytes)]
-        rate = meter.bytes_per_s if meter else None
-        left = meter.seconds_left(job.total_bytes) if meter else None
+        if job.done_bytes < job.total_bytes:
+            parts += [f"  {_progress(job)}", quiet("  of "), size(job.total_bytes)]
+        elif job.steps:
+            parts += [quiet("  step "), _progress(job)]
+        copying = meter if job.done_bytes < job.total_bytes else None
+        rate = copying.bytes_per_s if copying else None
+        left = copying.seconds_left(job.total_bytes) if copying else None
         if rate:
             parts += [f"  {size(rate)}/s"]
         if rate and left is not None:
@@ -224,14 +239,14 @@ def outcome_lines(job: Job, picture: Picture, width: int) -> Block:
 def _report(job: Job, picture: Picture, width: int) -> Block:
     if not job.finished:
         return ()
-    asked = f"{moment(job.created, picture.now)} by {job.operator} on {job.host}"
+    asked = f"{moment(job.created, picture.now)} by {job.operator}"
     return (
         *labelled("asked", asked, width, label_width=11),
         *(labelled("again", job.again, width, tone=Tone.NOTE, label_width=11) if job.again else ()),
     )
 
 
-def log_lines(lines: tuple[LogLine, ...], width: int) -> Block:
+def log_lines(lines: tuple[LogLine, ...], width: int, *, over: bool = False) -> Block:
     """The log with the time of each line."""
     tones = {"warn": Tone.WARN, "error": Tone.BAD}
     body: list[Line] = []
@@ -239,7 +254,7 @@ def log_lines(lines: tuple[LogLine, ...], width: int) -> Block:
         word = {"warn": "WARN ", "error": "FAIL "}.get(entry.level, "")
         first = f"{clock(entry.time)} "
         body += wrapped(word + entry.text, width, first=first, tone=tones.get(entry.level, Tone.PLAIN))
-    return tuple(body) or (line(quiet("Nothing logged yet.")),)
+    return tuple(body) or (line(quiet("Nothing was logged." if over else "Nothing logged yet.")),)
 
 
 def job_page(job: Job, lines: tuple[LogLine, ...], picture: Picture, width: int) -> Block:
@@ -249,7 +264,7 @@ def job_page(job: Job, lines: tuple[LogLine, ...], picture: Picture, width: int)
         BLANK,
         *outcome_lines(job, picture, width),
         BLANK,
-        *log_lines(lines[-5:], width),
+        *log_lines(lines[-5:], width, over=job.state.over),
     )
 
 

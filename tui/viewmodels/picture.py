@@ -18,7 +18,7 @@ from engine.requirements import Exposure, ExposureState
 from engine.resilience import Finding
 from engine.settings.model import Level, Settings
 from tui.viewmodels.problems import Problem
-from tui.viewmodels.text import Span, Tone
+from tui.viewmodels.text import Span, Tone, bare
 
 
 class Picture(Struct, frozen=True):
@@ -73,11 +73,11 @@ FINE = 3
 """Rank of protection from which on nobody is needed."""
 
 _STATE_WORDS = {
-    VmState.RUNNING: "RUN",
-    VmState.PAUSED: "PAUS",
-    VmState.OFF: "OFF",
-    VmState.CRASHED: "CRSH",
-    VmState.OTHER: "OTHR",
+    VmState.RUNNING: Span("> RUN", Tone.GOOD),
+    VmState.PAUSED: Span("! PAUS", Tone.WARN),
+    VmState.OFF: Span("- OFF", Tone.QUIET),
+    VmState.CRASHED: Span("x CRSH", Tone.BAD),
+    VmState.OTHER: Span("? OTHR", Tone.WARN),
 }
 
 _PROTECTION = {
@@ -85,7 +85,7 @@ _PROTECTION = {
     ExposureState.LATE: (1, Span("! LATE", Tone.WARN), "is older than its level allows"),
     ExposureState.UNKNOWN: (1, Span("? UNKN", Tone.WARN), "is not known: a repository does not answer"),
     ExposureState.UNPROTECTED: (2, Span("- NONE", Tone.PLAIN), "no level asks for recovery points"),
-    ExposureState.OK: (FINE, Span("  OK", Tone.GOOD), "is within its level"),
+    ExposureState.OK: (FINE, Span("+ OK", Tone.GOOD), "is within its level"),
     ExposureState.GONE: (FINE + 1, Span("- GONE", Tone.QUIET), "was removed; its recovery points are kept"),
 }
 _NOT_ASKED = (1, Span("? UNKN", Tone.WARN), "is not known yet")
@@ -97,14 +97,12 @@ def protection(view: VmView) -> tuple[int, Span, str]:
 
 
 def state_word(view: VmView) -> Span:
-    """The VM's power state in four letters; a question mark follows when its host does not answer now."""
+    """The VM's power state as a sign and a short word; a question mark when its host does not answer now."""
     if view.vm is None:
-        return Span("GONE" if view.host_status is HostStatus.ONLINE else "UNKN", Tone.WARN)
+        return Span("- GONE", Tone.QUIET) if view.host_status is HostStatus.ONLINE else Span("? UNKN", Tone.WARN)
     word = _STATE_WORDS[view.vm.state]
-    if view.host_status is not HostStatus.ONLINE:
-        return Span(f"{word}?", Tone.WARN)
-    tones = {"RUN": Tone.GOOD, "CRSH": Tone.BAD, "PAUS": Tone.WARN}
-    return Span(word, tones.get(word, Tone.QUIET))
+    # What it did when it was last seen is no longer known.
+    return word if view.host_status is HostStatus.ONLINE else Span(f"? {bare(word)}", Tone.WARN)
 
 
 def host_word(snapshot: HostSnapshot | None) -> Span:
@@ -112,7 +110,7 @@ def host_word(snapshot: HostSnapshot | None) -> Span:
     if snapshot is None:
         return Span("? ASKING", Tone.QUIET)
     if snapshot.status is HostStatus.ONLINE:
-        return Span("  OK", Tone.GOOD)
+        return Span("+ OK", Tone.GOOD)
     if snapshot.status is HostStatus.STALE:
         return Span("! STALE", Tone.WARN)
     return Span("x OFFLINE", Tone.BAD)

@@ -16,7 +16,7 @@ from engine.fleet import CheckState, FitnessCheck, HostFitness, Verdict, fitness
 from engine.hosts.model import HostStatus
 from engine.repository.model import Point
 from engine.restore import MacChoice, NetworkMapping, Request, RestorePlan
-from tui.viewmodels.figures import age, moment, size
+from tui.viewmodels.figures import ago, lost, moment, size
 from tui.viewmodels.picture import Picture, host_word
 from tui.viewmodels.text import (
     BLANK,
@@ -87,7 +87,7 @@ def with_host(draft: Draft, host: str) -> Draft:
 
 
 _MARKS = {
-    CheckState.PASS: Span("  PASS", Tone.GOOD),
+    CheckState.PASS: Span("+ PASS", Tone.GOOD),
     CheckState.WARN: Span("! WARN", Tone.WARN),
     CheckState.FAIL: Span("x FAIL", Tone.BAD),
     CheckState.SKIP: Span("- SKIP", Tone.QUIET),
@@ -95,7 +95,7 @@ _MARKS = {
 
 
 _VERDICTS = {
-    Verdict.FITS: Span("  FITS", Tone.GOOD),
+    Verdict.FITS: Span("+ FITS", Tone.GOOD),
     Verdict.FITS_WITH_CHANGES: Span("! CHANGES", Tone.WARN),
     Verdict.DOES_NOT_FIT: Span("x NO", Tone.BAD),
 }
@@ -154,7 +154,7 @@ def _said_point(draft: Draft, picture: Picture) -> str:
     if draft.point is None:
         return ""
     manifest = draft.point.manifest
-    loss = age((picture.now - manifest.moment).total_seconds())
+    loss = lost((picture.now - manifest.moment).total_seconds())
     how = CONSISTENCY_WORDS[manifest.consistency]
     return f"{moment(manifest.moment, picture.now)} {manifest.method}, {how}; what came after it is lost ({loss})"
 
@@ -267,8 +267,8 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
     """What the restored VM will be called and connected to; every field has a safe value already."""
     columns = (
         Column("field", "FIELD", 12),
-        Column("value", "VALUE", 26),
-        Column("note", "WHERE IT COMES FROM", width - 44, grows=True),
+        Column("value", "VALUE", 22),
+        Column("note", "WHERE IT COMES FROM", width - 40, grows=True),
     )
     request, facts = plan.request, (draft.point.manifest.vm if draft.point else None)
     rows = [
@@ -278,7 +278,9 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
     for number, mapping in enumerate(request.networks):
         had = facts.nics[number] if facts and number < len(facts.nics) else "?"
         chosen = any(given.nic == mapping.nic for given in draft.networks)
-        rows.append(_field(f"network {mapping.nic}", mapping.to, "chosen" if chosen else f"as it was: {had}"))
+        rows.append(
+            _field(f"network {mapping.nic}", mapping.to, "chosen" if chosen else f"as it was: {had.rstrip(':')}")
+        )
     rows.append(_field("MACs", request.macs.value, _mac_note(plan, facts.macs if facts else ())))
     rows.append(
         _field(
@@ -405,14 +407,14 @@ def _columns(text: str, width: int) -> list[str]:
 def confirm_lines(plan: RestorePlan, picture: Picture, width: int) -> Block:
     """What is about to start, in sentences."""
     request = plan.request
-    loss = age((picture.now - plan.moment).total_seconds())
+    made = ago((picture.now - plan.moment).total_seconds())
     start = "It is started and its guest agent is asked." if request.start else "It is not started."
     warned = [check for check in plan.checks if check.state is CheckState.WARN]
     body: list[Line] = [
         line("Bring ", strong(plan.vm), f" back on {request.to_host} as ", strong(request.name), "."),
         BLANK,
-        *wrapped(f"As it was {loss} ago; {size(plan.size_bytes)} are written. {start}", width, first="  - "),
-        *wrapped(plan.untouched, width, first="  - "),
+        *wrapped(f"As it was {made}; {size(plan.size_bytes)} are written. {start}", width, first="  - "),
+        *wrapped(f"Untouched: {plan.untouched}", width, first="  - "),
     ]
     for check in warned:
         body += wrapped(f"{check.name}: {check.evidence}", width, first="  ! ", tone=Tone.WARN)

@@ -91,7 +91,7 @@ def strong(text: str) -> Span:
 
 def bare(word: Span) -> str:
     """A state's word without the sign before it (`x FAIL` is FAIL): for sentences, where the sign reads oddly."""
-    return word.text.lstrip(" x!?->").rstrip()
+    return word.text.lstrip(" +x!?->").rstrip()
 
 
 def width_of(of: Line) -> int:

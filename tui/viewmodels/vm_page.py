@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.hosts.model import HostStatus
 from engine.repository.model import Consistency, Point
-from tui.viewmodels.figures import age, limit, moment, size, span, stamp
+from tui.viewmodels.figures import age, ago, limit, lost, moment, size, span, stamp
 from tui.viewmodels.picture import Picture, VmView, protection, state_word
 from tui.viewmodels.text import (
     Block,
@@ -60,7 +60,7 @@ def protection_line(view: VmView, picture: Picture) -> Line:
     age_s = (picture.now - newest.manifest.moment).total_seconds()
     parts: list[str | Span] = [
         Span(bare(word), word.tone),
-        f"  newest {moment(newest.manifest.moment, picture.now)} ({age(age_s)} ago)",
+        f"  newest {moment(newest.manifest.moment, picture.now)} ({ago(age_s)})",
     ]
     if view.level is None:
         parts.append(quiet(f"  {meaning}"))
@@ -129,7 +129,7 @@ def point_lines(point: Point | None, view: VmView, picture: Picture, width: int)
     if point is None:
         return ()
     manifest = point.manifest
-    loss = age((picture.now - manifest.moment).total_seconds())
+    loss = lost((picture.now - manifest.moment).total_seconds())
     disks = ", ".join(
         f"{disk.target} {size(disk.size_bytes)} ({size(disk.data_bytes)} of data)" for disk in manifest.disks
     )

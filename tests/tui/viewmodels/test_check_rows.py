@@ -12,8 +12,8 @@ def test_findings_come_worst_first_and_fine_ones_only_when_asked_for() -> None:
     everything = [row.cells[0].text for row in finding_table(picture, 80, faults_only=False).rows]
 
     assert faults[0] == "x FAIL"
-    assert "  OK" not in faults
-    assert everything[-1] == "  OK"
+    assert "+ OK" not in faults
+    assert everything[-1] == "+ OK"
     assert faults == sorted(faults, key=["x FAIL", "! WARN", "? UNKN"].index)
 
 

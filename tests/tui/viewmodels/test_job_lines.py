@@ -138,3 +138,14 @@ def test_log_lines_have_times_and_levels_in_words() -> None:
 
 def test_cancelling_says_what_stays() -> None:
     assert any("Every earlier one stays" in text for text in texts(cancel_lines(COPYING)))
+
+
+def test_when_all_bytes_are_moved_the_steps_tell_how_far_it_is() -> None:
+    steps = tuple(
+        replace(step, done_bytes=step.total_bytes, state=StepState.DONE) if step.number < 3 else step
+        for step in COPYING.steps
+    )
+    job = replace(COPYING, steps=(*steps[:2], replace(steps[2], state=StepState.RUN)))
+
+    assert row_of(job_table(make_picture(jobs=[job]), {}, 80), "7")["done"] == "3/3"
+    assert plain_text(headline(job, None, make_picture(jobs=[job]))).startswith("RUN  step 3/3")

@@ -71,7 +71,7 @@ def test_a_host_with_too_little_memory_says_so() -> None:
 
     fit = flow.ranked_hosts(picture, POINT)[0]
 
-    assert row_of(flow.target_table(picture, POINT, 80), "coruscant")["fit"] != "FITS"
+    assert row_of(flow.target_table(picture, POINT, 80), "coruscant")["fit"] != "+ FITS"
     assert any("memory" in text for text in texts(flow.target_lines(fit, picture, 78)))
 
 

@@ -19,13 +19,13 @@ def test_the_machine_is_told_in_one_line() -> None:
 
     text = plain_text(facts_line(view_of(picture)))
 
-    assert text == "RUN  2 vCPU  2.0 GiB  disks 2, 20 GiB  net default  agent connected  efi tpm"
+    assert text == "> RUN  2 vCPU  2.0 GiB  disks 2, 20 GiB  net default  agent connected  efi tpm"
 
 
 def test_a_vm_that_no_host_has_says_so_instead_of_its_machine() -> None:
     picture = make_picture(make_fleet(points=[make_point("old")]))
 
-    assert plain_text(facts_line(view_of(picture, "old"))) == "GONE  no host has it now; its recovery points are kept"
+    assert plain_text(facts_line(view_of(picture, "old"))) == "- GONE  no host has it now; its recovery points are kept"
 
 
 def test_what_is_left_of_the_rpo_is_told() -> None:
@@ -102,4 +102,4 @@ def test_an_agent_that_does_not_answer_stands_out() -> None:
 def test_a_stale_host_marks_the_state_of_its_vms() -> None:
     picture = make_picture(make_fleet(hosts=[make_host(status=HostStatus.STALE, vms=[make_vm()])]))
 
-    assert plain_text(facts_line(view_of(picture))).startswith("RUN?")
+    assert plain_text(facts_line(view_of(picture))).startswith("? RUN")
