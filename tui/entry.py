@@ -64,7 +64,9 @@ def open_console(config: Path | None, words: Sequence[str]) -> int:
     console = Console(settings, terminal, destination)
     console.run(mouse=not terminal.remote)
     code = console.return_value if console.return_value is not None else console.return_code
-    _say_what_goes_on(console.running_jobs())
+    if not code:
+        # Ended by a signal, there may be no terminal any more to say it on.
+        _say_what_goes_on(console.running_jobs())
     return code or ExitCode.OK
 
 

@@ -134,7 +134,28 @@ def test_a_lost_terminal_ends_the_console_within_a_second(remembered: Path) -> N
         opened.hang_up()
 
         assert opened.wait_for_end() < 3.0
-        assert opened.exit_status in (129, -signal.SIGHUP)
+        assert opened.exit_status == 129
+
+
+def test_quitting_says_which_jobs_go_on_and_a_lost_terminal_need_not_hear_it(remembered: Path) -> None:
+    with Journal(load(remembered).state) as journal:
+        job = launch(journal, "backup", "web", "alderaan", b"{}", lock=None, argv_prefix=["sleep", "60"])
+    try:
+        with terminal([*arguments(remembered), "tui", "jobs"]) as opened:
+            opened.read_until(lambda: opened.shows("backup"))
+            opened.type("q")
+            opened.wait_for_end()
+            opened.read_for(0.3)
+            assert b"1 job goes on without the console: 1 (backup web)." in opened.received
+
+        with terminal([*arguments(remembered), "tui", "jobs"]) as opened:
+            opened.read_until(lambda: opened.shows("backup"))
+            opened.hang_up()
+            opened.wait_for_end()
+            assert opened.exit_status == 129
+    finally:
+        assert job.pid is not None
+        os.kill(job.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])

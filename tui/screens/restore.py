@@ -23,6 +23,7 @@ from tui.viewmodels import restore_flow as flow
 from tui.viewmodels.picture import Picture, VmView, find_view
 from tui.viewmodels.problems import from_error, problem_lines
 from tui.viewmodels.restore_flow import Draft, Stage
+from tui.viewmodels.restore_plan import check_lines, check_table, confirm_lines, plan_block
 from tui.viewmodels.text import BLANK, Block, Line, Table, Tone, line, quiet, rule, strong, wrapped
 from tui.viewmodels.vm_page import point_key, point_lines, point_table
 from tui.widgets.keyed_table import KeyedTable
@@ -127,7 +128,7 @@ class RestoreScreen(ConsoleScreen[None]):
             return Table((), (), (line(strong("PLANNING"), quiet("  every open question is being decided...")),))
         if self.stage is Stage.MAPPING:
             return flow.mapping_table(self._draft, plan, picture, width)
-        return flow.check_table(plan, width) if self.stage is Stage.CHECKS else Table((), ())
+        return check_table(plan, width) if self.stage is Stage.CHECKS else Table((), ())
 
     def _paint_detail(self, picture: Picture) -> None:
         pane = self.pane("detail")
@@ -145,8 +146,8 @@ class RestoreScreen(ConsoleScreen[None]):
             return (line(strong("PLANNING")),) if self.stage is Stage.PLAN else ()
         if self.stage is Stage.CHECKS:
             place = self.table("choice").cursor
-            return flow.check_lines(plan.checks[place] if 0 <= place < len(plan.checks) else None, plan, width)
-        return flow.plan_block(plan, width) if self.stage is Stage.PLAN else _mapping_help(key, width)
+            return check_lines(plan.checks[place] if 0 <= place < len(plan.checks) else None, plan, width)
+        return plan_block(plan, width) if self.stage is Stage.PLAN else _mapping_help(key, width)
 
     def _point_at_cursor(self) -> Point | None:
         view, key = self.view, self.table("choice").key
@@ -325,7 +326,7 @@ class RestoreScreen(ConsoleScreen[None]):
             self.say("The plan is being made anew; look at it first.")
             return
         title = self.crumbs(self.console.picture)
-        lines = flow.confirm_lines(plan, self.console.picture, self.size.width - 4)
+        lines = confirm_lines(plan, self.console.picture, self.size.width - 4)
         self.console.push_screen(
             ConfirmScreen(title, lines, verb=f"starts the restore of {plan.vm} on {plan.request.to_host}"),
             lambda confirmed: self._confirmed(plan) if confirmed else None,

@@ -148,12 +148,12 @@ def vm_table(
     columns = fitting(
         (
             Column("protected", "RPO", 8),
-            Column("vm", "VM", 12, grows=True),
+            Column("vm", "VM", 14, grows=True),
             Column("host", "HOST", 10),
             Column("state", "STATE", 6),
-            Column("newest", "NEWEST POINT", 12),
+            Column("newest", "NEWEST", 11),
             Column("age", "AGE", 6, right=True),
-            Column("level", "LEVEL", 11),
+            Column("level", "LEVEL", 10),
             Column("days", f"{days} DAYS", days),
         ),
         width,

@@ -16,10 +16,10 @@ from engine.fleet import CheckState, FitnessCheck, HostFitness, Verdict, fitness
 from engine.hosts.model import HostStatus
 from engine.repository.model import Point
 from engine.restore import MacChoice, NetworkMapping, Request, RestorePlan
-from tui.viewmodels.figures import ago, lost, moment, size
+from tui.viewmodels.figures import lost, moment, size
 from tui.viewmodels.picture import Picture, host_word
+from tui.viewmodels.restore_plan import MARKS
 from tui.viewmodels.text import (
-    BLANK,
     Block,
     Column,
     Line,
@@ -33,7 +33,6 @@ from tui.viewmodels.text import (
     line,
     quiet,
     strong,
-    wrapped,
 )
 from tui.viewmodels.vm_page import CONSISTENCY_WORDS
 
@@ -84,14 +83,6 @@ def with_host(draft: Draft, host: str) -> Draft:
     if host == draft.to_host:
         return draft
     return structs.replace(draft, to_host=host, name="", pool="", networks=())
-
-
-_MARKS = {
-    CheckState.PASS: Span("+ PASS", Tone.GOOD),
-    CheckState.WARN: Span("! WARN", Tone.WARN),
-    CheckState.FAIL: Span("x FAIL", Tone.BAD),
-    CheckState.SKIP: Span("- SKIP", Tone.QUIET),
-}
 
 
 _VERDICTS = {
@@ -249,7 +240,7 @@ def target_lines(fit: HostFitness | None, picture: Picture, width: int) -> Block
         text = f"{facts.cpus} CPUs ({accel}), {size(facts.memory_bytes)}, QEMU {facts.qemu_version}, {facts.arch}"
         body += labelled(fit.host, text, width, label_width=12)
     for check in against_of(fit):
-        mark = _MARKS[check.state]
+        mark = MARKS[check.state]
         body += labelled(bare(mark), f"{check.name}: {check.evidence}", width, tone=mark.tone, label_width=12)
         if check.remedy:
             body += labelled("next", check.remedy, width, label_width=12)
@@ -346,77 +337,3 @@ def with_value(field: str, value: str, draft: Draft) -> Draft:
     nic = int(field.split()[1])
     others = tuple(mapping for mapping in draft.networks if mapping.nic != nic)
     return structs.replace(draft, networks=(*others, NetworkMapping(nic, value)))
-
-
-# --------------------------------------------------------------------------- 4 Checks, 5 Plan, 6 Confirm
-
-
-def check_table(plan: RestorePlan, width: int) -> Table:
-    """Every check of the plan, failures first."""
-    columns = (
-        Column("state", "STATE", 7),
-        Column("name", "CHECK", 15),
-        Column("evidence", "WHAT WAS FOUND", width - 27, grows=True),
-    )
-    rows = tuple(
-        Row(f"{number} {check.name}", (_MARKS[check.state], Span(check.name), Span(check.evidence)))
-        for number, check in enumerate(plan.checks)
-    )
-    return Table(columns, rows)
-
-
-def check_lines(check: FitnessCheck | None, plan: RestorePlan, width: int) -> Block:
-    """The check under the cursor, and whether the way on is free."""
-    if check is None:
-        return ()
-    mark = _MARKS[check.state]
-    body = [*labelled(bare(mark), f"{check.name}: {check.evidence}", width, tone=mark.tone)]
-    if check.remedy:
-        body += labelled("NEXT", check.remedy, width, tone=Tone.STRONG)
-    body.append(BLANK)
-    if plan.blocked:
-        body += wrapped("A FAIL blocks the restore. Mend it and press ctrl+r, or go back with h.", width, tone=Tone.BAD)
-    else:
-        body += wrapped("Nothing blocks the restore. Enter goes on to the plan.", width, tone=Tone.QUIET)
-    return tuple(body)
-
-
-def plan_block(plan: RestorePlan, width: int) -> Block:
-    """The exact steps, in order, with bytes and undo; then what stays as it is, and the same from the shell."""
-    rows: list[Line] = [line(quiet(f"  # {'ACTION':<24}{'DETAIL':<{width - 38}}{'DATA':>10}"))]
-    for number, step in enumerate(plan.steps, 1):
-        data = size(step.size_bytes) if step.size_bytes else "-"
-        first, *more = _columns(step.detail, width - 39)
-        rows.append(line(quiet(f" {number:>2} "), f"{step.title[:23]:<24}", f"{first:<{width - 38}}", f"{data:>10}"))
-        rows += [line(" " * 28, rest) for rest in more]
-        rows.append(line(quiet(f"{'':<28}if a later step fails: {step.undo}")) if width >= 100 else ())
-    rows = [row for row in rows if row]
-    rows += [
-        BLANK,
-        *labelled("total", f"{size(plan.size_bytes)} to write; each step is undone if a later one fails.", width),
-        *labelled("stays", plan.untouched, width),
-        *labelled("CLI", plan.command, width, tone=Tone.NOTE),
-    ]
-    return tuple(rows)
-
-
-def _columns(text: str, width: int) -> list[str]:
-    return ["".join(span.text for span in row) for row in wrapped(text, max(16, width))]
-
-
-def confirm_lines(plan: RestorePlan, picture: Picture, width: int) -> Block:
-    """What is about to start, in sentences."""
-    request = plan.request
-    made = ago((picture.now - plan.moment).total_seconds())
-    start = "It is started and its guest agent is asked." if request.start else "It is not started."
-    warned = [check for check in plan.checks if check.state is CheckState.WARN]
-    body: list[Line] = [
-        line("Bring ", strong(plan.vm), f" back on {request.to_host} as ", strong(request.name), "."),
-        BLANK,
-        *wrapped(f"As it was {made}; {size(plan.size_bytes)} are written. {start}", width, first="  - "),
-        *wrapped(f"Untouched: {plan.untouched}", width, first="  - "),
-    ]
-    for check in warned:
-        body += wrapped(f"{check.name}: {check.evidence}", width, first="  ! ", tone=Tone.WARN)
-    body += [BLANK, *wrapped("The job runs by itself; you may disconnect.", width, tone=Tone.QUIET)]
-    return tuple(body)

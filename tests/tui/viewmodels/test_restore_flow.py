@@ -20,6 +20,7 @@ from tests.tui.pictures import make_picture, row_of, texts
 from tui.viewmodels import restore_flow as flow
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.restore_flow import Draft, Stage
+from tui.viewmodels.restore_plan import check_lines, check_table, confirm_lines, plan_block
 
 POINT = make_point("web", age="2h")
 
@@ -140,7 +141,7 @@ def test_the_plan_lists_every_step_its_bytes_what_stays_and_the_same_command() -
     picture = picture_of()
     made = planned(draft_to(), picture)
 
-    said = texts(flow.plan_block(made, 78))
+    said = texts(plan_block(made, 78))
 
     assert sum(1 for text in said if re.match(r" {1,2}\d+ [a-z]", text)) == len(made.steps)
     assert any("1.0 GiB to write" in text for text in said)
@@ -152,16 +153,16 @@ def test_failed_checks_come_first_and_say_that_they_block() -> None:
     picture, draft = picture_of(), draft_to("alderaan", name="web")
     made = planned(draft, picture)
 
-    table = flow.check_table(made, 80)
+    table = check_table(made, 80)
 
     assert table.rows[0].cells[0].text == "x FAIL"
-    assert "blocks the restore" in " ".join(texts(flow.check_lines(made.checks[0], made, 78)))
+    assert "blocks the restore" in " ".join(texts(check_lines(made.checks[0], made, 78)))
 
 
 def test_the_confirmation_repeats_the_warnings() -> None:
     picture = picture_of()
 
-    said = " ".join(texts(flow.confirm_lines(planned(draft_to(), picture), picture, 76)))
+    said = " ".join(texts(confirm_lines(planned(draft_to(), picture), picture, 76)))
 
     assert "Bring web back on coruscant as web-restored." in said
     assert "As it was 2h00 ago" in said
