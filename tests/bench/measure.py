@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,15 +41,43 @@ class Row:
         self.prepare(folder)
         begun = time.monotonic()
         process = subprocess.Popen(self.command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        peak = _PeakMemory(process.pid)
         assert process.stderr is not None
         errors = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.monotonic() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             raise RuntimeError(f"{self.name} failed: {errors.decode(errors='replace')[-500:]}")
-        wall_s = time.monotonic() - begun
         stored = sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
-        self.costs.append(Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, stored / 1024**2))
+        self.costs.append(Cost(wall_s, usage.ru_utime + usage.ru_stime, peak.mib(), stored / 1024**2))
+
+
+class _PeakMemory:
+    """The most memory a process has had. Not `ru_maxrss`: that begins with what our own process had at the fork."""
+
+    def __init__(self, pid: int) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+        self._kib = 0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def mib(self) -> float:
+        """In MiB, once the process has ended."""
+        self._thread.join()
+        return self._kib / 1024
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                lines = self._status.read_text().splitlines()
+            except OSError:
+                return
+            found = next((line for line in lines if line.startswith("VmHWM:")), None)
+            if found is None:
+                return
+            self._kib = max(self._kib, int(found.split()[1]))
+            time.sleep(0.02)
 
 
 def table(title: str, rows: Sequence[Row], ours: Row) -> str:

@@ -33,7 +33,7 @@ def backup(socket: Path, folder: Path) -> None:
     with (
         repository,
         repository.writer("bench") as writer,
-        nbd.Client.connect(nbd.UnixAddress(socket), contexts=(nbd.BASE_ALLOCATION,)) as client,
+        nbd.Client.connect(nbd.UnixAddress(str(socket)), contexts=(nbd.BASE_ALLOCATION,)) as client,
     ):
         disk = writer.disk("vda", client.size_bytes, "qcow2")
         copy_disk(client, disk, writer.block_bytes, _nothing, _nothing)
