@@ -5,13 +5,11 @@ from __future__ import annotations
 from msgspec import Struct
 
 from engine.errors import Conflict, NotFound
-from engine.fleet import Fleet
+from engine.fleet import Fleet, format_bytes
 from engine.hosts import HostUnreachable
 from engine.hosts.model import AgentState, Disk, HostFacts, HostSnapshot, HostStatus, Vm, VmState
 from engine.settings import Settings, find_repository
 from engine.settings.model import Method
-
-_GIB = 1024**3
 
 
 class Request(Struct, frozen=True):
@@ -61,7 +59,7 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
         steps=(
             *_moment_steps(vm, request.method),
             *(
-                f"read {disk.target} ({disk.format}, {_size(disk.capacity_bytes)}); holes are not read"
+                f"read {disk.target} ({disk.format}, {format_bytes(disk.capacity_bytes)}); holes are not read"
                 for disk in disks
             ),
             "keep its definition, NVRAM and boot files, its networks and pools, and facts of the host",
@@ -173,7 +171,3 @@ def _warnings(vm: Vm, method: Method) -> tuple[str, ...]:
         if disk.encrypted
     )
     return tuple(warnings)
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / _GIB:.1f} GiB"

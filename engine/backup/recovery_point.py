@@ -12,7 +12,7 @@ from engine.backup.disk_copy import copy_disk
 from engine.backup.moment import DiskSource, Moment, fixed_moment
 from engine.backup.plan import Request, data_disks, refuse_if_busy, refuse_unreadable
 from engine.errors import NewhopeError
-from engine.fleet import facts_of
+from engine.fleet import facts_of, format_bytes
 from engine.hosts import (
     HostLane,
     HostLanes,
@@ -81,11 +81,13 @@ def _copy(
             with context.step(_MOMENT) as step:
                 moment = held.enter_context(fixed_moment(lane, vm, request.method, context))
                 step.note(moment.note)
+            context.log(f"the moment of all disks is {moment.time:%Y-%m-%d %H:%M:%S} UTC: {moment.note}")
             records = tuple(_copy_one(source, writer, context) for source in moment.disks)
             with context.step(_KEEP):
                 files = _keep_files(lane, snapshot, vm, writer)
             with context.step(_COMMIT):
                 point = _commit(vm, request, moment, records, files, writer)
+            context.log(f"committed as {vm.name}@{point.id} in {request.repository}")
     except NewhopeError as error:
         if point is None:
             raise
@@ -99,7 +101,12 @@ def _copy_one(source: DiskSource, writer: Writer, context: JobContext) -> DiskRe
         disk = writer.disk(source.target, client.size_bytes, source.format)
         with context.step(f"read {source.target}", total_bytes=client.size_bytes) as step:
             copy_disk(client, disk, writer.block_bytes, step.advance, context.raise_if_cancelled)
-            return disk.finish(FULL_READ)
+            record = disk.finish(FULL_READ)
+    context.log(
+        f"{source.target} ({source.format}): {format_bytes(record.data_bytes)} of data in"
+        f" {format_bytes(record.size_bytes)}; {record.read_reason}"
+    )
+    return record
 
 
 def _keep_files(lane: HostLane, snapshot: HostSnapshot, vm: Vm, writer: Writer) -> tuple[FileRecord, ...]:

@@ -156,6 +156,7 @@ class _Restore:
             nbd.Client.connect(address) as client,
         ):
             write_disk(reader, disk, client, step.advance, self._context.raise_if_cancelled)
+        self._context.log(f"{disk.target} is written to {path} ({image_format})")
         return path, image_format
 
     def _put_boot_files(self, reader: Reader, undo: ExitStack) -> dict[str, str]:
@@ -190,6 +191,7 @@ class _Restore:
             self._target,
         )
         power.define(self._lane, changed)
+        self._context.log(f"{request.name} is defined on {request.to_host} with UUID {request.new_uuid}")
         undo.callback(self._undo, f"VM {request.name}", lambda: power.undefine(self._lane, request.new_uuid))
 
     def _start(self, undo: ExitStack) -> None:
@@ -206,6 +208,7 @@ class _Restore:
             step.note("silent")
             return
         self._agent_answered_s = round(waited_s, 1)
+        self._context.log(f"its guest agent answered after {waited_s:.1f} s")
         step.note(f"answered after {waited_s:.1f} s")
 
     def _undo(self, what: str, action: Callable[[], object]) -> None:

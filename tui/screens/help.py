@@ -43,9 +43,7 @@ class HelpScreen(ConsoleScreen[None]):
 
     def summary(self, picture: Picture) -> Line:
         """The rule behind the keys."""
-        return line(
-            "UPPER CASE opens a plan, Enter opens and goes on, ", quiet("and only E in a confirmation starts anything")
-        )
+        return line("Capitals open a plan, Enter goes on, ", quiet("only E in a confirmation starts anything"))
 
     def paint(self, picture: Picture) -> None:
         """The sheet."""
