@@ -70,7 +70,7 @@ class PackageCheck(Struct, frozen=True):
     needed_for: Purpose
     found: bool
     version: str
-    """Its version, its path where it has none, or an empty string when it was not found."""
+    """Its version, `there` if it is a file without one, or an empty string when it was not found."""
     mend: str
     """The command that installs it."""
 
@@ -156,8 +156,8 @@ def _find_library(words: list[str]) -> tuple[str, str | None]:
 
 
 def _find_file(words: list[str]) -> tuple[str, str | None]:
-    found = sorted(path for pattern in words for path in glob.glob(pattern))  # noqa: PTH207 - absolute patterns
-    return Path(words[0]).name.replace("*", ""), found[0] if found else None
+    found = any(glob.glob(pattern) for pattern in words)  # noqa: PTH207 - absolute patterns
+    return Path(words[0]).name.replace("*", ""), "there" if found else None
 
 
 def _find_module(words: list[str]) -> tuple[str, str | None]:
@@ -168,7 +168,7 @@ def _find_module(words: list[str]) -> tuple[str, str | None]:
 def _find_header(words: list[str]) -> tuple[str, str | None]:
     del words
     header = Path(sysconfig.get_paths()["include"], "Python.h")
-    return header.name, str(header) if header.exists() else None
+    return header.name, "there" if header.exists() else None
 
 
 def _first_version(command: list[str]) -> str | None:
