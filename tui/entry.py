@@ -49,9 +49,10 @@ def open_console(config: Path | None, words: Sequence[str]) -> int:
         _complain(reason, "Nothing was changed.", "newhope vms, newhope jobs and newhope --help work everywhere.")
         return ExitCode.USAGE
     try:
+        from engine.cli.settings_in_use import file_in_use
         from engine.settings import load
 
-        settings = load(config)
+        settings = load(file_in_use(config))
     except NewhopeError as error:
         _complain(error.what, error.untouched, error.next_step)
         return error.exit_code

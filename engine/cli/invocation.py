@@ -28,9 +28,13 @@ class Invocation:
     def settings(self) -> Settings:
         """The settings, read at the first use; raises `SettingsError`."""
         if self._settings is None:
+            from engine.cli.settings_in_use import file_in_use
             from engine.settings import load
 
-            self._settings = load(self.config)
+            file = file_in_use(self.config)
+            if file != self.config:
+                print(f"(no settings of your own yet; using the practice hosts': {file})", file=sys.stderr)  # noqa: T201
+            self._settings = load(file)
         return self._settings
 
     @property
