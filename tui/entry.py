@@ -65,10 +65,19 @@ def open_console(config: Path | None, words: Sequence[str]) -> int:
     console = Console(settings, terminal, destination)
     console.run(mouse=not terminal.remote)
     code = console.return_value if console.return_value is not None else console.return_code
-    if not code:
-        # Ended by a signal, there may be no terminal any more to say it on.
-        _say_what_goes_on(console.running_jobs())
-    return code or ExitCode.OK
+    if code:
+        # Ended by a signal, there may be no terminal any more, and Python would die of its last flush to it.
+        _let_go_of_terminal()
+        return code
+    _say_what_goes_on(console.running_jobs())
+    return ExitCode.OK
+
+
+def _let_go_of_terminal() -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _taken_config(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:

@@ -226,6 +226,8 @@ def test_a_full_repository_fails_the_backup_and_keeps_every_earlier_point(operat
 
     done = subprocess.run([*namespace, "sh", "-c", script, sys.executable], capture_output=True, text=True)
 
+    if done.stderr.startswith("unshare:"):
+        pytest.skip(f"no file system of its own here: {done.stderr.strip()}")
     assert done.returncode == 8, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     vm = operator.vm("db")

@@ -40,7 +40,8 @@ def test_an_empty_host_tells_its_facts_pools_and_networks(lane: HostLane) -> Non
     facts = snapshot.facts
     assert facts is not None
     assert facts.local
-    assert facts.machine_id == Path("/etc/machine-id").read_text().strip()
+    machine_id = Path("/etc/machine-id")
+    assert facts.machine_id == (machine_id.read_text().strip() if machine_id.exists() else None)
     assert facts.arch == "x86_64"
     assert "q35" in facts.machines
     assert {"maximum", "custom"} <= set(facts.cpu_modes)
