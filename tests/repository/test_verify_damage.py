@@ -25,7 +25,13 @@ QUICK = VerifyRequest(Extent.QUICK)
 OLD = mixed_disk(90, 1)
 NEW = OLD[: 20 * BLOCK] + random.Random(5).randbytes(30 * BLOCK) + OLD[50 * BLOCK :]
 OTHER = mixed_disk(40, 3)
-KINDS = {"pack": "packs/*/*", "index": "index/*", "manifest": "points/*/*", "record": "records/*/*", "lease": "leases/*"}
+KINDS = {
+    "pack": "packs/*/*",
+    "index": "index/*",
+    "manifest": "points/*/*",
+    "record": "records/*/*",
+    "lease": "leases/*",
+}
 
 
 class Vault:
