@@ -158,7 +158,7 @@ class _ProgressView:
         from engine.repository import Stage
 
         packs = progress.stage is Stage.PACKS
-        shown: Callable[[float], str] = size if packs else "{:.0f}".format
+        shown: Callable[[float], str] = "{:.0f}".format if progress.stage is Stage.OBJECTS else size
         line = f"verifying {progress.stage.value}  "
         if progress.total:
             line += f"{progress.done * 100 // progress.total} %  {shown(progress.done)} of {shown(progress.total)}"

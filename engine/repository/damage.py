@@ -14,13 +14,13 @@ from msgspec import Struct
 from engine.repository.disk_map import blocks_of, height_of
 from engine.repository.manifest import point_key
 from engine.repository.model import DataRun, DiskRecord, FileRecord, Point
-from engine.repository.shared_maps import Load, lost_blocks, versions_of
+from engine.repository.shared_maps import Load, Reached, lost_blocks, versions_of
 from engine.repository.verify_model import DiskLoss, PointName
 
 Culprits = Callable[[bytes], tuple[str, ...]]
 """Keys of the objects whose damage makes a block unreadable; empty for a block that can be read."""
 Step = Callable[[int, int], None]
-"""Told how many of how many disks and files were walked."""
+"""Told how many bytes of disks and files were walked, of how many; versions of one disk count once."""
 
 
 class _Versions(Struct):
@@ -45,10 +45,19 @@ def disk_losses(
 ) -> Iterator[DiskLoss]:
     """What the points have lost, disk by disk. A point that is whole does not appear."""
     groups = _grouped(points)
-    for done, versions in enumerate(groups):
-        step(done, len(groups))
-        yield from _losses_of(versions, block_bytes, load, culprits)
-    step(len(groups), len(groups))
+    total = sum(versions.size_bytes for versions in groups)
+    done = 0
+    for versions in groups:
+        before = done
+        yield from _losses_of(
+            versions,
+            block_bytes,
+            load,
+            culprits,
+            lambda block, before=before: step(before + block * block_bytes, total),
+        )
+        done += versions.size_bytes
+    step(done, total)
 
 
 def point_name(point: Point) -> PointName:
@@ -69,7 +78,9 @@ def _grouped(points: Sequence[Point]) -> list[_Versions]:
     return list(groups.values())
 
 
-def _losses_of(versions: _Versions, block_bytes: int, load: Load, culprits: Culprits) -> Iterator[DiskLoss]:
+def _losses_of(
+    versions: _Versions, block_bytes: int, load: Load, culprits: Culprits, reached: Reached
+) -> Iterator[DiskLoss]:
     blocks = blocks_of(versions.size_bytes, block_bytes)
     if versions.height != height_of(blocks):
         whole = DataRun(0, versions.size_bytes)
@@ -77,7 +88,7 @@ def _losses_of(versions: _Versions, block_bytes: int, load: Load, culprits: Culp
             yield DiskLoss(point_name(point), versions.name, versions.size_bytes, (whole,), (point_key(point),))
         return
     found: dict[int, _Loss] = {}
-    walked = lost_blocks(versions.roots, versions.height, blocks, load, lambda name: bool(culprits(name)))
+    walked = lost_blocks(versions.roots, versions.height, blocks, load, lambda name: bool(culprits(name)), reached)
     for lost in walked:
         objects = dict.fromkeys(culprits(lost.name))
         start = lost.first * block_bytes

@@ -22,6 +22,8 @@ Load = Callable[[bytes, int], bytes | None]
 """Content of a node by its name and length; None if it cannot be read."""
 Lost = Callable[[bytes], bool]
 """Whether a block cannot be read back."""
+Reached = Callable[[int], None]
+"""Told the number of the first block of each leaf that is looked at."""
 
 
 class LostBlocks(NamedTuple):
@@ -43,7 +45,9 @@ def versions_of(bits: int) -> Iterator[int]:
         bits ^= low
 
 
-def lost_blocks(roots: Sequence[str], height: int, blocks: int, load: Load, lost: Lost) -> Iterator[LostBlocks]:
+def lost_blocks(
+    roots: Sequence[str], height: int, blocks: int, load: Load, lost: Lost, reached: Reached = lambda block: None
+) -> Iterator[LostBlocks]:
     """What of a disk is lost in which of its versions, in the order of the blocks.
 
     `roots` are the hex names of the versions' map roots, all of `height` and over `blocks`.
@@ -53,10 +57,14 @@ def lost_blocks(roots: Sequence[str], height: int, blocks: int, load: Load, lost
         if root:
             name = bytes.fromhex(root)
             nodes[name] = nodes.get(name, 0) | 1 << version
-    yield from _walk(nodes, height, 0, blocks, load, lost)
+    yield from _walk(nodes, height, 0, blocks, load, lost, reached)
 
 
-def _walk(nodes: dict[bytes, int], level: int, start: int, blocks: int, load: Load, lost: Lost) -> Iterator[LostBlocks]:
+def _walk(
+    nodes: dict[bytes, int], level: int, start: int, blocks: int, load: Load, lost: Lost, reached: Reached
+) -> Iterator[LostBlocks]:
+    if level == 0:
+        reached(start)
     span = NAMES_A_NODE**level
     names = min(NAMES_A_NODE, -(-(blocks - start) // span))
     read: list[tuple[tuple[bytes, ...], int]] = []
@@ -69,7 +77,7 @@ def _walk(nodes: dict[bytes, int], level: int, start: int, blocks: int, load: Lo
     for slot, children in _children(read):
         first = start + slot * span
         if level:
-            yield from _walk(children, level - 1, first, blocks, load, lost)
+            yield from _walk(children, level - 1, first, blocks, load, lost, reached)
             continue
         for name, versions in children.items():
             if lost(name):

@@ -133,8 +133,7 @@ class Verifier:
         evidence = BlockEvidence(self._storage, view.index, view.packs, view.indexed, suspects)
 
         def step(done: int, total: int) -> None:
-            if done % TELL_EVERY == 0 or done == total:
-                self._tell(VerifyProgress(Stage.MAPS, done, total, self._damaged))
+            self._tell(VerifyProgress(Stage.MAPS, done, total, self._damaged + len(evidence.wrong)))
 
         block_bytes = self._identity.block_bytes
         losses = tuple(disk_losses(view.points, block_bytes, evidence.node, evidence.culprits, step))

@@ -134,7 +134,7 @@ class VerifyProgress(Struct, frozen=True):
 
     stage: Stage
     done: int
-    """Bytes of packs; recovery points' disks and files for maps; objects for small objects."""
+    """Bytes of packs; for maps, bytes of the disks and files that they describe; small objects are counted."""
     total: int
     """0 where it is not known."""
     damaged: int

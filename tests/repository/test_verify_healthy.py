@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from engine.repository import Extent, Repository, Severity, Verification, VerifyRequest, WriterLimits
+from engine.repository import (
+    Extent,
+    Repository,
+    Severity,
+    Stage,
+    Verification,
+    VerifyProgress,
+    VerifyRequest,
+    WriterLimits,
+)
 from tests.repository.building import BLOCK, DB, back_up, facts, later, mixed_disk, packs_of
 
 FIXTURE = Path(__file__).parent / "fixtures" / "v1"
@@ -123,6 +132,46 @@ def test_a_writer_at_work_beside_is_never_taken_for_damage(vault: Repository, tm
         assert found.findings == ()
         verified += 1
     writer.join()
+
+
+def test_points_that_are_collected_meanwhile_are_not_taken_for_lost_ones(vault: Repository, tmp_path: Path):
+    folder = tmp_path / "vault"
+    others = set(packs_of(folder))
+    collected = back_up(vault, b"".join(os.urandom(BLOCK) for _ in range(80)), moment=later(50))
+    mine = set(packs_of(folder)) - others
+
+    def collect(progress: VerifyProgress) -> None:
+        if progress.stage is Stage.PACKS and not progress.done:
+            for path in folder.glob(f"points/*/*{collected.id}"):
+                path.unlink()
+            for path in mine:
+                path.unlink()
+
+    found = vault.verifier(VerifyRequest(Extent.FULL)).run(collect)
+
+    assert len(mine) > 3
+    assert found.sound
+    assert {finding.severity for finding in found.findings} == {Severity.NOTE}
+    assert found.losses == ()
+
+
+def test_blocks_that_are_moved_to_another_pack_meanwhile_are_not_taken_for_lost_ones(vault: Repository, tmp_path: Path):
+    folder = tmp_path / "vault"
+
+    def move(progress: VerifyProgress) -> None:
+        if progress.stage is Stage.PACKS and not progress.done:
+            for path in packs_of(folder)[:3]:
+                path.unlink()
+            writing = Repository.open(folder)
+            disk = mixed_disk(300)
+            back_up(writing, disk, mixed_disk(20, 2), moment=later(90))
+            back_up(writing, disk[: 200 * BLOCK] + mixed_disk(100, 5), bytes(3000), moment=later(91))
+
+    found = vault.verifier(VerifyRequest(Extent.FULL)).run(move)
+
+    assert found.sound
+    assert found.losses == ()
+    assert {finding.severity for finding in found.findings} == {Severity.NOTE}
 
 
 @by_extent
