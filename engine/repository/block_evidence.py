@@ -34,7 +34,7 @@ class BlockEvidence:
         storage: Storage,
         index: Index,
         packs: Mapping[bytes, int],
-        indexed: frozenset[bytes] | set[bytes],
+        indexed: frozenset[bytes],
         suspects: Mapping[bytes, str],
     ) -> None:
         self._storage = storage

@@ -139,7 +139,7 @@ class Verifier:
         losses = tuple(disk_losses(view.points, block_bytes, evidence.node, evidence.culprits, step))
         if losses or evidence.wrong:
             # Of a storage that went away meanwhile, nothing may be called damaged.
-            self._storage.size(IDENTITY_KEY)
+            self._storage.read(IDENTITY_KEY)
         return losses, evidence
 
     def _look_again(self, suspects: dict[bytes, str]) -> tuple[View, tuple[DiskLoss, ...], BlockEvidence]:

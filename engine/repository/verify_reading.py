@@ -55,7 +55,7 @@ def _verdict(storage: Storage, index: Index, pack: bytes, size_bytes: int, windo
         return PackVerdict(pack, size_bytes, check_pack(storage, index, pack, size_bytes, window_bytes))
     except NewhopeError as error:
         # Of a storage that went away as a whole, no pack may be called damaged.
-        storage.size(IDENTITY_KEY)
+        storage.read(IDENTITY_KEY)
         if isinstance(error, ObjectMissing):
             return PackVerdict(pack, size_bytes, None, gone=True)
         return PackVerdict(pack, size_bytes, f"it cannot be read: {error.what}")

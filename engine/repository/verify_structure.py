@@ -15,6 +15,7 @@ from msgspec import Struct
 from engine.errors import NewhopeError
 from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame
+from engine.repository.identity import IDENTITY_KEY
 from engine.repository.index import Index
 from engine.repository.index_file import IndexFile, index_key
 from engine.repository.lease import leases
@@ -96,7 +97,7 @@ def check_records(storage: Storage, met: Met = lambda: None) -> tuple[tuple[str,
         except ObjectMissing:
             continue
         except (Unsound, StorageFailed) as reason:
-            findings.append(Finding(entry.key, Severity.DAMAGE, _why(reason)))
+            findings.append(Finding(entry.key, Severity.DAMAGE, _why(storage, reason)))
         keys.append(entry.key)
     for damaged in leases(storage)[1]:
         findings.append(Finding(damaged.key, Severity.DAMAGE, damaged.reason))
@@ -119,7 +120,7 @@ def _points(storage: Storage, repository: str, keys: list[str], findings: list[F
             continue
         except (Unsound, StorageFailed) as reason:
             hurt = (point_name_of_key(entry.key),)
-            findings.append(Finding(entry.key, Severity.LOSS, _why(reason), hurt))
+            findings.append(Finding(entry.key, Severity.LOSS, _why(storage, reason), hurt))
         else:
             yield point
         keys.append(entry.key)
@@ -178,9 +179,13 @@ def _table_of(storage: Storage, pack: bytes) -> list[Finding]:
     except ObjectMissing:
         return []
     except (Unsound, StorageFailed) as reason:
-        return [Finding(pack_key(pack), Severity.DAMAGE, _why(reason))]
+        return [Finding(pack_key(pack), Severity.DAMAGE, _why(storage, reason))]
     return []
 
 
-def _why(reason: Exception) -> str:
-    return f"it cannot be read: {reason.what}" if isinstance(reason, NewhopeError) else str(reason)
+def _why(storage: Storage, reason: Exception) -> str:
+    if not isinstance(reason, NewhopeError):
+        return str(reason)
+    # Of a storage that went away as a whole, no object may be called damaged: then this raises.
+    storage.read(IDENTITY_KEY)
+    return f"it cannot be read: {reason.what}"

@@ -6,6 +6,7 @@ must be exactly what the verification calls lost.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -15,7 +16,19 @@ from pathlib import Path
 import pytest
 
 from engine.errors import NewhopeError
-from engine.repository import DiskLoss, Extent, Finding, Repository, Severity, Verification, VerifyRequest
+from engine.repository import (
+    DiskLoss,
+    Extent,
+    Finding,
+    Repository,
+    Severity,
+    Stage,
+    StorageFailed,
+    Verification,
+    VerifyProgress,
+    VerifyRequest,
+)
+from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.pack import read_pack_index
 from tests.faults.repository_scenario import fast_folder
 from tests.repository.building import BLOCK, DB, back_up, facts, later, mixed_disk, packs_of
@@ -192,9 +205,8 @@ def test_a_bit_flipped_in_a_pack_is_found_by_a_full_verification(vault: Vault, r
 
 
 def test_a_flipped_bit_costs_the_blocks_that_it_hit_and_no_others(vault: Vault):
-    repository = Repository.open(vault.folder)
     victim = vault.objects("pack")[0]
-    entries = read_pack_index(repository._storage, vault.key(victim))  # pyright: ignore[reportPrivateUsage]
+    entries = read_pack_index(DirectoryStorage(vault.folder), vault.key(victim))
     entry = next(entry for entry in entries if entry.kind == 1)
     flip(victim, entry.offset + entry.record_length - 1)
 
@@ -403,18 +415,87 @@ def test_a_file_that_is_no_object_is_told_and_is_no_damage(vault: Vault):
     assert found.sound
 
 
-def test_a_pack_that_cannot_be_opened_is_found(vault: Vault):
-    victim = vault.objects("pack")[0]
-    if not os.geteuid():
-        victim.unlink()
-        victim.mkdir()
-    else:
-        victim.chmod(0)
+class BadSectors(DirectoryStorage):
+    """A disk that cannot read some bytes of some objects any more."""
 
-    found = vault.verify()
+    def __init__(self, folder: Path, bad: Callable[[str, int, int], bool]) -> None:
+        super().__init__(folder)
+        self._bad = bad
 
-    assert list(damaged(found)) == [vault.key(victim)]
-    vault.check_losses(found)
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        with self.explained("read", key):
+            if self._bad(key, offset, offset + (self.size(key) if length is None else length)):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(key, offset, length)
+
+
+def test_a_bad_sector_in_a_pack_costs_the_blocks_on_it_and_no_others(vault: Vault):
+    victim = vault.key(vault.objects("pack")[0])
+    entry = next(entry for entry in read_pack_index(DirectoryStorage(vault.folder), victim) if entry.kind == 1)
+    sector = entry.offset + 60
+    storage = BadSectors(vault.folder, lambda key, start, end: key == victim and start <= sector < end)
+
+    found = Repository.open_in(storage).verifier(FULL).run()
+
+    (finding,) = found.findings
+    assert finding.object == victim
+    assert finding.what.startswith("it cannot be read: ")
+    assert finding.points
+    flip(vault.folder / victim, sector)
+    assert {_disk(loss): _blocks(loss) for loss in found.losses} == vault.unreadable()
+
+
+@pytest.mark.parametrize("kind", ["manifest", "record"])
+def test_a_bad_sector_below_a_small_object_is_a_finding(vault: Vault, kind: str):
+    victim = vault.key(vault.objects(kind)[0])
+    storage = BadSectors(vault.folder, lambda key, start, end: key == victim)
+
+    found = Repository.open_in(storage).verifier(QUICK).run()
+
+    assert [finding.object for finding in found.findings] == [victim]
+    assert not found.sound
+
+
+def test_a_bad_sector_below_an_index_file_stops_before_the_file_is_mapped(vault: Vault):
+    victim = vault.key(vault.objects("index")[0])
+    storage = BadSectors(vault.folder, lambda key, start, end: key == victim)
+
+    with pytest.raises(StorageFailed, match=victim):
+        Repository.open_in(storage).verifier(QUICK).run()
+
+
+def test_a_disk_that_reads_nothing_any_more_is_not_taken_for_damaged_packs(vault: Vault):
+    dead = False
+
+    def die(progress: VerifyProgress) -> None:
+        nonlocal dead
+        dead = progress.stage is Stage.PACKS
+
+    with pytest.raises(StorageFailed):
+        Repository.open_in(BadSectors(vault.folder, lambda key, start, end: dead)).verifier(FULL).run(die)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_of_any_mixture_of_damage_exactly_what_cannot_be_read_is_called_lost(vault: Vault, seed: int):
+    chance = random.Random(seed)
+    for _ in range(chance.randrange(1, 6)):
+        victims = [*vault.objects("pack"), *vault.objects("index")]
+        if not victims:
+            break
+        victim = chance.choice(victims)
+        match chance.randrange(4):
+            case 0:
+                victim.unlink()
+            case 1:
+                victim.write_bytes(victim.read_bytes()[: chance.randrange(victim.stat().st_size + 1)])
+            case 2:
+                victim.write_bytes(chance.choice(victims).read_bytes())
+            case _ if victim.stat().st_size:
+                flip(victim, chance.randrange(victim.stat().st_size), chance.randrange(8))
+            case _:
+                victim.unlink()
+
+    vault.check_losses(vault.verify())
 
 
 def test_a_storage_that_went_away_is_not_taken_for_a_damaged_one(vault: Vault):
