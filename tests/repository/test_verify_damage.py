@@ -12,8 +12,10 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import NewhopeError
 from engine.repository import (
@@ -28,8 +30,10 @@ from engine.repository import (
     VerifyProgress,
     VerifyRequest,
 )
+from engine.repository.block_record import BlockKind, Codec, block_name
 from engine.repository.directory_storage import DirectoryStorage
-from engine.repository.pack import read_pack_index
+from engine.repository.index import Index
+from engine.repository.pack import OpenPack, read_pack_index
 from tests.faults.repository_scenario import fast_folder
 from tests.repository.building import BLOCK, DB, back_up, facts, later, mixed_disk, packs_of
 
@@ -367,6 +371,72 @@ def test_exchanged_objects_are_found_both(vault: Vault, kind: str):
 
     assert set(damaged(found)) == {vault.key(one), vault.key(two)}
     vault.check_losses(found)
+
+
+def test_packs_of_other_sizes_in_each_others_places_are_found_by_the_quickest_verification(vault: Vault):
+    packs = sorted(vault.objects("pack"), key=lambda path: path.stat().st_size)
+    small, large = packs[0], packs[-1]
+    first, second = small.read_bytes(), large.read_bytes()
+    small.write_bytes(second)
+    large.write_bytes(first)
+
+    found = vault.verify(QUICK)
+
+    assert set(damaged(found)) == {vault.key(small), vault.key(large)}
+    vault.check_losses(found)
+
+
+class _Entry(NamedTuple):
+    """A record that a writer with bad memory makes: `said` goes into its header, `stored` behind it."""
+
+    said: bytes
+    stored: bytes
+    kind_in_table: int = 1
+
+
+def _wrong_pack(folder: Path, *entries: _Entry, indexed_at: int = 0) -> str:
+    """A pack that is named by its true hash and still not what it should be; its key."""
+    storage = DirectoryStorage(folder)
+    pack = OpenPack(storage.open_new())
+    for entry in entries:
+        pack.append(BlockKind.DATA, Codec.STORED, len(entry.stored), block_name(entry.said), entry.stored)
+    kept = pack._entries  # pyright: ignore[reportPrivateUsage]
+    kept[:] = [replace(one, kind=entry.kind_in_table) for one, entry in zip(kept, entries, strict=True)]
+    sealed = pack.seal()
+    pack.target.finish(sealed.key)
+    if indexed_at:
+        moved = tuple(replace(entry, offset=entry.offset + indexed_at) for entry in sealed.entries)
+        Index(storage).add([replace(sealed, entries=moved)])
+    return sealed.key
+
+
+SOUND_ENTRY = _Entry(b"a" * 500, b"a" * 500)
+
+
+@pytest.mark.parametrize(
+    ("entry", "indexed_at", "what"),
+    [
+        (SOUND_ENTRY, 0, None),
+        (_Entry(b"a" * 500, b"b" * 500), 0, "its content does not match its name"),
+        (_Entry(b"a" * 500, b"a" * 500, kind_in_table=2), 0, "its header contradicts the pack's table"),
+        (SOUND_ENTRY, 4, "an index names its block"),
+    ],
+    ids=["as it should", "content and name", "header and table", "index and pack"],
+)
+def test_what_a_writer_with_bad_memory_wrote_is_found_though_the_packs_name_fits(
+    vault: Vault, entry: _Entry, indexed_at: int, what: str | None
+):
+    key = _wrong_pack(vault.folder, SOUND_ENTRY, entry, indexed_at=indexed_at)
+
+    found = vault.verify()
+
+    assert found.losses == ()
+    if what is None:
+        assert found.findings == ()
+    else:
+        (finding,) = found.findings
+        assert (finding.object, finding.severity) == (key, Severity.DAMAGE)
+        assert what in finding.what
 
 
 @pytest.mark.parametrize("kind", KINDS)
