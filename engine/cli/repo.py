@@ -1,4 +1,4 @@
-"""`newhope repo`: create a repository, or look at one."""
+"""`newhope repo`: create a repository, look at one, verify it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
+from engine.cli.repo_verify import verify
 
 
 @click.group("repo", cls=Group)
@@ -18,7 +19,11 @@ def repo() -> None:
     Examples:
       newhope repo init            create the first repository of the settings
       newhope repo info vault      what it holds and what room is left
+      newhope repo verify --full   whether every byte in it is as it was written
     """
+
+
+repo.add_command(verify)
 
 
 @repo.command("init")

@@ -22,6 +22,8 @@ from engine.repository.manifest import read_manifest
 from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
 from engine.repository.reader import Reader
 from engine.repository.storage import Storage
+from engine.repository.verify import USUAL_VERIFY_LIMITS, Verifier
+from engine.repository.verify_model import VerifyLimits, VerifyRequest
 from engine.repository.writer import Writer
 
 BLOCK_BYTES = 256 * 1024
@@ -177,6 +179,10 @@ class Repository:
     def reader(self) -> Reader:
         """A reader for any number of recovery points."""
         return Reader(self._storage, self._identity, self._index)
+
+    def verifier(self, request: VerifyRequest, *, limits: VerifyLimits = USUAL_VERIFY_LIMITS) -> Verifier:
+        """A verification of the whole repository: ask it for its plan, or run it."""
+        return Verifier(self._storage, self._identity, self.name, request, limits)
 
     def put_record(self, kind: str, name: str, content: bytes) -> None:
         """Keep a record (a proof, a report). A name is used once; `Conflict` if it is taken."""
