@@ -29,10 +29,11 @@ UNSYNCED_PACKS = 1
 class BlockStore:
     """Stores the blocks of one writer. Safe for any number of threads."""
 
-    def __init__(self, storage: Storage, index: Index, limits: WriterLimits) -> None:
+    def __init__(self, storage: Storage, index: Index, limits: WriterLimits, owner: bytes = b"") -> None:
         self._storage = storage
         self._index = index
         self._limits = limits
+        self._owner = owner
         self._names_lock = threading.Lock()
         self._names: set[bytes] = set()
         self._pack_lock = threading.Lock()
@@ -107,7 +108,7 @@ class BlockStore:
     def _new_pack(self) -> OpenPack:
         target = self._storage.open_new()
         try:
-            return OpenPack(target)
+            return OpenPack(target, self._owner)
         except BaseException:
             target.abandon()
             raise
