@@ -8,6 +8,7 @@ import click
 
 from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
+from engine.cli.repo_prune import prune
 
 
 @click.group("repo", cls=Group)
@@ -18,7 +19,11 @@ def repo() -> None:
     Examples:
       newhope repo init            create the first repository of the settings
       newhope repo info vault      what it holds and what room is left
+      newhope repo prune vault     drop the points that no rule keeps, and free the space
     """
+
+
+repo.add_command(prune)
 
 
 @repo.command("init")

@@ -44,6 +44,8 @@ class BlockStore:
         self._closed = False
         self.failure: BaseException | None = None
         self.new_bytes = 0
+        self.durable_bytes = 0
+        """Of packs that are durable, tables and all."""
         self.new_blocks = 0
         self.known_blocks = 0
         self._sync_thread = threading.Thread(target=self._sync_packs, name="sync packs", daemon=True)
@@ -144,6 +146,7 @@ class BlockStore:
     def _sync(self, target: NewObject, sealed: SealedPack) -> None:
         target.finish(sealed.key)
         self._durable.append(sealed)
+        self.durable_bytes += sealed.size_bytes
         self._durable_blocks += len(sealed.entries)
         if self._durable_blocks >= self._limits.index_every_blocks:
             self._index_durable()

@@ -193,7 +193,7 @@ class Collector:
             store.fail(error)
             store.abandon()
             raise
-        self._copied_bytes += store.new_bytes
+        self._copied_bytes += store.durable_bytes
         for pack in packs:
             if pack in self._kept:
                 continue

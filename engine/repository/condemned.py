@@ -70,8 +70,9 @@ def witnesses(storage: Storage, condemnation: Condemnation) -> dict[str, int]:
 
 def absolve(storage: Storage, condemnation: Condemnation) -> None:
     """Forget a condemnation whose packs are all gone."""
-    storage.delete(PREFIX + condemnation.id)
+    # The witnesses first: without them a condemnation is taken up again, they without it would lie about for ever.
     storage.delete(WITNESSES + condemnation.id)
+    storage.delete(PREFIX + condemnation.id)
 
 
 def _payload(storage: Storage, key: str) -> bytes | None:
