@@ -57,10 +57,14 @@ from engine.repository.model import DamagedObject, Point, WriterLimits
 from engine.repository.pack import pack_id_of, pack_key
 from engine.repository.pending import clear_pending
 from engine.repository.reachable import PackUse
+from engine.repository.reserve import keep_reserve, use_reserve
 from engine.repository.storage import Storage
 
 COPIED_AT_ONCE_BYTES = 256 << 20
 """What is copied before the packs it came from are deleted: the room that copying needs."""
+
+CONDEMNED_AT_ONCE = 512
+"""Packs in one condemnation: 16 KiB."""
 
 
 class Collected(Struct, frozen=True):
@@ -98,7 +102,12 @@ class Collector:
     def __enter__(self) -> Self:
         self._storage.clear_leftovers()
         remove_dead(self._storage)
-        self._lease = HeldLease(self._storage, COLLECTOR, self._owner, self._limits.lease_s)
+        try:
+            self._lease = self._hold_lease()
+        except NoSpace:
+            if not use_reserve(self._storage):
+                raise
+            self._lease = self._hold_lease()
         try:
             self._pass_other_collectors()
         except BaseException:
@@ -110,6 +119,9 @@ class Collector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lease.release()
+
+    def _hold_lease(self) -> HeldLease:
+        return HeldLease(self._storage, COLLECTOR, self._owner, self._limits.lease_s)
 
     def drop(self, points: Iterable[Point]) -> int:
         """Drop recovery points, oldest first; how many. Raises `Conflict` at one that is guarded or a VM's newest."""
@@ -141,12 +153,9 @@ class Collector:
         self._second_look(earlier)
         already = {pack for each in earlier for pack in each.packs}
         look = Look(self._storage, self._identity, self._index)
-        chosen = look.to_condemn(self._storage.free_bytes()).keys() - already
-        if chosen:
-            self._lease.check()
-            new = condemn(self._storage, chosen)
-            self._ours.add(new.id)
-            self._second_look([new])
+        chosen = look.to_condemn(self._storage.free_bytes())
+        self._second_look(self._condemn([pack for pack in chosen if pack not in already]))
+        keep_reserve(self._storage)
         waiting = condemnations(self._storage)
         present = {pack_id_of(entry.key) for entry in self._storage.list("packs/")}
         return Collected(
@@ -158,6 +167,19 @@ class Collector:
             kept=tuple(self._kept.values()),
             out_of_space=self._out_of_space,
         )
+
+    def _condemn(self, packs: list[bytes]) -> list[Condemnation]:
+        """Condemn them in portions, so that a disk that is nearly full has room for one at least."""
+        new: list[Condemnation] = []
+        for start in range(0, len(packs), CONDEMNED_AT_ONCE):
+            self._lease.check()
+            try:
+                new.append(condemn(self._storage, packs[start : start + CONDEMNED_AT_ONCE]))
+            except NoSpace:
+                self._out_of_space = True
+                break
+            self._ours.add(new[-1].id)
+        return new
 
     def _second_look(self, several: list[Condemnation]) -> None:
         ready = [each for each in several if not self._present_witnesses(each)]

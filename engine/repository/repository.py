@@ -25,6 +25,7 @@ from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
 from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
 from engine.repository.reader import Reader
+from engine.repository.reserve import keep_reserve
 from engine.repository.storage import Storage
 from engine.repository.writer import Writer
 
@@ -71,6 +72,7 @@ class Repository:
             storage.create(IDENTITY_KEY, encode_identity(identity))
         except ObjectExists as error:
             raise _is_there_already(storage.location) from error
+        keep_reserve(storage)
         return cls(storage, identity, name or storage.location)
 
     @classmethod

@@ -141,12 +141,13 @@ assert restored(Repository.open(folder), point.manifest.disks[0]) == content
 """
 
 
-def test_space_is_freed_on_a_file_system_that_is_really_full(tmp_path: Path):
+@pytest.mark.parametrize("room", ["0", "16384"])
+def test_space_is_freed_on_a_file_system_that_is_full_to_the_last_byte(tmp_path: Path, room: str):
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare, of util-linux")
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [*OWN_MOUNTS, "sh", "-c", FILL, "sh", str(tmp_path), str(root), sys.executable, "16384"],
+        [*OWN_MOUNTS, "sh", "-c", FILL, "sh", str(tmp_path), str(root), sys.executable, room],
         capture_output=True,
         text=True,
         check=False,
