@@ -7,6 +7,8 @@
     repo     {"repository": RepositoryInfo};               prune: {"prune": {"repository", "points": [vm, vm_uuid, id,
                                                             moment, keep, reasons], "forecast": Forecast}}, and once it
                                                             is done "dropped": 3, "collected": Collected
+                                                            pin, protect: {"guard": Guard}
+                                                            unpin: {"unpinned": {"vm", "id", "pins"}}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
     doctor   {"needs": [PackageCheck]}

@@ -8,6 +8,7 @@ import click
 
 from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
+from engine.cli.repo_pin import pin, protect, unpin
 from engine.cli.repo_prune import prune
 
 
@@ -24,6 +25,9 @@ def repo() -> None:
 
 
 repo.add_command(prune)
+repo.add_command(pin)
+repo.add_command(unpin)
+repo.add_command(protect)
 
 
 @repo.command("init")
