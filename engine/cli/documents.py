@@ -4,7 +4,13 @@
     vms      {"vms": [Vm + "protection": Exposure | null],   engine.hosts.model, engine.requirements
               "unseen": [Exposure]}                          VMs that only recovery points know
     points   {"points": [Point + "vm", "size_bytes"]}        engine.repository.model; show: {"point": Point + ...}
-    repo     {"repository": RepositoryInfo}; verify: {"verification": Verification}, --dry-run: {"plan": VerifyPlan}
+    repo     {"repository": RepositoryInfo};               verify: {"verification": Verification}, --dry-run:
+                                                            {"plan": VerifyPlan}
+                                                            prune: {"prune": {"repository", "points": [vm, vm_uuid, id,
+                                                            moment, keep, reasons], "forecast": Forecast}}, and once it
+                                                            is done "dropped": 3, "collected": Collected
+                                                            pin, protect: {"guard": Guard}
+                                                            unpin: {"unpinned": {"vm", "id", "pins"}}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
     doctor   {"needs": [PackageCheck]}

@@ -1,4 +1,4 @@
-"""`newhope repo`: create a repository, look at one, verify it."""
+"""`newhope repo`: create a repository, look at one, verify it, make room in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import click
 
 from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
+from engine.cli.repo_pin import pin, protect, unpin
+from engine.cli.repo_prune import prune
 from engine.cli.repo_verify import verify
 
 
@@ -20,10 +22,15 @@ def repo() -> None:
       newhope repo init            create the first repository of the settings
       newhope repo info vault      what it holds and what room is left
       newhope repo verify --full   whether every byte in it is as it was written
+      newhope repo prune vault     drop the points that no rule keeps, and free the space
     """
 
 
 repo.add_command(verify)
+repo.add_command(prune)
+repo.add_command(pin)
+repo.add_command(unpin)
+repo.add_command(protect)
 
 
 @repo.command("init")

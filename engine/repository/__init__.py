@@ -11,21 +11,38 @@ byte. One recovery point on its way in and out:
 5. Reading goes the way back and checks every block against its name before handing it out (`reader`).
 6. Verifying looks at everything in its own time, oldest-checked first, and names the points and ranges that are hurt
    (`verify`, and the files beside it: `verify_structure`, `verify_pack`, `damage`, `verify_history`).
+7. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
+   any more is collected (`collection`, which argues why that is safe).
 
 Who may run beside whom (nothing takes a lock in the storage; objects appear whole and are never overwritten):
 
     beside            a writer                              a reader
     a writer          yes: own packs, own lease; a block    yes: a reader sees points that were complete
                       both meet may be stored twice         when it listed them
-    verifying         yes: points are listed before       yes: it is a reader that also creates records of
+    verifying         yes: points are listed before         yes: it is a reader that also creates records of
                       index files, these before packs       its own
+    a collector       yes: one that has begun is waited     yes: what it needs is copied before its pack goes,
+                      for before a pack is deleted that     and found anew by a look at the index
+                      it may lean on; one that begins
+                      does not lean on condemned packs
+    dropping a point  yes: a writer leans on blocks, not    of that point: it stops with an error once blocks
+                      on points                             are collected; of another: yes
+    pinning a point   yes                                   yes; beside a drop of the same point: the pin fails, or
+                                                            comes first, or is lost with the point in one instant
+    a collector       no: `collector` leases exclude each other; one that was taken for dead and wakes finds its lease
+    beside another    gone before its next delete, and a delete it had begun is of a pack that stays condemned
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
-    a process killed  its lease is dead, its unfinished files are unlocked: the next writer removes both
+    a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
+                      a collector what it had announced; a collection is taken up by the next one
+
+With credentials that may create and not delete, all of this works except collecting, dropping and unpinning: leases
+then run out instead of being given back, and are cleared by the collector.
 
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
 
+from engine.repository.collection import Collected, Collector
 from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
@@ -34,6 +51,8 @@ from engine.repository.errors import (
     RepositoryTooNew,
     StorageFailed,
 )
+from engine.repository.forecast import Forecast
+from engine.repository.guards import Guard, GuardKind
 from engine.repository.model import (
     Consistency,
     DamagedObject,
@@ -50,6 +69,7 @@ from engine.repository.model import (
 from engine.repository.point_names import local_time, parse_point_name, select_point
 from engine.repository.reader import Reader
 from engine.repository.repository import Repository
+from engine.repository.retention import Decision, KeepRules, decide
 from engine.repository.verify import Verifier
 from engine.repository.verify_model import (
     DiskLoss,
@@ -67,15 +87,22 @@ from engine.repository.verify_model import (
 from engine.repository.writer import DiskWriter, Writer
 
 __all__ = [
+    "Collected",
+    "Collector",
     "Consistency",
     "DamagedObject",
     "DataRun",
+    "Decision",
     "DiskLoss",
     "DiskRecord",
     "DiskWriter",
     "Extent",
     "FileRecord",
     "Finding",
+    "Forecast",
+    "Guard",
+    "GuardKind",
+    "KeepRules",
     "LeaseLost",
     "Manifest",
     "Point",
@@ -100,6 +127,7 @@ __all__ = [
     "Writer",
     "WriterLimits",
     "WriterStats",
+    "decide",
     "local_time",
     "parse_point_name",
     "select_point",

@@ -29,10 +29,11 @@ UNSYNCED_PACKS = 1
 class BlockStore:
     """Stores the blocks of one writer. Safe for any number of threads."""
 
-    def __init__(self, storage: Storage, index: Index, limits: WriterLimits) -> None:
+    def __init__(self, storage: Storage, index: Index, limits: WriterLimits, owner: bytes = b"") -> None:
         self._storage = storage
         self._index = index
         self._limits = limits
+        self._owner = owner
         self._names_lock = threading.Lock()
         self._names: set[bytes] = set()
         self._pack_lock = threading.Lock()
@@ -43,6 +44,8 @@ class BlockStore:
         self._closed = False
         self.failure: BaseException | None = None
         self.new_bytes = 0
+        self.durable_bytes = 0
+        """Of packs that are durable, tables and all."""
         self.new_blocks = 0
         self.known_blocks = 0
         self._sync_thread = threading.Thread(target=self._sync_packs, name="sync packs", daemon=True)
@@ -107,7 +110,7 @@ class BlockStore:
     def _new_pack(self) -> OpenPack:
         target = self._storage.open_new()
         try:
-            return OpenPack(target)
+            return OpenPack(target, self._owner)
         except BaseException:
             target.abandon()
             raise
@@ -143,6 +146,7 @@ class BlockStore:
     def _sync(self, target: NewObject, sealed: SealedPack) -> None:
         target.finish(sealed.key)
         self._durable.append(sealed)
+        self.durable_bytes += sealed.size_bytes
         self._durable_blocks += len(sealed.entries)
         if self._durable_blocks >= self._limits.index_every_blocks:
             self._index_durable()

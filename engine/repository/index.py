@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
 from engine.errors import NewhopeError
@@ -37,6 +38,7 @@ class Index:
         self._recovered: tuple[IndexFile, ...] = ()
         self._unsound: dict[str, str] = {}
         self._packs_seen: dict[bytes, bool] = {}
+        self._condemned: frozenset[bytes] = frozenset()
 
     @property
     def damaged(self) -> tuple[DamagedObject, ...]:
@@ -54,6 +56,31 @@ class Index:
                     self._open(name)
             self._choose()
 
+    def spare(self, condemned: Collection[bytes]) -> None:
+        """Lean on none of these packs from now on, and look anew whether the others are there.
+
+        For a new writer, once its lease is durable: what an earlier one saw may have been collected since.
+        """
+        with self._lock:
+            self._condemned |= frozenset(condemned)
+            self._packs_seen = {}
+
+    def files(self) -> tuple[IndexFile, ...]:
+        """The index files that count, and those that `recover` made in memory."""
+        return (*self._files, *self._recovered)
+
+    def stored_files(self) -> tuple[IndexFile, ...]:
+        """The index files of the repository that count."""
+        return self._files
+
+    def forget(self, gone: Collection[bytes]) -> None:
+        """Replace the files that tell of packs that were collected."""
+        self.refresh()
+        stale = [file for file in self._files if any(pack in gone for pack, _ in file.packs()) and self._trusted(file)]
+        if stale:
+            write_merged(self._storage, stale, now_us(), gone)
+            self.refresh()
+
     def find(self, name: bytes) -> list[Location]:
         """Every place where a block should lie, newest first."""
         found: list[Location] = []
@@ -65,7 +92,8 @@ class Index:
     def stored(self, name: bytes) -> bool:
         """Whether a block need not be stored again: it is indexed in a pack that is there with its full size.
 
-        Each pack is looked at once: a new recovery point must not lean on a pack that was lost.
+        Each pack is looked at once a writer: a new recovery point must not lean on a pack that was lost, nor on one
+        that is condemned (`collection` says why).
         """
         for file in self._files:
             with suppress(Unsound):
@@ -142,6 +170,8 @@ class Index:
             return ()
 
     def _pack_there(self, place: Location) -> bool:
+        if place.pack in self._condemned:
+            return False
         known = self._packs_seen.get(place.pack)
         if known is None:
             try:

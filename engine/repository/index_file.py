@@ -7,7 +7,7 @@ heap. The records come first and everything about them last, so that it is writt
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from mmap import mmap
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ RECORD_BYTES = NAME_BYTES + PLACE.size
 PACK = struct.Struct("<32sQ")
 BUCKETS = 256
 WRITE_BYTES = 1 << 20
+GONE = -1
 FANOUT = struct.Struct(f"<{BUCKETS}Q")
 TRAILER_FIELDS = struct.Struct("<QIIQ")
 CHECKSUM_BYTES = 32
@@ -79,6 +80,10 @@ class IndexFile:
 
     def find(self, name: bytes) -> list[Location]:
         """Every place where the block lies, newest first."""
+        return [self.location(position) for position in self.positions(name)]
+
+    def positions(self, name: bytes) -> range:
+        """Which records, counted from the first, tell of the block."""
         content = self._content
         low, high = self._fanout[name[0]], self._fanout[name[0] + 1]
         end = high
@@ -89,14 +94,25 @@ class IndexFile:
                 low = middle + 1
             else:
                 high = middle
-        found: list[Location] = []
+        first = low
         while low < end:
             start = HEADER.size + low * RECORD_BYTES
             if content[start : start + NAME_BYTES] != name:
                 break
-            found.append(self._location(start))
             low += 1
-        return found
+        return range(first, low)
+
+    def location(self, position: int) -> Location:
+        """What a record tells."""
+        number, offset, length = PLACE.unpack_from(self._content, HEADER.size + position * RECORD_BYTES + NAME_BYTES)
+        pack_id, size = self.pack(number)
+        return Location(pack_id, offset, length, size)
+
+    def pack_numbers(self) -> Iterator[tuple[int, int]]:
+        """Of every record, in order: the number of its pack in the table, and its length."""
+        for position in range(self.count):
+            number, _, length = PLACE.unpack_from(self._content, HEADER.size + position * RECORD_BYTES + NAME_BYTES)
+            yield number, length
 
     def pack(self, number: int) -> tuple[bytes, int]:
         """Name and size of a pack of the table."""
@@ -119,11 +135,6 @@ class IndexFile:
         """Whether every byte is as it was written: the file is named by its hash. Reads it all."""
         return blake3(self._content).hexdigest() == self.id
 
-    def _location(self, start: int) -> Location:
-        number, offset, length = PLACE.unpack_from(self._content, start + NAME_BYTES)
-        pack_id, size = self.pack(number)
-        return Location(pack_id, offset, length, size)
-
 
 def index_key(file_id: str) -> str:
     """Where the index file of that name is stored."""
@@ -144,10 +155,17 @@ def index_content(packs: Iterable[SealedPack], created_us: int) -> bytes:
     return b"".join(encode_index(buckets, rows, (), created_us))
 
 
-def write_merged(storage: Storage, files: list[IndexFile], created_us: int) -> str:
-    """Write one index file in place of several (newest first), bucket by bucket in bounded memory; its name."""
+def write_merged(
+    storage: Storage, files: list[IndexFile], created_us: int, gone: Collection[bytes] = frozenset()
+) -> str:
+    """Write one index file in place of several (newest first), bucket by bucket in bounded memory; its name.
+
+    What they tell of packs that are `gone` is left out.
+    """
     numbers: dict[tuple[bytes, int], int] = {}
-    tables = [[numbers.setdefault(pack, len(numbers)) for pack in file.packs()] for file in files]
+    tables = [
+        [GONE if pack[0] in gone else numbers.setdefault(pack, len(numbers)) for pack in file.packs()] for file in files
+    ]
     buckets = (_merged_bucket(files, tables, first_byte) for first_byte in range(BUCKETS))
     new = storage.open_new()
     try:
@@ -195,7 +213,8 @@ def _merged_bucket(files: list[IndexFile], tables: list[list[int]], first_byte: 
     for file, table in zip(files, tables, strict=True):
         for record in file.bucket(first_byte):
             number, offset, length = PLACE.unpack_from(record, NAME_BYTES)
-            merged[record[:NAME_BYTES] + PLACE.pack(table[number], offset, length)] = None
+            if table[number] != GONE:
+                merged[record[:NAME_BYTES] + PLACE.pack(table[number], offset, length)] = None
     # Stable: of two places of one block, that of the newer file stays first.
     return sorted(merged, key=_name_of)
 

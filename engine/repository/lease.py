@@ -1,10 +1,12 @@
-"""Leases: objects that say who is writing, so that nothing is collected under a writer.
+"""Leases: objects that say who is writing or collecting, so that nothing is collected under a writer.
 
-1. A writer creates `leases/<id>-<sequence>` before anything else, with the time it expires.
-2. While it works it renews: creates the successor, then deletes the predecessor.
-3. Right before it commits it looks whether its lease is still there and not run out. A collector that wants to pass an
-   expired lease deletes that object first; so a writer that slept too long finds its lease gone and does not commit.
-   What counts for the writer is its own clock, which goes on while the machine sleeps.
+1. A writer creates `leases/<id>-0` before anything else, with the time it expires. This object is the lease's *anchor*:
+   it stays to the end, so that a listing that runs beside a renewal cannot miss the lease, and once it is gone nothing
+   brings the lease back.
+2. While it works it renews: creates the successor `leases/<id>-<sequence>`, then deletes the predecessor.
+3. Right before it commits it looks whether the anchor is still there and the lease not run out. A collector that wants
+   to pass an expired lease deletes the anchor first; so a writer that slept too long finds its lease gone and does not
+   commit. What counts for the writer is its own clock, which goes on while the machine sleeps.
 4. It deletes the lease at the end.
 
 The lease of a process that died on this machine since it started (same boot, same process namespace, process number
@@ -17,6 +19,7 @@ import os
 import secrets
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,6 +33,8 @@ from engine.repository.model import DamagedObject
 from engine.repository.storage import Storage
 
 PREFIX = "leases/"
+WRITER = "writer"
+COLLECTOR = "collector"
 
 
 class Lease(Struct, frozen=True):
@@ -38,7 +43,7 @@ class Lease(Struct, frozen=True):
     id: str
     sequence: int
     kind: str
-    """`writer`."""
+    """`writer` or `collector`."""
     owner: str
     """For people: `newhope backup web`."""
     host: str
@@ -54,6 +59,11 @@ class Lease(Struct, frozen=True):
     def key(self) -> str:
         """Where it is stored."""
         return f"{PREFIX}{self.id}-{self.sequence}"
+
+    @property
+    def anchor(self) -> str:
+        """The object that lives as long as the lease."""
+        return f"{PREFIX}{self.id}-0"
 
     def dead(self) -> bool:
         """Whether its process is known to be gone."""
@@ -92,13 +102,23 @@ class HeldLease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
 
+    @property
+    def id(self) -> str:
+        """16 hex digits."""
+        return self._lease.id
+
+    @property
+    def lease(self) -> Lease:
+        """The lease as it was last renewed."""
+        return self._lease
+
     def check(self) -> None:
-        """Raise `LeaseLost` unless this process may commit now."""
+        """Raise `LeaseLost` unless this process may commit, or delete, now."""
         with self._lock:
             if _clock_s() >= self._ends:
                 raise self._lost("it ran out while this process slept or hung")
             try:
-                self._storage.size(self._lease.key)
+                self._storage.size(self._lease.anchor)
             except ObjectMissing as error:
                 raise self._lost("somebody removed it") from error
 
@@ -110,22 +130,22 @@ class HeldLease:
             now = datetime.now(UTC)
             ends = _clock_s() + self._lease_s
             # Gone means broken by a collector: a successor would bring back what it no longer protects.
-            self._storage.size(self._lease.key)
+            self._storage.size(self._lease.anchor)
             successor = msgspec.structs.replace(
                 self._lease, sequence=self._lease.sequence + 1, expires=now + timedelta(seconds=self._lease_s)
             )
             _create(self._storage, successor)
             predecessor, self._lease, self._ends = self._lease, successor, ends
-            self._storage.delete(predecessor.key)
+            if predecessor.key != predecessor.anchor:
+                self._storage.delete(predecessor.key)
 
     def release(self) -> None:
         """Give the lease back. A storage that refuses is no reason to fail: the lease then expires."""
         self._released.set()
         with self._lock:
-            try:
-                self._storage.delete(self._lease.key)
-            except NewhopeError:
-                return
+            for key in dict.fromkeys((self._lease.key, self._lease.anchor)):
+                with suppress(NewhopeError):
+                    self._storage.delete(key)
 
     def _keep(self) -> None:
         while not self._released.wait(self._lease_s / 3):
@@ -136,6 +156,12 @@ class HeldLease:
                 continue
 
     def _lost(self, why: str) -> LeaseLost:
+        if self._lease.kind == COLLECTOR:
+            return LeaseLost(
+                f"This collector's lease on the repository {self._storage.location} is gone: {why}.",
+                untouched="Every recovery point that is listed is whole; nothing more was deleted.",
+                next_step="Run it again: newhope repo prune. It goes on where this one stopped.",
+            )
         return LeaseLost(
             f"This writer's lease on the repository {self._storage.location} is gone: {why}.",
             untouched="The unfinished recovery point was not listed; every complete one stays as it is.",
@@ -165,9 +191,20 @@ def remove_dead(storage: Storage) -> None:
     """Remove the leases of processes that died on this machine, and predecessors that were left."""
     for newest in leases(storage)[0]:
         if newest.dead():
-            for entry in list(storage.list(PREFIX)):
-                if entry.key.startswith(f"{PREFIX}{newest.id}-"):
-                    storage.delete(entry.key)
+            break_lease(storage, newest.id)
+
+
+def lease_ids(storage: Storage) -> frozenset[str]:
+    """Ids of all leases that are there, of whoever holds them and whether or not they can be read."""
+    return frozenset(entry.key[len(PREFIX) :].partition("-")[0] for entry in storage.list(PREFIX))
+
+
+def break_lease(storage: Storage, lease_id: str) -> None:
+    """Take a lease from its holder, the anchor first: from then on its holder neither commits nor renews."""
+    storage.delete(f"{PREFIX}{lease_id}-0")
+    for entry in list(storage.list(PREFIX)):
+        if entry.key.startswith(f"{PREFIX}{lease_id}-"):
+            storage.delete(entry.key)
 
 
 def _create(storage: Storage, lease: Lease) -> None:

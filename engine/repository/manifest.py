@@ -47,6 +47,11 @@ def point_key(point: Point) -> str:
     return f"{PREFIX}{point.manifest.vm.uuid}/{time:%Y%m%dT%H%M%SZ}-{point.id}"
 
 
+def key_of(manifest: Manifest) -> str:
+    """Where a manifest will be stored."""
+    return point_key(Point("", _id_of(msgspec.json.encode(manifest)), manifest))
+
+
 def moment_now() -> datetime:
     """This moment, UTC."""
     return datetime.now(UTC)

@@ -38,6 +38,10 @@ SALT_BYTES = 16
 """Makes every pack another object: one that was damaged cannot stand in the way of its blocks being stored again."""
 
 
+OWNER_BYTES = 8
+"""So many bytes of the salt are the id of its writer's lease, random too: a collector spares what is being written."""
+
+
 class PackEntry(Struct, frozen=True):
     """Where a record begins in its pack, and what it holds."""
 
@@ -71,12 +75,12 @@ class SealedPack(Struct, frozen=True):
 class OpenPack:
     """A pack being written. For one thread at a time."""
 
-    def __init__(self, target: NewObject) -> None:
+    def __init__(self, target: NewObject, owner: bytes = b"") -> None:
         self.target = target
         self.size_bytes = 0
         self._entries: list[PackEntry] = []
         self._hash = blake3()
-        self._write(HEADER.pack(MAGIC, VERSION, 0, 0, secrets.token_bytes(SALT_BYTES)))
+        self._write(HEADER.pack(MAGIC, VERSION, 0, 0, owner + secrets.token_bytes(SALT_BYTES - len(owner))))
 
     def append(self, kind: BlockKind, codec: Codec, raw_length: int, name: bytes, stored: Bytes) -> int:
         """Append a block; the bytes it takes."""
@@ -105,6 +109,11 @@ def pack_key(pack_id: bytes) -> str:
     """Where the pack of that name is stored."""
     text = pack_id.hex()
     return f"packs/{text[:2]}/{text}"
+
+
+def pack_owner(storage: Storage, key: str) -> bytes:
+    """The lease id of the writer that made a pack: the first half of its salt."""
+    return storage.read(key, HEADER.size - SALT_BYTES, OWNER_BYTES)
 
 
 def pack_id_of(key: str) -> bytes | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -132,6 +132,14 @@ class Reader:
             start = block * self._block_bytes
             content[start : start + length] = self._block(name, length, record.name)
         return bytes(content)
+
+    def block(self, name: bytes, length: int, of: str) -> bytes:
+        """The content of one block, from whichever of its places is sound."""
+        return self._block(name, length, of)
+
+    def block_outside(self, packs: Collection[bytes], name: bytes, length: int) -> bytes | None:
+        """The content of one block, from a sound place in a pack that is none of these; None if there is none."""
+        return self._try([place for place in self._index.find(name) if place.pack not in packs], name, length, [])
 
     def _piece(self, record: DiskRecord, block: int, start: int, length: int) -> bytes:
         for _, name in self._names(record, block, block + 1):

@@ -5,22 +5,27 @@ from __future__ import annotations
 import re
 import secrets
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from engine.errors import Conflict, NotFound
+from engine.repository.collection import Collector
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.errors import ObjectExists, ObjectMissing, RepositoryDamaged, RepositoryMissing, Unsound
+from engine.repository.forecast import Forecast, forecast
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.guards import Guard, guarded, guards, pin, protect, unpin
 from engine.repository.identity import IDENTITY_KEY, Identity, decode_identity, encode_identity, new_identity
 from engine.repository.index import Index
-from engine.repository.lease import leases
+from engine.repository.lease import WRITER, leases
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
 from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
 from engine.repository.reader import Reader
+from engine.repository.reserve import keep_reserve
 from engine.repository.storage import Storage
 from engine.repository.verify import USUAL_VERIFY_LIMITS, Verifier
 from engine.repository.verify_model import VerifyLimits, VerifyRequest
@@ -69,6 +74,7 @@ class Repository:
             storage.create(IDENTITY_KEY, encode_identity(identity))
         except ObjectExists as error:
             raise _is_there_already(storage.location) from error
+        keep_reserve(storage)
         return cls(storage, identity, name or storage.location)
 
     @classmethod
@@ -141,7 +147,7 @@ class Repository:
             stored_bytes=stored_bytes,
             blocks=blocks,
             free_bytes=self._storage.free_bytes(),
-            writers=sum(lease.held(now) for lease in found),
+            writers=sum(lease.kind == WRITER and lease.held(now) for lease in found),
         )
 
     def points(self, vm_uuid: str | None = None) -> tuple[Point, ...]:
@@ -183,6 +189,30 @@ class Repository:
     def verifier(self, request: VerifyRequest, *, limits: VerifyLimits = USUAL_VERIFY_LIMITS) -> Verifier:
         """A verification of the whole repository: ask it for its plan, or run it."""
         return Verifier(self._storage, self._identity, self.name, request, limits)
+
+    def collector(self, owner: str, *, limits: WriterLimits = USUAL_LIMITS) -> Collector:
+        """What drops points and deletes what no point needs; one at a time, beside any number of writers."""
+        return Collector(self._storage, self._identity, owner, limits)
+
+    def forecast(self, dropped: Iterable[Point]) -> Forecast:
+        """What dropping these points, and collecting, would free."""
+        return forecast(self._storage, self._identity, dropped)
+
+    def guarded(self) -> dict[str, tuple[str, ...]]:
+        """Ids of the points that must stay now, and why: pins and protections."""
+        return guarded(guards(self._storage), datetime.now(UTC))
+
+    def pin(self, point: Point, *, why: str, by: str) -> Guard:
+        """Keep a point until somebody takes the pin away."""
+        return pin(self._storage, point, why, by)
+
+    def unpin(self, point: Point) -> int:
+        """Take all pins of a point away; how many there were. Protections stay."""
+        return unpin(self._storage, point)
+
+    def protect(self, point: Point, *, until: datetime, why: str, by: str) -> Guard:
+        """Keep a point until a time, whatever anybody asks for."""
+        return protect(self._storage, point, until, why, by)
 
     def put_record(self, kind: str, name: str, content: bytes) -> None:
         """Keep a record (a proof, a report). A name is used once; `Conflict` if it is taken."""

@@ -3,7 +3,8 @@
 1. It takes a lease, clears what dead writers left, and reads which index files there are.
 2. The caller fills buffers from a bounded pool and submits them; worker threads do the rest (`block_store`).
 3. `finish` of a disk waits for its blocks and gives its record; small files are stored whole.
-4. `commit` makes packs durable, then the index, looks whether the lease still holds, and only then writes the manifest.
+4. `commit` makes packs durable, then the index, announces the manifest (`pending`), looks whether the lease still
+   holds, and only then writes it.
 5. Leaving the `with` block without a commit, or with an exception, lists nothing. Packs that were complete stay, and
    spare the next writer the work.
 
@@ -15,14 +16,17 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Self, cast
 
-from engine.errors import NewhopeError
+from engine.errors import NewhopeError, NoSpace
 from engine.repository.block_record import BlockKind
 from engine.repository.block_store import BlockStore
+from engine.repository.condemned import condemnations
 from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
+from engine.repository.errors import LeaseLost, RepositoryDamaged
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.lease import HeldLease, remove_dead
@@ -37,6 +41,7 @@ from engine.repository.model import (
     WriterLimits,
     WriterStats,
 )
+from engine.repository.pending import PendingPoint, announce
 from engine.repository.storage import Storage
 
 
@@ -82,14 +87,18 @@ class Writer:
 
     def __enter__(self) -> Self:
         self._storage.clear_leftovers()
-        remove_dead(self._storage)
+        with suppress(NewhopeError):
+            # Where nothing may be deleted, a collector does it.
+            remove_dead(self._storage)
         self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s)
         try:
+            # In this order, with the lease first: `collection` relies on it.
             self._index.refresh()
+            self._index.spare(self._not_to_lean_on())
         except BaseException:
             self._lease.release()
             raise
-        self._store = BlockStore(self._storage, self._index, self._limits)
+        self._store = BlockStore(self._storage, self._index, self._limits, bytes.fromhex(self._lease.id))
         for number in range(self._workers):
             thread = threading.Thread(target=self._process, name=f"blocks {number}", daemon=True)
             thread.start()
@@ -167,11 +176,35 @@ class Writer:
             checkpoint=checkpoint,
             writer=writer,
         )
-        self._lease.check()
-        point = write_manifest(self._storage, manifest, self._name)
+        point = self._list(manifest)
         self._over = True
         self._merge_index()
         return point
+
+    def _list(self, manifest: Manifest) -> Point:
+        """Write the manifest, announced before, under a lease that still holds."""
+        pending = announce(self._storage, self._lease.lease, manifest)
+        try:
+            self._lease.check()
+            point = write_manifest(self._storage, manifest, self._name)
+        except (LeaseLost, NoSpace):
+            self._withdraw(pending)
+            raise
+        # After any other failure the manifest may appear all the same: what was announced stays until we are dead.
+        self._withdraw(pending)
+        return point
+
+    def _withdraw(self, pending: PendingPoint) -> None:
+        # Where nothing may be deleted, a collector does it.
+        with suppress(NewhopeError):
+            self._storage.delete(pending.key)
+
+    def _not_to_lean_on(self) -> set[bytes]:
+        """Packs that are condemned; all that there are if that cannot be read: storing twice is better than waiting."""
+        try:
+            return {pack for condemnation in condemnations(self._storage) for pack in condemnation.packs}
+        except RepositoryDamaged:
+            return {pack for file in self._index.files() for pack, _ in file.packs()}
 
     def take_buffer(self) -> memoryview:
         """For `DiskWriter`: a free buffer, or what failed meanwhile."""

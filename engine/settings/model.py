@@ -39,6 +39,17 @@ class Repository(Struct, frozen=True):
     """Name of the configured host whose machine keeps this repository, when the operator knows it."""
 
 
+class Keep(Struct, frozen=True):
+    """How many recovery points of a VM are kept: the last ones, and the newest of each hour, day, ... that has one."""
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+
 class Level(Struct, frozen=True):
     """A set of recovery requirements and the VMs it is for."""
 
@@ -54,6 +65,8 @@ class Level(Struct, frozen=True):
     """Name patterns (shell style) of the VMs this level is for; the first level in the file that matches wins."""
     default: bool = False
     """Whether VMs that no pattern matches get this level."""
+    keep: Keep | None = None
+    """Which recovery points are kept; None keeps all."""
 
 
 class Settings(Struct, frozen=True):

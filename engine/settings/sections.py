@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from engine.settings.connection_uri import flaws
-from engine.settings.model import Host, Level, Method, Repository
+from engine.settings.model import Host, Keep, Level, Method, Repository
 from engine.settings.table import Table
 
 
@@ -46,7 +46,7 @@ def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
 
 def read_level(name: str, table: Table) -> Level:
     """Read `[levels.NAME]`; what is wrong stands at its default, and the table noted why."""
-    table.only(("rpo", "rto", "method", "copies", "vms", "default"))
+    table.only(("rpo", "rto", "method", "copies", "vms", "default", "keep"))
     rpo_s = table.duration("rpo", "4h")
     rto_s = table.duration("rto", "1h")
     method = table.choice("method", (method.value for method in Method))
@@ -59,7 +59,21 @@ def read_level(name: str, table: Table) -> Level:
         copies=table.count("copies") or 1,
         vms=patterns,
         default=table.flag("default") or False,
+        keep=_read_keep(table),
     )
+
+
+def _read_keep(level: Table) -> Keep | None:
+    how = "Write keep = { last = 7, daily = 14, weekly = 8, monthly = 12, yearly = 3 }."
+    table = level.table("keep", how)
+    if table is None:
+        return None
+    names = Keep.__struct_fields__
+    table.only(names)
+    if not table.names():
+        # Taken at its word it would drop all but the newest point of every VM of this level.
+        level.complain("keep", "It is empty, so it keeps nothing.", f"{how} Without keep, every point is kept.")
+    return Keep(**{name: table.count(name) or 0 for name in names})
 
 
 def _can_match(table: Table, number: int, pattern: str) -> bool:

@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 
 import tomli_w
+from msgspec.structs import asdict
 
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
-from engine.settings.model import Host, Level, Repository, Settings
+from engine.settings.model import Host, Keep, Level, Repository, Settings
 from engine.settings.problem import Problem, SettingsError
 from engine.settings.reading import read_text
 
@@ -63,7 +64,11 @@ def _repository(repository: Repository) -> dict[str, object]:
 def _level(level: Level) -> dict[str, object]:
     durations = {"rpo": format_duration(level.rpo_s), "rto": format_duration(level.rto_s)}
     rest = {"method": level.method.value, "copies": level.copies, "vms": list(level.vms)}
-    return _given({**durations, **rest, "default": level.default or None})
+    return _given({**durations, **rest, "default": level.default or None, "keep": _keep(level.keep)})
+
+
+def _keep(keep: Keep | None) -> dict[str, int]:
+    return {} if keep is None else {name: count for name, count in asdict(keep).items() if count}
 
 
 def _given(entries: dict[str, object]) -> dict[str, object]:

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from engine.repository import LeaseLost, Repository
 from engine.repository.directory_storage import DirectoryStorage
-from engine.repository.lease import HeldLease, Lease, leases
+from engine.repository.errors import ObjectMissing
+from engine.repository.lease import HeldLease, Lease, break_lease, lease_ids, leases
 from tests.repository.building import back_up
 
 WRITES_AND_WAITS = """
@@ -66,7 +67,7 @@ def test_a_renewed_lease_is_one_lease_that_lasts_longer(storage: DirectoryStorag
 
     assert (second.id, second.sequence) == (first.id, 1)
     assert second.expires > first.expires
-    assert len(list(storage.list("leases/"))) == 1
+    assert [entry.key for entry in storage.list("leases/")] == [first.anchor, second.key]
     held.check()
     held.release()
     assert list(storage.list("leases/")) == []
@@ -148,4 +149,28 @@ def test_a_damaged_lease_is_reported(folder: Path, storage: DirectoryStorage):
 
     assert repository.info().writers == 0
     assert [found.key for found in repository.damaged] == [f"leases/{file.name}"]
+    held.release()
+
+
+def test_a_renewal_never_takes_the_first_object_away_so_that_no_listing_misses_the_lease(storage: DirectoryStorage):
+    held = HeldLease(storage, "writer", "a test", 60)
+    for _ in range(3):
+        held.renew()
+
+    assert [entry.key for entry in storage.list("leases/")] == [f"leases/{held.id}-0", f"leases/{held.id}-3"]
+    assert lease_ids(storage) == {held.id}
+    held.release()
+    assert list(storage.list("leases/")) == []
+
+
+def test_a_broken_lease_is_neither_renewed_nor_good_for_a_commit(storage: DirectoryStorage):
+    held = HeldLease(storage, "writer", "a test", 60)
+    held.renew()
+    break_lease(storage, held.id)
+
+    with pytest.raises(ObjectMissing):
+        held.renew()
+    with pytest.raises(LeaseLost, match="removed it"):
+        held.check()
+    assert lease_ids(storage) == frozenset()
     held.release()

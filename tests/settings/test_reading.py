@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ExitCode
-from engine.settings import Host, Level, Method, Problem, Repository, SettingsError, default_state, load, read_text
+from engine.settings import (
+    Host,
+    Keep,
+    Level,
+    Method,
+    Problem,
+    Repository,
+    SettingsError,
+    default_state,
+    load,
+    read_text,
+)
 
 FILE = Path("/etc/newhope/newhope.toml")
 
@@ -551,3 +562,43 @@ def test_the_error_of_several_problems_lists_each_with_its_fix() -> None:
     assert "2 problems" in caught.value.what
     assert 'line 3, hosts.alderaan.pol: There is no setting "pol" here. Did you mean "pool"?' in caught.value.what
     assert "line 4, hosts.alderaan.scratch" in caught.value.what
+
+
+LEVEL = 'rpo = "1h"\nrto = "1h"\nvms = ["a"]\n'
+
+
+def test_a_level_says_which_recovery_points_are_kept() -> None:
+    text = level(LEVEL + "keep = { last = 7, daily = 14, weekly = 8, monthly = 12, yearly = 3 }")
+
+    assert read_text(text, FILE).levels[0].keep == Keep(last=7, daily=14, weekly=8, monthly=12, yearly=3)
+
+
+def test_keep_can_be_a_section_of_its_own() -> None:
+    assert read_text(level(LEVEL + "[levels.gold.keep]\nhourly = 24"), FILE).levels[0].keep == Keep(hourly=24)
+
+
+def test_a_level_without_keep_keeps_every_point() -> None:
+    assert read_text(level(LEVEL), FILE).levels[0].keep is None
+
+
+@pytest.mark.parametrize(
+    ("keep", "key", "said"),
+    [
+        ("keep = { lats = 7 }", "levels.gold.keep.lats", '"last"'),
+        ("keep = { last = 0 }", "levels.gold.keep.last", "at least 1"),
+        ("keep = { last = -3 }", "levels.gold.keep.last", "at least 1"),
+        ("keep = { daily = '14' }", "levels.gold.keep.daily", "whole number"),
+        ("keep = { daily = true }", "levels.gold.keep.daily", "whole number"),
+        ("keep = {}", "levels.gold.keep", "keeps nothing"),
+        ("keep = 7", "levels.gold.keep", "a table"),
+        ("[levels.gold.keep]\n\nyearly = 1.5", "levels.gold.keep.yearly", "whole number"),
+    ],
+)
+def test_a_mistake_in_keep_is_named_with_its_line(keep: str, key: str, said: str) -> None:
+    text = level(LEVEL + keep)
+    problem = only_problem_of(text)
+
+    assert problem.key == key
+    # After the host's two lines, the header and the three lines of the level; or where the section's line is.
+    assert problem.line == (9 if "\n" in keep else 7)
+    assert said in f"{problem.what} {problem.fix}"

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from engine.settings import Host, Level, Method, Repository, Settings, SettingsError, default_state, load, save
+from engine.settings import Host, Keep, Level, Method, Repository, Settings, SettingsError, default_state, load, save
 
 _NAMES = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=8) | st.sampled_from(
     ["kvm01.example.org", "node-1", "a.b-c_d"]
@@ -22,6 +22,8 @@ _PATHS = st.lists(_TEXTS.map(lambda text: text.replace("\0", "0").replace("/", "
 )
 _PLACES = st.dictionaries(_TEXTS, _TEXTS, max_size=3)
 _DURATIONS = st.integers(min_value=1, max_value=100 * 365 * 86400)
+
+_KEEPS = st.builds(Keep, *(st.integers(0, 400) for _ in Keep.__struct_fields__)).filter(lambda keep: keep != Keep())
 
 
 @st.composite
@@ -57,6 +59,7 @@ def _settings(draw: st.DrawFn) -> Settings:
             copies=draw(st.integers(1, 9)),
             vms=(f"{number}-*", f"{number}_[ab]?"),
             default=name == default,
+            keep=draw(st.none() | _KEEPS),
         )
         for number, name in enumerate(level_names)
     )

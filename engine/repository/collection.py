@@ -1,0 +1,316 @@
+"""Collection: packs that no recovery point needs are deleted, beside running backups, and killed at any instant.
+
+ 1. *First look.* Packs are listed, then leases, then what is about to be committed (`pending`), then manifests; all
+    that these lead to is marked (`reachable`). A pack of which nothing is marked is *dead*; one of which at least half
+    is not marked is *wasteful*. Packs of a writer that holds a lease are left alone (their salt names the lease).
+ 2. *Condemn.* The dead and the wasteful are named in `condemned/<id>`; then the leases that are there are written down
+    in `witnesses/<id>`. From now on nobody leans on these packs, ever: a condemnation is never taken back.
+ 3. *Wait for the witnesses.* In this run if there are none, otherwise in a later one: until every one of these leases
+    is gone. Backups are not stopped, and new ones are not waited for.
+ 4. *Second look.* All is listed and marked anew. Dead packs are deleted first, which needs no room. Then what is still
+    marked in a condemned pack is copied to a new pack, and read back from there; then its pack is deleted.
+ 5. The index forgets the packs, and the condemnation is removed.
+
+Why no block that a point needs is lost. The claim: *when a pack is deleted, every block in it that any listed point,
+or any that will be listed, leads to can be read from another pack that is not condemned.* A writer W takes its lease
+before it reads the condemnations, and reads those before it leans on anything. A collector condemns before it lists
+leases.
+
+ - W's lease was not in that list: then it came after the condemnation, W read it, and does not lean on the pack.
+ - It was in the list, so W is a witness, and W released its lease: its manifest was there before, or never will be. The
+   second look, which began after, saw it, and what W needs was copied.
+ - W is a witness that sleeps or hangs, and its lease was taken away (it had run out, and was not renewed since it was
+   first seen). If W had not yet looked at its lease for the last time, it will find it gone and not commit. If it had,
+   it had announced its manifest before, and the second look saw that.
+ - A block that W found in a pack that was condemned only later, by another collector, is this argument once more.
+
+Nothing here compares two machines' clocks: a wrong one can take a lease away too early, which ends a backup with an
+error, and never hurts a point. A collector that sleeps between its last look at its own lease and a delete does no harm
+either: the pack is still condemned or gone, and what was needed of it was copied before. Its lease, looked at right
+before each delete, saves two collectors from doing the same work, and ends one that was taken for dead.
+
+Memory: a few bits for each record of the index, and a few numbers for each pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from msgspec import Struct
+
+from engine.errors import Conflict, NoSpace
+from engine.repository.block_record import BlockKind
+from engine.repository.block_store import BlockStore
+from engine.repository.condemned import Condemnation, absolve, condemn, condemnations, witnesses
+from engine.repository.errors import RepositoryDamaged, Unsound
+from engine.repository.guards import guarded, guards
+from engine.repository.identity import Identity
+from engine.repository.index import Index
+from engine.repository.lease import COLLECTOR, HeldLease, Lease, break_lease, lease_ids, leases, remove_dead
+from engine.repository.look import Look
+from engine.repository.manifest import PREFIX as POINTS
+from engine.repository.manifest import point_key, read_manifest
+from engine.repository.model import DamagedObject, Point, WriterLimits
+from engine.repository.pack import pack_id_of, pack_key
+from engine.repository.pending import clear_pending
+from engine.repository.reachable import PackUse
+from engine.repository.reserve import keep_reserve, use_reserve
+from engine.repository.storage import Storage
+
+COPIED_AT_ONCE_BYTES = 256 << 20
+"""What is copied before the packs it came from are deleted: the room that copying needs."""
+
+CONDEMNED_AT_ONCE = 512
+"""Packs in one condemnation: 16 KiB."""
+
+
+class Collected(Struct, frozen=True):
+    """What a collection did, and what it left for the next one."""
+
+    deleted_packs: int
+    freed_bytes: int
+    """Of deleted packs, less what was copied out of them."""
+    copied_bytes: int
+    waiting_packs: int
+    """Condemned, and not deleted yet."""
+    waiting_for: tuple[str, ...]
+    """Who must end first, for people."""
+    kept: tuple[DamagedObject, ...]
+    """Packs that were left because something in them could not be read."""
+    out_of_space: bool
+    """There was no room to copy what is still needed in some packs."""
+
+
+class Collector:
+    """Drops recovery points and collects. One at a time in a repository, beside any number of writers and readers."""
+
+    def __init__(self, storage: Storage, identity: Identity, owner: str, limits: WriterLimits) -> None:
+        self._storage = storage
+        self._identity = identity
+        self._owner = owner
+        self._limits = limits
+        self._index = Index(storage)
+        self._ours: set[str] = set()
+        """Condemnations of this run: leases that they wait for have not been watched for long."""
+        self._deleted = self._deleted_bytes = self._copied_bytes = 0
+        self._kept: dict[bytes, DamagedObject] = {}
+        self._out_of_space = False
+
+    def __enter__(self) -> Self:
+        self._storage.clear_leftovers()
+        remove_dead(self._storage)
+        try:
+            self._lease = self._hold_lease()
+        except NoSpace:
+            if not use_reserve(self._storage):
+                raise
+            self._lease = self._hold_lease()
+        try:
+            self._pass_other_collectors()
+        except BaseException:
+            self._lease.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lease.release()
+
+    def _hold_lease(self) -> HeldLease:
+        return HeldLease(self._storage, COLLECTOR, self._owner, self._limits.lease_s)
+
+    def drop(self, points: Iterable[Point]) -> int:
+        """Drop recovery points, oldest first; how many. Raises `Conflict` at one that is guarded or a VM's newest."""
+        dropped = 0
+        clear_pending(self._storage)
+        for point in sorted(points, key=lambda point: point.manifest.moment):
+            vm, key = point.manifest.vm, point_key(point)
+            found = [guard for guard in guards(self._storage, vm.uuid) if guard.point_id == point.id]
+            reasons = guarded(found, datetime.now(UTC)).get(point.id, ())
+            if not self._has_newer(point):
+                reasons = (*reasons, "the newest usable point of this VM")
+            if reasons:
+                raise Conflict(
+                    f"The recovery point {vm.name}@{point.id} is not dropped: {'; '.join(reasons)}.",
+                    untouched=f"It is whole. {dropped} points were dropped before it.",
+                    next_step="Leave it out. A pin can be taken away; a protection ends at its time and not before.",
+                )
+            self._lease.check()
+            self._storage.delete(key)
+            dropped += 1
+            for guard in found:
+                self._storage.delete(guard.key)
+        return dropped
+
+    def collect(self) -> Collected:
+        """Delete what no point needs, as far as it may be deleted now. What is left is for the next run."""
+        clear_pending(self._storage)
+        earlier = condemnations(self._storage)
+        self._second_look(earlier)
+        already = {pack for each in earlier for pack in each.packs}
+        look = Look(self._storage, self._identity, self._index)
+        chosen = look.to_condemn(self._storage.free_bytes())
+        self._second_look(self._condemn([pack for pack in chosen if pack not in already]))
+        keep_reserve(self._storage)
+        waiting = condemnations(self._storage)
+        present = {pack_id_of(entry.key) for entry in self._storage.list("packs/")}
+        return Collected(
+            deleted_packs=self._deleted,
+            freed_bytes=self._deleted_bytes - self._copied_bytes,
+            copied_bytes=self._copied_bytes,
+            waiting_packs=len({pack for each in waiting for pack in each.packs if pack in present}),
+            waiting_for=self._holders(waiting),
+            kept=tuple(self._kept.values()),
+            out_of_space=self._out_of_space,
+        )
+
+    def _condemn(self, packs: list[bytes]) -> list[Condemnation]:
+        """Condemn them in portions, so that a disk that is nearly full has room for one at least."""
+        new: list[Condemnation] = []
+        for start in range(0, len(packs), CONDEMNED_AT_ONCE):
+            self._lease.check()
+            try:
+                new.append(condemn(self._storage, packs[start : start + CONDEMNED_AT_ONCE]))
+            except NoSpace:
+                self._out_of_space = True
+                break
+            self._ours.add(new[-1].id)
+        return new
+
+    def _second_look(self, several: list[Condemnation]) -> None:
+        ready = [each for each in several if not self._present_witnesses(each)]
+        if not ready:
+            return
+        look = Look(self._storage, self._identity, self._index)
+        condemned = {pack for each in condemnations(self._storage) for pack in each.packs}
+        self._index.spare(condemned)
+        uses = look.reachable.use_of_packs()
+        to_copy: list[tuple[bytes, PackUse]] = []
+        for pack in sorted({pack for each in ready for pack in each.packs if pack in look.packs}):
+            use = uses.get(pack)
+            if use is None or not use.record_bytes or not look.known(pack):
+                self._keep(pack, "what lies in it cannot be told")
+            elif use.live_blocks:
+                to_copy.append((pack, use))
+            else:
+                self._delete(pack, look)
+        try:
+            for batch in _batches(to_copy):
+                self._copy_and_delete(batch, look, condemned)
+        except NoSpace:
+            self._out_of_space = True
+        self._absolve(ready)
+
+    def _copy_and_delete(self, packs: list[bytes], look: Look, condemned: set[bytes]) -> None:
+        store = BlockStore(self._storage, self._index, self._limits, bytes.fromhex(self._lease.id))
+        try:
+            for pack in packs:
+                self._copy(pack, look, condemned, store)
+            store.finish()
+        except BaseException as error:
+            store.fail(error)
+            store.abandon()
+            raise
+        self._copied_bytes += store.durable_bytes
+        for pack in packs:
+            if pack in self._kept:
+                continue
+            if all(look.reader.block_outside(condemned, each.name, each.raw_length) for each in look.needed(pack)):
+                self._delete(pack, look)
+            else:
+                self._keep(pack, "a copy of what is needed in it cannot be read back")
+
+    def _copy(self, pack: bytes, look: Look, condemned: set[bytes], store: BlockStore) -> None:
+        try:
+            for each in look.needed(pack):
+                if look.reader.block_outside(condemned, each.name, each.raw_length) is None:
+                    content = look.reader.block(each.name, each.raw_length, pack_key(pack))
+                    store.store(BlockKind(each.kind), content)
+        except (Unsound, RepositoryDamaged) as reason:
+            self._keep(pack, str(reason))
+
+    def _delete(self, pack: bytes, look: Look) -> None:
+        self._lease.check()
+        self._storage.delete(pack_key(pack))
+        self._deleted += 1
+        self._deleted_bytes += look.packs[pack]
+
+    def _keep(self, pack: bytes, reason: str) -> None:
+        self._kept[pack] = DamagedObject(pack_key(pack), reason)
+
+    def _absolve(self, several: list[Condemnation]) -> None:
+        """Let the index forget what is gone, then remove the condemnations of which nothing is left."""
+        present = {pack_id_of(entry.key) for entry in self._storage.list("packs/")}
+        done = [each for each in several if not each.packs & present]
+        try:
+            self._index.forget({pack for each in several for pack in each.packs} - present)
+        except NoSpace:
+            # The next run does it; until then the condemnation keeps the packs' names.
+            self._out_of_space = True
+            return
+        for each in done:
+            self._lease.check()
+            absolve(self._storage, each)
+
+    def _present_witnesses(self, condemnation: Condemnation) -> list[str]:
+        """Who of the witnesses is still there, after those were passed that will not come back."""
+        seen = witnesses(self._storage, condemnation)
+        newest = {lease.id: lease for lease in leases(self._storage)[0]}
+        for lease_id, lease in newest.items():
+            if lease_id in seen and lease_id != self._lease.id and self._passable(condemnation, lease, seen[lease_id]):
+                self._lease.check()
+                break_lease(self._storage, lease_id)
+        return sorted((seen.keys() & lease_ids(self._storage)) - {self._lease.id})
+
+    def _passable(self, condemnation: Condemnation, lease: Lease, sequence_seen: int) -> bool:
+        if lease.dead():
+            return True
+        # Our clock alone does not make a lease run out: its holder must also have been silent since an earlier run.
+        watched = condemnation.id not in self._ours and lease.sequence == sequence_seen
+        return watched and not lease.held(datetime.now(UTC))
+
+    def _holders(self, waiting: list[Condemnation]) -> tuple[str, ...]:
+        ids = {lease_id for each in waiting for lease_id in self._present_witnesses(each)}
+        known = {lease.id: f"{lease.owner} on {lease.host}" for lease in leases(self._storage)[0]}
+        return tuple(sorted(known.get(lease_id, f"an unreadable lease leases/{lease_id}-*") for lease_id in ids))
+
+    def _has_newer(self, point: Point) -> bool:
+        for entry in reversed(list(self._storage.list(f"{POINTS}{point.manifest.vm.uuid}/"))):
+            if entry.key == point_key(point):
+                return False
+            try:
+                return read_manifest(self._storage, entry.key, "").manifest.moment >= point.manifest.moment
+            except Unsound:
+                continue
+        return False
+
+    def _pass_other_collectors(self) -> None:
+        now = datetime.now(UTC)
+        for lease in leases(self._storage)[0]:
+            if lease.kind != COLLECTOR or lease.id == self._lease.id:
+                continue
+            if lease.held(now):
+                raise Conflict(
+                    f"{lease.owner} on {lease.host} (process {lease.pid}) collects in this repository already.",
+                    next_step="Wait until it is done, or end it; its lease runs out by itself at "
+                    f"{lease.expires:%Y-%m-%dT%H:%M:%SZ}.",
+                )
+            # Even if it wakes up: it finds its lease gone before its next delete.
+            break_lease(self._storage, lease.id)
+
+
+def _batches(packs: list[tuple[bytes, PackUse]]) -> Iterable[list[bytes]]:
+    batch: list[bytes] = []
+    live_bytes = 0
+    for pack, use in sorted(packs, key=lambda item: item[1].live_bytes):
+        batch.append(pack)
+        live_bytes += use.live_bytes
+        if live_bytes >= COPIED_AT_ONCE_BYTES:
+            yield batch
+            batch, live_bytes = [], 0
+    if batch:
+        yield batch
