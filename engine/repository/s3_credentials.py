@@ -52,12 +52,8 @@ def find_access(address: S3Address, environment: Mapping[str, str]) -> S3Access:
         or environment.get("AWS_ENDPOINT_URL")
         or profile.get("endpoint_url")
     )
-    region = (
-        address.region
-        or environment.get("AWS_REGION")
-        or environment.get("AWS_DEFAULT_REGION")
-        or profile.get("region")
-    )
+    usual_region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    region = address.region or usual_region or profile.get("region")
     from_environment = address.profile is None and "AWS_ACCESS_KEY_ID" in environment
     keys = {key.lower(): value for key, value in environment.items()} if from_environment else profile
     access = S3Access(

@@ -145,7 +145,7 @@ def explain(failure: Failure, doing: str, key: str, location: str, *, tried: int
     """The error for people. `doing` is a verb (`read`), `tried` how often."""
     if failure.trouble is Trouble.EXISTS:
         return ObjectExists(key, location)
-    if failure.trouble is Trouble.MISSING and key:
+    if failure.trouble is Trouble.MISSING and doing in ("read", "delete"):
         return ObjectMissing(key, location)
     if failure.trouble is Trouble.FULL:
         return NoSpace(
@@ -165,7 +165,7 @@ def explain(failure: Failure, doing: str, key: str, location: str, *, tried: int
 
 def _next_step(failure: Failure, location: str) -> str:
     match failure.trouble:
-        case Trouble.NO_BUCKET:
+        case Trouble.NO_BUCKET | Trouble.MISSING:
             return "Make the bucket first (aws s3 mb, mc mb), or correct its name in newhope.toml."
         case Trouble.CREDENTIALS:
             return "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile in ~/.aws: have they expired?"

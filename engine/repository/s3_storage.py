@@ -126,7 +126,7 @@ class S3Storage:
             except _FAILURES as error:
                 failure = read_failure(error)
                 if not self._again(failure, tries):
-                    raise explain(failure, "list", prefix, self.location, tried=tries.failures) from error
+                    raise explain(failure, "list", "", self.location, tried=tries.failures or 1) from error
                 pages = self._pages(prefix, last)
                 continue
             if page is None:
@@ -196,7 +196,10 @@ class S3Storage:
 
     def _pages(self, prefix: str, after: str | None) -> Iterator[list[_Meta]]:
         whole = f"{self._prefix}{prefix}" or None
-        return cast("Iterator[list[_Meta]]", iter(obstore.list(self._store(0), whole, offset=after, chunk_size=PAGE)))
+        # One of its overloads speaks of a library that is not installed.
+        list_objects = cast("Callable[..., object]", obstore.list)  # pyright: ignore[reportUnknownMemberType]
+        pages = list_objects(self._store(0), whole, offset=after, chunk_size=PAGE)
+        return cast("Iterator[list[_Meta]]", pages)
 
     def _same(self, key: str, content: Bytes | mmap, patience: Patience) -> bool:
         """Whether the stored object is the one that was to be created."""

@@ -36,7 +36,8 @@ def check_repositories(repositories: Sequence[Repository], host_names: Sequence[
         if first != repository.name:
             complaints.add(
                 ("repositories", repository.name, "path"),
-                f'The repositories "{first}" and "{repository.name}" are the same {_kind(repository)}, which is one copy, not two.',
+                f'The repositories "{first}" and "{repository.name}" are the same {_kind(repository)}, '
+                "which is one copy, not two.",
                 f'Remove one of them, or correct the path of "{repository.name}".',
             )
         on_host = repository.on_host

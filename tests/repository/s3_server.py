@@ -1,4 +1,4 @@
-"""A real S3 server for tests: moto's, in a process of its own on loopback, that ends with its owner's standard input."""
+"""A real S3 server for tests: moto's, in a process of its own on loopback, which ends with its owner."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_a_restore_that_is_left_in_the_middle_stops_reading(repository: Reposito
         next(blocks)
         blocks.close()  # type: ignore[attr-defined]
 
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 def test_ranges_outside_the_disk_are_refused(repository: Repository):
