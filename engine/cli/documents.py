@@ -4,7 +4,7 @@
     vms      {"vms": [Vm + "protection": Exposure | null],   engine.hosts.model, engine.requirements
               "unseen": [Exposure]}                          VMs that only recovery points know
     points   {"points": [Point + "vm", "size_bytes"]}        engine.repository.model; show: {"point": Point + ...}
-    repo     {"repository": RepositoryInfo}
+    repo     {"repository": RepositoryInfo}; test-storage: {"storage": StorageTest, "fit": true}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
     doctor   {"needs": [PackageCheck]}

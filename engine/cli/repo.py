@@ -8,6 +8,7 @@ import click
 
 from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
+from engine.cli.repo_test_storage import test_storage
 
 
 @click.group("repo", cls=Group)
@@ -18,7 +19,11 @@ def repo() -> None:
     Examples:
       newhope repo init            create the first repository of the settings
       newhope repo info vault      what it holds and what room is left
+      newhope repo test-storage    whether its folder or bucket keeps what a repository relies on
     """
+
+
+repo.add_command(test_storage)
 
 
 @repo.command("init")

@@ -1,4 +1,4 @@
-"""Where recovery points are kept: blocks named by their content, in packs, in a directory.
+"""Where recovery points are kept: blocks named by their content, in packs, in a directory or a bucket.
 
 It knows nothing of libvirt or of disks beyond their bytes. `FORMAT.md` beside this file says what lies where, byte by
 byte. One recovery point on its way in and out:
@@ -17,7 +17,11 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
                       both meet may be stored twice         when it listed them
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
-    a process killed  its lease is dead, its unfinished files are unlocked: the next writer removes both
+    a process killed  its lease is dead, its unfinished files are unlocked: the next writer removes both; in a bucket
+                      there are no unfinished objects, and what was on its way lay in files without a name
+
+Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
+by the location's text, `probe` finds out whether a place keeps its word.
 
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
@@ -44,6 +48,7 @@ from engine.repository.model import (
     WriterStats,
 )
 from engine.repository.point_names import local_time, parse_point_name, select_point
+from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
 from engine.repository.repository import Repository
 from engine.repository.writer import DiskWriter, Writer
@@ -58,6 +63,7 @@ __all__ = [
     "LeaseLost",
     "Manifest",
     "Point",
+    "PropertyCheck",
     "Reader",
     "Repository",
     "RepositoryDamaged",
@@ -66,6 +72,8 @@ __all__ = [
     "RepositoryMissing",
     "RepositoryTooNew",
     "StorageFailed",
+    "StorageTest",
+    "Verdict",
     "VmFacts",
     "Writer",
     "WriterLimits",
@@ -73,4 +81,5 @@ __all__ = [
     "local_time",
     "parse_point_name",
     "select_point",
+    "try_storage",
 ]

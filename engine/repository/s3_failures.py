@@ -131,7 +131,8 @@ def read_failure(error: Exception) -> Failure:
         # Where a machine of AWS would tell the credentials of its role (instance metadata).
         return Failure(Trouble.CREDENTIALS)
     if "BareRedirect" in text:
-        return Failure(Trouble.WRONG_REGION)
+        # A redirection that names no target: what AWS answers for a bucket of another region.
+        return Failure(Trouble.WRONG_REGION, 301)
     if isinstance(error, FileNotFoundError):
         return Failure(Trouble.MISSING)
     if type(error).__name__ == "AlreadyExistsError":

@@ -23,7 +23,9 @@ def read_place(table: Table, folder: Path) -> tuple[Path | None, ObjectStorage |
     """Read `path` and what goes with it: a folder, or object storage, or neither if it cannot be used."""
     values = {key: table.text(key) for key in KEYS}
     path = table.text("path")
-    if path is None or not path.startswith(SCHEME):
+    if path is None:
+        return None, None
+    if not path.startswith(SCHEME):
         for key in (key for key, value in values.items() if value is not None):
             table.complain(key, "It is for object storage, and the path is a folder.", f"Remove it. Or: {_HOW}")
         return table.folder("path", near=folder), None
