@@ -17,6 +17,7 @@ import os
 import secrets
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -167,7 +168,9 @@ def remove_dead(storage: Storage) -> None:
         if newest.dead():
             for entry in list(storage.list(PREFIX)):
                 if entry.key.startswith(f"{PREFIX}{newest.id}-"):
-                    storage.delete(entry.key)
+                    # With credentials that may not delete it stays, and nobody respects it.
+                    with suppress(NewhopeError):
+                        storage.delete(entry.key)
 
 
 def _create(storage: Storage, lease: Lease) -> None:

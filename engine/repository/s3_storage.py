@@ -32,6 +32,7 @@ from obstore.store import S3Store
 from engine.errors import NewhopeError, NoSpace
 from engine.repository.errors import ObjectMissing, StorageFailed
 from engine.repository.patience import NO_PATIENCE, Patience, Tries
+from engine.repository.read_ahead import ReadAhead
 from engine.repository.s3_address import S3Address
 from engine.repository.s3_credentials import S3Access, find_access
 from engine.repository.s3_failures import COMPLETE_STAYS, Failure, Trouble, explain, read_failure
@@ -51,6 +52,8 @@ CONNECT_S = 10.0
 USUAL_PATIENCE = Patience()
 FIRST_CONTACT_S = 15.0
 """How long to try a server that has never answered: its address is more likely wrong than its answer late."""
+READ_IN_A_ROW = "packs/"
+"""Objects of which a restore reads many neighbouring pieces."""
 QUICK_BYTES = 10 << 20
 """What must be through within the shortest time limit: 10 MiB in 30 s is 350 kB/s."""
 
@@ -74,6 +77,7 @@ class S3Storage:
         self._lock = threading.Lock()
         """Guards the stores, which are made when they are first needed."""
         self._stores: dict[int, S3Store] = {}
+        self._ahead = ReadAhead(lambda key, offset, length: self._read(key, offset, length, patience))
 
     @property
     def location(self) -> str:
@@ -91,6 +95,8 @@ class S3Storage:
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Read a range; shorter than asked only where the object ends."""
+        if length and key.startswith(READ_IN_A_ROW):
+            return self._ahead.read(key, offset, length)
         return self._read(key, offset, length, self._patience)
 
     def map(self, key: str) -> mmap | bytes:

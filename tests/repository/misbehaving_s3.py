@@ -40,7 +40,6 @@ class Proxy:
     port: int
     rules: list[Rule] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    moments: list[float] = field(default_factory=list)
     forget_conditions: bool = False
     keys_a_page: int | None = None
     """How many keys the server may list in one answer."""
@@ -53,7 +52,6 @@ class Proxy:
     def rule_for(self, method: str, path: str) -> Rule | None:
         with self.lock:
             self.requests.append(f"{method} {path}")
-            self.moments.append(time.monotonic())
             for rule in self.rules:
                 if rule.matches(method, path):
                     rule.times -= 1
