@@ -51,8 +51,8 @@ class Repository:
         storage = DirectoryStorage(folder)
         with storage.explained("create"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # A folder at the top of a file system has `lost+found` from the start; `probe` is left by a storage test.
-            found = sorted(entry.name for entry in folder.iterdir() if entry.name not in ("lost+found", "probe"))
+            # A folder at the top of a file system has `lost+found` from the start.
+            found = sorted(entry.name for entry in folder.iterdir() if entry.name != "lost+found")
         if IDENTITY_KEY in found:
             raise _is_there_already(folder)
         if [entry for entry in found if not entry.startswith(".")]:

@@ -39,7 +39,7 @@ from engine.repository.s3_failures import COMPLETE_STAYS, Failure, Trouble, expl
 from engine.repository.storage import Bytes, ObjectEntry
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import S3Config, S3Credential
 
 _T = TypeVar("_T")
 _FAILURES = (BaseError, OSError)
@@ -319,13 +319,19 @@ def _client(address: S3Address, access: S3Access, timeout_s: float) -> S3Store:
     config = {
         "region": access.region,
         "endpoint": access.endpoint,
-        "access_key_id": access.access_key_id,
-        "secret_access_key": access.secret_access_key,
-        "session_token": access.session_token,
         "conditional_put": "etag",
         # Single deletes: not every server knows the request that deletes many.
         "disable_bulk_delete": True,
     }
+    # Given as a whole, or the library would add what it finds in the environment, such as another login's token.
+    keys: S3Credential | None = None
+    if access.access_key_id and access.secret_access_key:
+        keys = {
+            "access_key_id": access.access_key_id,
+            "secret_access_key": access.secret_access_key,
+            "token": access.session_token,
+            "expires_at": None,
+        }
     return S3Store(
         address.bucket,
         config=cast("S3Config", {name: value for name, value in config.items() if value is not None}),
@@ -334,6 +340,7 @@ def _client(address: S3Address, access: S3Access, timeout_s: float) -> S3Store:
             "timeout": timedelta(seconds=timeout_s),
             "connect_timeout": timedelta(seconds=min(timeout_s, CONNECT_S)),
         },
+        credential_provider=None if keys is None else lambda: keys,
         # Not the library's retries: whether a create may have met itself must be known here.
         retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=timeout_s)},
     )

@@ -310,3 +310,11 @@ def test_without_the_right_to_delete_backups_go_on(proxy: Proxy, storage: S3Stor
     assert dead.dead()
 
     assert {point.id for point in repository.points()} == {first.id, second.id}
+
+
+def test_a_store_that_fails_before_it_was_found_out_holds_no_repository(proxy: Proxy, storage: S3Storage):
+    proxy.rules.append(Rule("GET", "newhope-repository", times=99, refuse=(403, "AccessDenied")))
+
+    with pytest.raises(StorageFailed, match="AccessDenied"):
+        Repository.create_in(storage)
+    assert list(storage.list("")) == []

@@ -40,6 +40,7 @@ class Proxy:
     port: int
     rules: list[Rule] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     forget_conditions: bool = False
     keys_a_page: int | None = None
     """How many keys the server may list in one answer."""
@@ -76,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.server.proxy.headers.append({name.lower(): value for name, value in self.headers.items()})
         rule = self.server.proxy.rule_for(self.command, self.path)
         if rule is None:
             self._send(*self._ask(body))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from engine.repository.patience import NO_PATIENCE, Patience
 from engine.repository.s3_address import BadAddress, S3Address
 from engine.repository.s3_storage import STRETCH_BYTES, S3Storage
 from tests.repository.building import BLOCK, back_up, later, mixed_disk, restored
+from tests.repository.misbehaving_s3 import misbehaving
 from tests.repository.s3_server import CREDENTIALS, S3Server
 from tests.repository.storage_conformance import StorageConformance
 
@@ -151,6 +153,31 @@ def test_a_server_that_is_not_there_is_said_not_to_answer(s3_keys: None):
 
     assert "no connection" in error.what
     assert "endpoint" in error.next_step
+
+
+def test_a_server_that_never_answered_is_not_waited_for_long(s3_keys: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engine.repository.s3_storage.FIRST_CONTACT_S", 0.2)
+    patience = Patience(first_pause_s=0.1, longest_pause_s=0.1, give_up_after_s=60, most_tries=600)
+    begun = time.monotonic()
+
+    with pytest.raises(StorageFailed, match="times tried"):
+        S3Storage(S3Address("vault", "", "http://127.0.0.1:1"), patience=patience).size("records/a/one")
+    assert time.monotonic() - begun < 10
+
+
+def test_credentials_of_a_profile_are_not_mixed_with_the_environment_s(
+    moto: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-another-login")
+    folder = tmp_path / "home/.aws"
+    folder.mkdir(parents=True)
+    (folder / "credentials").write_text("[minio]\naws_access_key_id = one\naws_secret_access_key = two\n")
+    with misbehaving(moto) as proxy:
+        S3Storage(S3Address(bucket, "", proxy.endpoint, profile="minio")).create("records/a/one", b"x")
+        S3Storage(S3Address(bucket, "", proxy.endpoint)).create("records/a/two", b"x")
+
+    assert ["Credential=one/" in headers["authorization"] for headers in proxy.headers] == [True, False]
+    assert [headers.get("x-amz-security-token") for headers in proxy.headers] == [None, "of-another-login"]
 
 
 def test_without_credentials_it_says_where_they_are_looked_for(s3_keys: None, monkeypatch: pytest.MonkeyPatch):
