@@ -46,7 +46,7 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
         with context.step(_LOOK):
             refuse_if_busy(vm)
             refuse_unreadable(vm, snapshot.facts)
-            repository = Repository.open(kept.path, name=kept.name)
+            repository = Repository.open(kept.location, name=kept.name)
         with repository, repository.writer(f"backup of {vm.name}") as writer:
             point = _copy(lane, snapshot, vm, request, writer, context)
         _drop_earlier_checkpoints(lane, vm, point.manifest.checkpoint, context)

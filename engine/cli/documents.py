@@ -11,6 +11,7 @@
                                                             is done "dropped": 3, "collected": Collected
                                                             pin, protect: {"guard": Guard}
                                                             unpin: {"unpinned": {"vm", "id", "pins"}}
+                                                            test-storage: {"storage": StorageTest, "fit": true}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
     doctor   {"needs": [PackageCheck]}

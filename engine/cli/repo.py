@@ -1,4 +1,4 @@
-"""`newhope repo`: create a repository, look at one, verify it, make room in it."""
+"""`newhope repo`: create a repository, look at one, verify it, make room in it, test the place where it is kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
 from engine.cli.repo_pin import pin, protect, unpin
 from engine.cli.repo_prune import prune
+from engine.cli.repo_test_storage import test_storage
 from engine.cli.repo_verify import verify
 
 
@@ -23,6 +24,7 @@ def repo() -> None:
       newhope repo info vault      what it holds and what room is left
       newhope repo verify --full   whether every byte in it is as it was written
       newhope repo prune vault     drop the points that no rule keeps, and free the space
+      newhope repo test-storage    whether its folder or bucket keeps what a repository relies on
     """
 
 
@@ -31,15 +33,17 @@ repo.add_command(prune)
 repo.add_command(pin)
 repo.add_command(unpin)
 repo.add_command(protect)
+repo.add_command(test_storage)
 
 
 @repo.command("init")
 @click.argument("name", required=False, metavar="[NAME]")
 @click.pass_obj
 def create(invocation: Invocation, name: str | None) -> None:
-    """Create the repository NAME of the settings (the first one, if none is named) in its folder.
+    """Create the repository NAME of the settings (the first one, if none is named) in its folder or bucket.
 
-    Never touches a folder that holds anything.
+    Never touches a folder or a prefix that holds anything, and refuses storage that would let a second object
+    take the place of a first.
     """
     from engine.cli import printing
     from engine.cli.documents import plain
@@ -47,12 +51,12 @@ def create(invocation: Invocation, name: str | None) -> None:
     from engine.settings import find_repository
 
     kept = find_repository(invocation.settings, name)
-    with Repository.create(kept.path, name=kept.name) as repository:
+    with Repository.create(kept.location, name=kept.name) as repository:
         info = repository.info()
     if invocation.json:
         printing.show_json({"repository": plain(info)})
         return
-    printing.say(f"Repository {kept.name} is ready in {kept.path}.")
+    printing.say(f"Repository {kept.name} is ready in {kept.location}.")
     printing.say("Next: newhope backup VM")
 
 
@@ -62,7 +66,8 @@ def create(invocation: Invocation, name: str | None) -> None:
 def info(invocation: Invocation, name: str | None) -> None:
     """What a repository holds, what room is left, who writes to it now.
 
-    NAME may also be the path of a repository that is in no settings file, for the day when nothing else is left.
+    NAME may also be the path or s3:// address of a repository that is in no settings file, for the day when nothing
+    else is left.
     """
     from engine.cli import printing
     from engine.cli.documents import plain
@@ -71,11 +76,11 @@ def info(invocation: Invocation, name: str | None) -> None:
     from engine.settings import find_repository
 
     if name is not None and "/" in name:
-        path, shown = Path(name), Path(name).name
+        location, shown = name, Path(name.partition("?")[0]).name
     else:
         kept = find_repository(invocation.settings, name)
-        path, shown = kept.path, kept.name
-    with Repository.open(path, name=shown) as repository:
+        location, shown = kept.location, kept.name
+    with Repository.open(location, name=shown) as repository:
         found = repository.info()
     if invocation.json:
         printing.show_json({"repository": plain(found)})
@@ -88,7 +93,7 @@ def info(invocation: Invocation, name: str | None) -> None:
             ("created", local(found.created)),
             ("holds", f"{found.points} recovery points of {found.vms} VMs"),
             ("stored", f"{size(found.stored_bytes)} in {found.packs} packs, {found.blocks} blocks"),
-            ("free", size(found.free_bytes)),
+            ("free", "not told by object storage" if found.free_bytes is None else size(found.free_bytes)),
             ("writers now", str(found.writers)),
         ]
     )

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from engine.errors import NewhopeError
 from engine.fleet.changing import newest_first, remembered
-from engine.fleet.device import backing_of, machine_id
+from engine.fleet.device import Backing, backing_of, machine_id
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
 from engine.fleet.side_by_side import ask_all
 from engine.hosts import HostLane, take_snapshots
@@ -73,19 +73,21 @@ def look_into_repository(repository: RepositorySettings) -> tuple[RepositoryView
     May take as long as its file system takes to answer.
     """
     try:
-        with Repository.open(repository.path, name=repository.name) as opened:
+        with Repository.open(repository.location, name=repository.name) as opened:
             info = opened.info()
             points = opened.points()
             damaged = opened.damaged
     except NewhopeError as error:
         return _unreachable(repository, error.what, error.next_step), ()
     except OSError as error:
-        reason = f"{repository.path} cannot be read: {error.strerror or error}."
-        return _unreachable(repository, reason, f"`ls -ld {repository.path}`; is its file system mounted?"), ()
-    backing = backing_of(repository.path)
+        reason = f"{repository.location} cannot be read: {error.strerror or error}."
+        return _unreachable(repository, reason, f"`ls -ld {repository.location}`; is its file system mounted?"), ()
+    folder = repository.folder
+    # A bucket is on no device that could be compared with a disk's, and not on this machine.
+    backing = backing_of(folder) if folder is not None else Backing(None, here=False)
     view = RepositoryView(
         name=repository.name,
-        path=str(repository.path),
+        path=repository.location,
         reachable=True,
         info=info,
         device=backing.device,
@@ -136,11 +138,13 @@ def _look_into(repository: RepositorySettings) -> _Found:
 
 
 def _silent(repository: RepositorySettings, timeout_s: float) -> RepositoryView:
-    reason = f"{repository.path} did not answer within {timeout_s:.0f} s."
+    reason = f"{repository.location} did not answer within {timeout_s:.0f} s."
+    if repository.folder is None:
+        return _unreachable(repository, reason, f"`newhope repo test-storage {repository.name}`; is its server up?")
     return _unreachable(repository, reason, f"`timeout 5 ls {repository.path}`; is its file server up?")
 
 
 def _unreachable(repository: RepositorySettings, reason: str, next_step: str) -> RepositoryView:
     return RepositoryView(
-        name=repository.name, path=str(repository.path), reachable=False, reason=reason, next_step=next_step
+        name=repository.name, path=repository.location, reachable=False, reason=reason, next_step=next_step
     )

@@ -1,4 +1,4 @@
-"""Where recovery points are kept: blocks named by their content, in packs, in a directory.
+"""Where recovery points are kept: blocks named by their content, in packs, in a directory or a bucket.
 
 It knows nothing of libvirt or of disks beyond their bytes. `FORMAT.md` beside this file says what lies where, byte by
 byte. One recovery point on its way in and out:
@@ -34,10 +34,14 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
     a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
-                      a collector what it had announced; a collection is taken up by the next one
+                      a collector what it had announced; a collection is taken up by the next one; in a bucket
+                      there are no unfinished objects, and what was on its way lay in files without a name
 
 With credentials that may create and not delete, all of this works except collecting, dropping and unpinning: leases
 then run out instead of being given back, and are cleared by the collector.
+
+Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
+by the location's text, `probe` finds out whether a place keeps its word.
 
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
@@ -67,6 +71,7 @@ from engine.repository.model import (
     WriterStats,
 )
 from engine.repository.point_names import local_time, parse_point_name, select_point
+from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
 from engine.repository.repository import Repository
 from engine.repository.retention import Decision, KeepRules, decide
@@ -107,6 +112,7 @@ __all__ = [
     "Manifest",
     "Point",
     "PointName",
+    "PropertyCheck",
     "Reader",
     "Repository",
     "RepositoryDamaged",
@@ -117,6 +123,8 @@ __all__ = [
     "Severity",
     "Stage",
     "StorageFailed",
+    "StorageTest",
+    "Verdict",
     "Verification",
     "Verifier",
     "VerifyLimits",
@@ -131,4 +139,5 @@ __all__ = [
     "local_time",
     "parse_point_name",
     "select_point",
+    "try_storage",
 ]

@@ -17,6 +17,7 @@ import os
 import secrets
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.errors import NewhopeError, NoSpace
@@ -74,6 +75,11 @@ class DirectoryStorage:
         """Size in bytes."""
         with self.explained("read", key):
             return (self.folder / key).stat().st_size
+
+    def created_at(self, key: str) -> datetime:
+        """When an object was created, by the clock of whoever keeps the file system."""
+        with self.explained("read", key):
+            return datetime.fromtimestamp((self.folder / key).stat().st_mtime, UTC)
 
     def list(self, prefix: str) -> Iterator[ObjectEntry]:
         """Finished objects below a folder, in the order of their keys."""

@@ -39,7 +39,7 @@ def forecast(storage: Storage, identity: Identity, dropped: Iterable[Point]) -> 
     return Forecast(frees, _freed(look, room), unneeded)
 
 
-def _freed(look: Look, room_bytes: int) -> int:
+def _freed(look: Look, room_bytes: int | None) -> int:
     return sum(_unneeded(use) for use in look.to_condemn(room_bytes).values())
 
 

@@ -84,11 +84,11 @@ def guards(storage: Storage, vm_uuid: str | None = None) -> list[FoundGuard]:
 
 
 def guarded(found: list[FoundGuard], now: datetime) -> dict[str, tuple[str, ...]]:
-    """By point id: why it must stay."""
+    """By point id: why it must stay, the reasons in a steady order."""
     reasons: dict[str, tuple[str, ...]] = {}
     for each in found:
         if reason := each.reason(now):
-            reasons[each.point_id] = (*reasons.get(each.point_id, ()), reason)
+            reasons[each.point_id] = tuple(sorted((*reasons.get(each.point_id, ()), reason)))
     return reasons
 
 

@@ -62,7 +62,7 @@ class Look:
         uses = self.reachable.use_of_packs()
         return {pack: use for pack, use in uses.items() if self.packs.get(pack) == use.size_bytes}
 
-    def to_condemn(self, room_bytes: int) -> dict[bytes, PackUse]:
+    def to_condemn(self, room_bytes: int | None) -> dict[bytes, PackUse]:
         """Dead packs, and wasteful ones as far as what must be copied of them takes a quarter of the room at most."""
         dead: dict[bytes, PackUse] = {}
         wasteful: list[tuple[bytes, PackUse]] = []
@@ -76,7 +76,7 @@ class Look:
         copied = 0
         for pack, use in sorted(wasteful, key=lambda item: item[1].live_bytes):
             copied += use.live_bytes
-            if copied > room_bytes // 4:
+            if room_bytes is not None and copied > room_bytes // 4:
                 break
             dead[pack] = use
         return dead

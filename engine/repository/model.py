@@ -122,7 +122,8 @@ class RepositoryInfo(Struct, frozen=True):
     packs: int
     stored_bytes: int
     blocks: int
-    free_bytes: int
+    free_bytes: int | None
+    """None where it is not known: object storage does not tell."""
     writers: int
     """Leases held now."""
 

@@ -24,6 +24,7 @@ from engine.repository.lease import WRITER, leases
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
 from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
+from engine.repository.places import empty_s3, is_s3, refuse_overwriting, s3_at
 from engine.repository.reader import Reader
 from engine.repository.reserve import keep_reserve
 from engine.repository.storage import Storage
@@ -50,7 +51,9 @@ class Repository:
 
     @classmethod
     def create(cls, path: Path | str, *, name: str = "", block_bytes: int = BLOCK_BYTES) -> Repository:
-        """Make a repository of an empty folder, or of one that does not exist yet."""
+        """Make a repository of an empty folder, of one that does not exist yet, or of an empty `s3://` address."""
+        if is_s3(path):
+            return cls.create_in(empty_s3(str(path)), name=name, block_bytes=block_bytes)
         folder = Path(path)
         storage = DirectoryStorage(folder)
         with storage.explained("create"):
@@ -68,18 +71,21 @@ class Repository:
 
     @classmethod
     def create_in(cls, storage: Storage, *, name: str = "", block_bytes: int = BLOCK_BYTES) -> Repository:
-        """Make a repository in an empty storage."""
+        """Make a repository in an empty storage; refuses one that lets a second create win."""
         identity = new_identity(secrets.token_hex(16), block_bytes)
         try:
             storage.create(IDENTITY_KEY, encode_identity(identity))
         except ObjectExists as error:
             raise _is_there_already(storage.location) from error
+        refuse_overwriting(storage, IDENTITY_KEY)
         keep_reserve(storage)
         return cls(storage, identity, name or storage.location)
 
     @classmethod
     def open(cls, path: Path | str, *, name: str = "") -> Repository:
-        """Open the repository in a folder."""
+        """Open the repository in a folder, or at an `s3://` address."""
+        if is_s3(path):
+            return cls.open_in(s3_at(str(path)), name=name)
         folder = Path(path)
         storage = DirectoryStorage(folder)
         with storage.explained("open"):

@@ -15,6 +15,7 @@ backend must hold to these, and `tests/repository/storage_conformance.py` checks
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from mmap import mmap
 from typing import Protocol
 
@@ -86,6 +87,14 @@ class Storage(Protocol):
         """Remove the remains of objects that were never finished and whose writer is gone; how many there were."""
         ...
 
-    def free_bytes(self) -> int:
-        """How much more can be stored, as far as is known."""
+    def free_bytes(self) -> int | None:
+        """How much more can be stored; None where that is not known, or not limited."""
+        ...
+
+
+class DatedStorage(Storage, Protocol):
+    """A storage that knows when its objects were created: what a comparison of clocks needs."""
+
+    def created_at(self, key: str) -> datetime:
+        """When an object was created, by the clock of the storage."""
         ...

@@ -42,7 +42,7 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
     started = datetime.now(UTC)
     with (
         HostLanes(settings) as lanes,
-        Repository.open(kept.path, name=kept.name) as repository,
+        Repository.open(kept.location, name=kept.name) as repository,
     ):
         point = repository.point(request.vm_uuid, request.point_id)
         context.plan([step.title for step in planned_steps(point, request)])

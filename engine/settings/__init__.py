@@ -19,7 +19,7 @@ from engine.settings.find import find_host, find_repository
 from engine.settings.first_settings import propose
 from engine.settings.levels import level_for
 from engine.settings.location import default_file, default_state
-from engine.settings.model import Host, Keep, Level, Method, Repository, Settings
+from engine.settings.model import Host, Keep, Level, Method, ObjectStorage, Repository, Settings
 from engine.settings.problem import Problem, SettingsError
 from engine.settings.reading import load, read_text
 from engine.settings.writing import save, to_text
@@ -30,6 +30,7 @@ __all__ = [
     "Keep",
     "Level",
     "Method",
+    "ObjectStorage",
     "Problem",
     "Repository",
     "Settings",

@@ -29,14 +29,15 @@ def check_hosts(hosts: Sequence[Host], complaints: Complaints) -> None:
 
 
 def check_repositories(repositories: Sequence[Repository], host_names: Sequence[str], complaints: Complaints) -> None:
-    """Two names for one folder would count one copy as two; an unknown host hides that VM and backup share it."""
-    first_by_path: dict[str, str] = {}
+    """Two names for one place would count one copy as two; an unknown host hides that VM and backup share it."""
+    first_by_place: dict[str, str] = {}
     for repository in repositories:
-        first = first_by_path.setdefault(os.path.normpath(repository.path), repository.name)
+        first = first_by_place.setdefault(_place(repository), repository.name)
         if first != repository.name:
             complaints.add(
                 ("repositories", repository.name, "path"),
-                f'The repositories "{first}" and "{repository.name}" are the same folder, which is one copy, not two.',
+                f'The repositories "{first}" and "{repository.name}" are the same {_kind(repository)}, '
+                "which is one copy, not two.",
                 f'Remove one of them, or correct the path of "{repository.name}".',
             )
         on_host = repository.on_host
@@ -85,3 +86,15 @@ def _covers(wider: str, narrower: str) -> bool:
     pattern as if it were a name is a proof.
     """
     return wider == narrower or (not re.search(r"[?\[]", wider) and fnmatchcase(narrower, wider))
+
+
+def _place(repository: Repository) -> str:
+    """Equal for two repositories that are one. Endpoint and path count, not by which credentials one gets there."""
+    storage = repository.object_storage
+    if storage is None:
+        return os.path.normpath(repository.path)
+    return f"{(storage.endpoint or '').rstrip('/').lower()} {storage.url}"
+
+
+def _kind(repository: Repository) -> str:
+    return "folder" if repository.object_storage is None else "part of a bucket"

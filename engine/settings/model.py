@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 from msgspec import Struct
 
@@ -29,14 +30,44 @@ class Host(Struct, frozen=True):
     """Folder on the host, writable by its QEMU, for backup sockets and scratch files."""
 
 
+class ObjectStorage(Struct, frozen=True):
+    """A bucket of S3-compatible storage, and how to get there. Never holds a secret."""
+
+    url: str
+    """`s3://BUCKET/PREFIX`."""
+    endpoint: str | None = None
+    """URL of the server; None means AWS, unless the user's environment names another."""
+    region: str | None = None
+    profile: str | None = None
+    """Section of the user's AWS files that holds the credentials."""
+
+
 class Repository(Struct, frozen=True):
     """Where recovery points are kept."""
 
     name: str
     path: Path
+    """Its folder. What lies in object storage has none: ask `folder` or `location`, which know both kinds."""
     places: dict[str, str] = {}
     on_host: str | None = None
     """Name of the configured host whose machine keeps this repository, when the operator knows it."""
+    object_storage: ObjectStorage | None = None
+    """Where it is instead of in a folder."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Its folder, if it is in one."""
+        return self.path if self.object_storage is None else None
+
+    @property
+    def location(self) -> str:
+        """All that is needed to open it: its folder, or the whole address of its bucket."""
+        if self.object_storage is None:
+            return str(self.path)
+        storage = self.object_storage
+        values = {"endpoint": storage.endpoint, "region": storage.region, "profile": storage.profile}
+        query = urlencode({name: value for name, value in values.items() if value}, safe=":/")
+        return quote(storage.url, safe=":/") + (f"?{query}" if query else "")
 
 
 class Keep(Struct, frozen=True):

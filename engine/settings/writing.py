@@ -58,7 +58,12 @@ def _host(host: Host) -> dict[str, object]:
 
 
 def _repository(repository: Repository) -> dict[str, object]:
-    return _given({"path": str(repository.path), "on_host": repository.on_host, "places": repository.places})
+    storage = repository.object_storage
+    place: dict[str, object] = {"path": str(repository.path)}
+    if storage is not None:
+        place = {"path": storage.url, "endpoint": storage.endpoint}
+        place |= {"region": storage.region, "profile": storage.profile}
+    return _given({**place, "on_host": repository.on_host, "places": repository.places})
 
 
 def _level(level: Level) -> dict[str, object]:

@@ -15,7 +15,7 @@ from engine.fleet.gathering import disk_devices
 from engine.hosts import HostLanes
 from engine.hosts.model import HostStatus
 from engine.repository import Repository
-from engine.settings import Host, Settings
+from engine.settings import Host, ObjectStorage, Settings
 from engine.settings import Repository as RepositorySettings
 from tests.builders import make_disk, make_fleet, make_host, make_host_facts, make_settings, make_vm
 
@@ -141,3 +141,18 @@ def _let_go(fifo: Path) -> None:
     opened = threading.Thread(target=lambda: fifo.open("wb").close(), daemon=True)
     opened.start()
     opened.join(timeout=2)
+
+
+def test_a_bucket_that_does_not_answer_is_a_row_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "newhope-tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+    far = RepositorySettings(
+        "far", Path("s3://vault/x"), object_storage=ObjectStorage("s3://vault/x", "http://127.0.0.1:1")
+    )
+    fleet = gathered(make_settings(hosts=[LIVE], repositories=[far]), timeout_s=1.0)
+
+    (view,) = fleet.repositories
+    assert not view.reachable
+    assert view.path == "s3://vault/x?endpoint=http://127.0.0.1:1"
+    assert "did not answer" in (view.reason or "")
+    assert "newhope repo test-storage far" in (view.next_step or "")

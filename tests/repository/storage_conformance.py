@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from engine.repository.errors import ObjectExists, ObjectMissing
-from engine.repository.storage import Storage
+from engine.repository.storage import DatedStorage, Storage
 
 
 class StorageConformance:
@@ -136,5 +137,15 @@ class StorageConformance:
         assert mapped[:7] == b"content"
         assert len(mapped) == 7000
 
-    def test_free_space_is_known(self, storage: Storage):
-        assert storage.free_bytes() > 0
+    def test_when_an_object_was_created_is_known(self, storage: DatedStorage):
+        begun = datetime.now(UTC)
+        storage.create("index/one", b"content")
+
+        assert abs(storage.created_at("index/one") - begun) < timedelta(seconds=60)
+        with pytest.raises(ObjectMissing):
+            storage.created_at("index/two")
+
+    def test_free_space_is_known_or_said_not_to_be(self, storage: Storage):
+        free = storage.free_bytes()
+
+        assert free is None or free > 0

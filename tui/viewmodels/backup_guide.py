@@ -71,7 +71,8 @@ def option_table(options: tuple[Option, ...], picture: Picture, view: VmView) ->
         if option.method is wanted and view.level is not None:
             means += f" (level {view.level.name})"
         seen = picture.repository(option.repository)
-        free = size(seen.info.free_bytes) if seen and seen.info else "-"
+        free_bytes = seen.info.free_bytes if seen and seen.info else None
+        free = size(free_bytes) if free_bytes is not None else "-"
         tone = Tone.QUIET if option.refusal else Tone.PLAIN
         cells = (method, means, option.repository, free)
         rows.append(Row(option.key, tuple(Span(text, tone) for text in cells)))

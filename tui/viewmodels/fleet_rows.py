@@ -246,7 +246,7 @@ def repository_table(picture: Picture, width: int) -> Table:
             "state": state,
             "points": Span(str(info.points) if info else "-"),
             "stored": Span(size(info.stored_bytes) if info else "-"),
-            "free": Span(size(info.free_bytes) if info else "-"),
+            "free": Span(size(info.free_bytes) if info and info.free_bytes is not None else "-"),
         }
         rows.append(Row(repository.name, tuple(cells[column.key] for column in columns)))
     empty = (line("No repository is configured."), line(quiet("newhope repo init PATH makes one.")))

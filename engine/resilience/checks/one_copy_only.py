@@ -32,7 +32,7 @@ def check(scene: Scene) -> Iterator[Finding]:
             subject=only.name,
             what=f"{only.name} is the only repository: {counted(held, 'VM')} "
             f"{'leans' if held == 1 else 'lean'} on one copy.",
-            why=f"If the disk below {only.name} fails, nothing can be restored any more.",
+            why=f"If {only.name} is lost, nothing can be restored any more.",
             evidence=(
                 f"path: {only.path}",
                 f"{counted(len(scene.fleet.points), 'recovery point')}, all in {only.name}",

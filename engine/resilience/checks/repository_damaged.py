@@ -33,7 +33,9 @@ def check(scene: Scene) -> Iterator[Finding]:
             why="What depends on damaged objects cannot be restored, and damage on a disk tends to spread.",
             evidence=tuple(lines),
             fix=(
-                f"look at the health of the disk below {view.path}: `smartctl -a DEVICE`, `dmesg | tail`",
+                f"look at the server behind {view.path}, and at its log"
+                if view.path.startswith("s3://")
+                else f"look at the health of the disk below {view.path}: `smartctl -a DEVICE`, `dmesg | tail`",
                 "make a new recovery point of each VM, best in another repository",
             ),
         )

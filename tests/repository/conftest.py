@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.repository.s3_server import CREDENTIALS, S3Server, s3_server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """A real S3 server, one for all tests of this process."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials as they usually come, and nothing of the person who runs the tests."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def bucket(moto: S3Server, s3_keys: None) -> str:
+    """Name of an empty bucket."""
+    name = f"vault-{secrets.token_hex(6)}"
+    moto.make_bucket(name)
+    return name
