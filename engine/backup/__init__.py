@@ -6,7 +6,9 @@
    hot   freeze through the agent, begin, thaw;
    cold  shut down, start paused, begin, resume: the downtime of a reboot;
    off   serve the images at rest, nothing is started.
-4. Copy every disk beside the running guest (`disk_copy.py`): data is read, zeroes are only noted.
+4. Copy every disk beside the running guest: what was written since the last recovery point, where the host can tell
+   (`reading.py` decides, `changed_blocks.py` copies, and samples what it was told); otherwise all of it
+   (`disk_copy.py`). Data is read, zeroes are only noted, and the recovery point is complete by itself either way.
 5. Keep what a restore needs beside the disks: definition, NVRAM, boot files, networks, pools, facts of the host.
 6. Commit the manifest; only then delete the checkpoints of earlier points.
 
@@ -16,6 +18,7 @@ Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
 """
 
 from engine.backup.plan import BackupPlan, Request, lock_of, plan
+from engine.backup.reading import is_doubtful
 from engine.backup.recovery_point import make_recovery_point
 
-__all__ = ["BackupPlan", "Request", "lock_of", "make_recovery_point", "plan"]
+__all__ = ["BackupPlan", "Request", "is_doubtful", "lock_of", "make_recovery_point", "plan"]

@@ -45,7 +45,7 @@ def copy_disk(
 
 def block_runs(client: nbd.Client, block_bytes: int) -> Iterator[tuple[int, int, bool]]:
     """The whole disk as runs of blocks `(first, count, is_data)`; a block with any data in it is a data block."""
-    extents = ((extent.offset, extent.length, not extent.flags & nbd.STATE_ZERO) for extent in _extents(client))
+    extents = ((extent.offset, extent.length, not extent.is_zero) for extent in _extents(client))
     return round_to_blocks(extents, client.size_bytes, block_bytes)
 
 

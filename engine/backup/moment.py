@@ -17,8 +17,8 @@ from msgspec import Struct
 from engine import nbd
 from engine.backup.plan import data_disks
 from engine.errors import Conflict, NewhopeError
-from engine.hosts import HostLane, checkpoints, freeze, image, power, pull_backup, scratch
-from engine.hosts.model import AgentState, Vm, VmState
+from engine.hosts import HostLane, freeze, image, power, pull_backup, scratch
+from engine.hosts.model import AgentState, Disk, Vm, VmState
 from engine.jobs import JobContext
 from engine.repository.model import Consistency
 from engine.settings.model import Method
@@ -38,6 +38,18 @@ class DiskSource(Struct, frozen=True):
     format: str
     address: nbd.UnixAddress
     export: str
+    bitmap: str | None = None
+    """The context that tells what was written since the checkpoint that was asked for; None to read all."""
+    bitmap_lost: str = ""
+    """Why there is none although one was asked for."""
+
+
+class Marks(Struct, frozen=True):
+    """Checkpoints of a backup: the new one, and those since which its disks are to tell what was written."""
+
+    new: str
+    since: dict[str, str] = {}
+    """Name of a checkpoint by target of a disk."""
 
 
 class Moment(Struct, frozen=True):
@@ -53,30 +65,30 @@ class Moment(Struct, frozen=True):
 
 
 @contextmanager
-def fixed_moment(lane: HostLane, vm: Vm, method: Method, context: JobContext) -> Generator[Moment]:
+def fixed_moment(lane: HostLane, vm: Vm, method: Method, marks: Marks, context: JobContext) -> Generator[Moment]:
     """Fix the moment by the method that the VM's state allows, and hold it until the context ends."""
     if vm.state in (VmState.OFF, VmState.CRASHED):
-        opened = _at_rest(lane, vm)
+        opened = _at_rest(lane, vm, marks)
     elif method is Method.COLD and vm.state is VmState.RUNNING:
-        opened = _after_shutdown(lane, vm, context)
+        opened = _after_shutdown(lane, vm, marks, context)
     else:
-        opened = _while_running(lane, vm)
+        opened = _while_running(lane, vm, marks)
     with opened as moment:
         yield moment
 
 
 @contextmanager
-def _while_running(lane: HostLane, vm: Vm) -> Generator[Moment]:
+def _while_running(lane: HostLane, vm: Vm, marks: Marks) -> Generator[Moment]:
     with ExitStack() as held:
         if vm.state is VmState.PAUSED:
-            backup = _begin(lane, vm, held)
+            backup = _begin(lane, vm, marks, held)
             consistency, note = Consistency.CRASH, "the VM was paused by someone else and stayed so; nothing was frozen"
         elif vm.agent is AgentState.ABSENT:
-            backup = _begin(lane, vm, held)
+            backup = _begin(lane, vm, marks, held)
             consistency, note = Consistency.CRASH, "the VM has no channel for a guest agent that could freeze it"
         else:
             with freeze.frozen(lane.host, lane, vm.uuid, freeze_timeout_s=FREEZE_TIMEOUT_S) as outcome:
-                backup = _begin(lane, vm, held)
+                backup = _begin(lane, vm, marks, held)
             consistency = Consistency.FILESYSTEM if outcome.frozen else Consistency.CRASH
             note = outcome.note
         with _told_why_it_ended(lane, backup):
@@ -84,7 +96,7 @@ def _while_running(lane: HostLane, vm: Vm) -> Generator[Moment]:
 
 
 @contextmanager
-def _after_shutdown(lane: HostLane, vm: Vm, context: JobContext) -> Generator[Moment]:
+def _after_shutdown(lane: HostLane, vm: Vm, marks: Marks, context: JobContext) -> Generator[Moment]:
     with ExitStack() as held:
         asked = time.monotonic()
         context.log(f"shutting {vm.name} down")
@@ -92,7 +104,7 @@ def _after_shutdown(lane: HostLane, vm: Vm, context: JobContext) -> Generator[Mo
         backup = None
         try:
             power.start(lane, vm.uuid, paused=True)
-            backup = _begin(lane, vm, held)
+            backup = _begin(lane, vm, marks, held)
         finally:
             # Whatever the start or the backup said, the guest's users get it back.
             _let_run(lane, vm)
@@ -111,13 +123,11 @@ def _let_run(lane: HostLane, vm: Vm) -> None:
 
 
 @contextmanager
-def _at_rest(lane: HostLane, vm: Vm) -> Generator[Moment]:
+def _at_rest(lane: HostLane, vm: Vm, marks: Marks) -> Generator[Moment]:
     with ExitStack() as held:
         sources: list[DiskSource] = []
         for disk in data_disks(vm):
-            socket = scratch.scratch_folder(lane.host) / f"newhope-{vm.uuid[:8]}-{disk.target}.sock"
-            address = held.enter_context(image.serve(disk.source or "", disk.format, socket))
-            sources.append(DiskSource(disk.target, disk.format, address, ""))
+            sources.append(_served_at_rest(lane, vm, disk, marks.since.get(disk.target), held))
         if power.vm_state(lane, vm.uuid) not in (VmState.OFF, VmState.CRASHED):
             raise Conflict(
                 f"{vm.name} was started while its disks were being opened.",
@@ -133,6 +143,20 @@ def _at_rest(lane: HostLane, vm: Vm) -> Generator[Moment]:
             downtime_s=0.0,
             checkpoint=None,
         )
+
+
+def _served_at_rest(lane: HostLane, vm: Vm, disk: Disk, since: str | None, held: ExitStack) -> DiskSource:
+    source = disk.source or ""
+    lost = ""
+    if since is not None:
+        kept = next((each for each in image.info(source, disk.format).bitmaps if each.name == since), None)
+        if kept is None or not kept.usable:
+            lost = "it is not in the image" if kept is None else "QEMU was killed before it had written it down"
+    bitmap = since if since is not None and not lost else None
+    socket = scratch.scratch_folder(lane.host) / f"newhope-{vm.uuid[:8]}-{disk.target}.sock"
+    address = held.enter_context(image.serve(source, disk.format, socket, bitmap=bitmap))
+    context = nbd.dirty_bitmap_context(bitmap) if bitmap is not None else None
+    return DiskSource(disk.target, disk.format, address, "", context, lost)
 
 
 @contextmanager
@@ -151,8 +175,8 @@ def _told_why_it_ended(lane: HostLane, backup: pull_backup.PullBackup) -> Genera
         ) from error
 
 
-def _begin(lane: HostLane, vm: Vm, held: ExitStack) -> pull_backup.PullBackup:
-    backup = pull_backup.begin(lane, vm, checkpoint=checkpoints.new_name())
+def _begin(lane: HostLane, vm: Vm, marks: Marks, held: ExitStack) -> pull_backup.PullBackup:
+    backup = pull_backup.begin(lane, vm, checkpoint=marks.new, since=marks.since)
     held.callback(pull_backup.finish, lane, backup)
     return backup
 
@@ -164,7 +188,14 @@ def _moment(
     return Moment(
         time=backup.moment,
         disks=tuple(
-            DiskSource(export.target, formats[export.target], export.address, export.export)
+            DiskSource(
+                export.target,
+                formats[export.target],
+                export.address,
+                export.export,
+                export.bitmap,
+                export.bitmap_lost,
+            )
             for export in backup.exports
         ),
         consistency=consistency,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from importlib.metadata import version
+from typing import NamedTuple
 
 import msgspec
 
 from engine import nbd
+from engine.backup.changed_blocks import BitmapDistrusted, copy_changed_blocks
 from engine.backup.disk_copy import copy_disk
-from engine.backup.moment import DiskSource, Moment, fixed_moment
+from engine.backup.moment import DiskSource, Marks, Moment, fixed_moment
 from engine.backup.plan import Request, data_disks, refuse_if_busy, refuse_unreadable
+from engine.backup.reading import DiskReading, distrusted, plan_reading, whole
 from engine.errors import NewhopeError
 from engine.fleet import facts_of, format_bytes
 from engine.hosts import (
@@ -24,15 +27,22 @@ from engine.hosts import (
     take_snapshot,
 )
 from engine.hosts.model import HostSnapshot, HostStatus, Vm
-from engine.jobs import JobContext
-from engine.repository import DiskRecord, FileRecord, Point, Repository, Writer
+from engine.jobs import JobContext, StepHandle
+from engine.repository import DiskRecord, FileRecord, Point, Reader, Repository, Writer
 from engine.settings import Settings, find_repository
 
 _LOOK = "look at the VM"
 _MOMENT = "fix the moment of all disks"
 _KEEP = "keep definition, boot files and facts"
 _COMMIT = "commit the recovery point"
-FULL_READ = "full: every block that is not zero was read"
+
+
+class _Open(NamedTuple):
+    """The repository, open for writing the new recovery point and for reading the one before it."""
+
+    repository: Repository
+    writer: Writer
+    reader: Reader
 
 
 def make_recovery_point(settings: Settings, request: Request, context: JobContext) -> Point:
@@ -47,8 +57,8 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
             refuse_if_busy(vm)
             refuse_unreadable(vm, snapshot.facts)
             repository = Repository.open(kept.location, name=kept.name)
-        with repository, repository.writer(f"backup of {vm.name}") as writer:
-            point = _copy(lane, snapshot, vm, request, writer, context)
+        with repository, repository.writer(f"backup of {vm.name}") as writer, repository.reader() as reader:
+            point = _copy(lane, snapshot, vm, request, _Open(repository, writer, reader), context)
         _drop_earlier_checkpoints(lane, vm, point.manifest.checkpoint, context)
         return point
 
@@ -72,21 +82,25 @@ def _look(lane: HostLane, request: Request, context: JobContext) -> tuple[HostSn
     return snapshot, find_vm(snapshot, request.vm_uuid)
 
 
-def _copy(
-    lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, writer: Writer, context: JobContext
-) -> Point:
+def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open_: _Open, context: JobContext) -> Point:
     point = None
+    # Before the moment is fixed: while a guest is frozen, nobody reads a repository.
+    readings = _plan_reading(lane, vm, open_.repository)
+    marks = Marks(
+        new=checkpoints.new_name(chain=open_.repository.id[: checkpoints.CHAIN_DIGITS]),
+        since={each.target: each.since for each in readings.values() if each.since is not None},
+    )
     try:
         with ExitStack() as held:
             with context.step(_MOMENT) as step:
-                moment = held.enter_context(fixed_moment(lane, vm, request.method, context))
+                moment = held.enter_context(fixed_moment(lane, vm, request.method, marks, context))
                 step.note(moment.note)
             context.log(f"the moment of all disks is {moment.time:%Y-%m-%d %H:%M:%S} UTC: {moment.note}")
-            records = tuple(_copy_one(source, writer, context) for source in moment.disks)
+            records = tuple(_copy_one(source, readings[source.target], open_, context) for source in moment.disks)
             with context.step(_KEEP):
-                files = _keep_files(lane, snapshot, vm, writer)
+                files = _keep_files(lane, snapshot, vm, open_.writer)
             with context.step(_COMMIT):
-                point = _commit(vm, request, moment, records, files, writer)
+                point = _commit(vm, request, moment, records, files, open_.writer)
             context.log(f"committed as {vm.name}@{point.id} in {request.repository}")
     except NewhopeError as error:
         if point is None:
@@ -96,17 +110,57 @@ def _copy(
     return point
 
 
-def _copy_one(source: DiskSource, writer: Writer, context: JobContext) -> DiskRecord:
-    with nbd.Client.connect(source.address, source.export, contexts=(nbd.BASE_ALLOCATION,)) as client:
-        disk = writer.disk(source.target, client.size_bytes, source.format)
-        with context.step(f"read {source.target}", total_bytes=client.size_bytes) as step:
-            copy_disk(client, disk, writer.block_bytes, step.advance, context.raise_if_cancelled)
-            record = disk.finish(FULL_READ)
+def _plan_reading(lane: HostLane, vm: Vm, repository: Repository) -> dict[str, DiskReading]:
+    known = checkpoints.known_checkpoints(lane, vm.uuid)
+    return {each.target: each for each in plan_reading(vm, data_disks(vm), repository.points(vm.uuid), known)}
+
+
+def _copy_one(source: DiskSource, reading: DiskReading, open_: _Open, context: JobContext) -> DiskRecord:
+    if reading.since is not None and source.bitmap is None:
+        reading = whole(reading, f"the dirty bitmap since {reading.since} is lost: {source.bitmap_lost}")
+    contexts = (nbd.BASE_ALLOCATION, *((source.bitmap,) if source.bitmap is not None else ()))
+    with (
+        nbd.Client.connect(source.address, source.export, contexts=contexts) as client,
+        context.step(f"read {source.target}", total_bytes=client.size_bytes) as step,
+    ):
+        try:
+            record = _copy_from(client, source, reading, open_, step, context)
+        except BitmapDistrusted as doubt:
+            context.log(f"{source.target} is read whole: {doubt}", level="warn")
+            step.expect(2 * client.size_bytes)
+            record = _copy_from(client, source, distrusted(reading, doubt.what), open_, step, context)
     context.log(
         f"{source.target} ({source.format}): {format_bytes(record.data_bytes)} of data in"
         f" {format_bytes(record.size_bytes)}; {record.read_reason}"
     )
     return record
+
+
+def _copy_from(
+    client: nbd.Client,
+    source: DiskSource,
+    reading: DiskReading,
+    open_: _Open,
+    step: StepHandle,
+    context: JobContext,
+) -> DiskRecord:
+    block_bytes = open_.writer.block_bytes
+    if reading.parent is None or source.bitmap is None:
+        disk = open_.writer.disk(source.target, client.size_bytes, source.format)
+        copy_disk(client, disk, block_bytes, step.advance, context.raise_if_cancelled)
+        return disk.finish(reading.reason)
+    disk = open_.writer.disk(source.target, client.size_bytes, source.format, parent=reading.parent)
+    changed_bytes = copy_changed_blocks(
+        client,
+        source.bitmap,
+        disk,
+        (open_.reader, reading.parent),
+        block_bytes,
+        step.advance,
+        context.raise_if_cancelled,
+    )
+    step.note(f"{format_bytes(changed_bytes)} written since the last recovery point")
+    return disk.finish(reading.reason)
 
 
 def _keep_files(lane: HostLane, snapshot: HostSnapshot, vm: Vm, writer: Writer) -> tuple[FileRecord, ...]:
@@ -145,10 +199,11 @@ def _commit(
 
 
 def _drop_earlier_checkpoints(lane: HostLane, vm: Vm, newest: str | None, context: JobContext) -> None:
+    """Delete the checkpoints that the new one makes needless: those of its own chain, and those of none."""
     if newest is None:
         return
     for name in checkpoints.own_checkpoints(lane, vm.uuid):
-        if name == newest:
+        if name == newest or checkpoints.chain_of(name) not in ("", checkpoints.chain_of(newest)):
             continue
         try:
             checkpoints.delete(lane, vm.uuid, name)

@@ -30,7 +30,8 @@ def make_backup(settings: Settings, job: Job, context: JobContext) -> JobResult:
     # A crash-consistent point of a VM that has an agent is less than was to be expected.
     disappointing = manifest.consistency is Consistency.CRASH and manifest.vm.agent
     note = f" {manifest.consistency_note[:1].upper()}{manifest.consistency_note[1:]}." if disappointing else ""
-    return JobResult(f"{sentence}{downtime}.{note}", warn=disappointing)
+    doubts = [f" {disk.target}: {disk.read_reason}" for disk in manifest.disks if backup.is_doubtful(disk)]
+    return JobResult(f"{sentence}{downtime}.{note}{''.join(doubts)}", warn=disappointing or bool(doubts))
 
 
 def restore_vm(settings: Settings, job: Job, context: JobContext) -> JobResult:

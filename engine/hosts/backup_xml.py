@@ -10,6 +10,18 @@ from msgspec import Struct
 
 from engine.hosts.xml_tree import parse
 
+BITMAP = "newhope-changes"
+"""Name that a disk's dirty bitmap has in the job's NBD export."""
+
+
+class DiskOfJob(Struct, frozen=True):
+    """What the job does with one disk."""
+
+    target: str
+    scratch: Path
+    since: str | None = None
+    """Checkpoint from which its dirty bitmap counts; None if the whole disk is asked for."""
+
 
 class RunningBackup(Struct, frozen=True):
     """The files of a backup job that runs."""
@@ -18,15 +30,23 @@ class RunningBackup(Struct, frozen=True):
     scratch: tuple[Path, ...]
 
 
-def backup(socket: Path, scratch: Iterable[tuple[str, Path]], left_out: Iterable[str]) -> str:
-    """A pull job over some disks at once: their NBD exports are named as the guest names them."""
+def backup(socket: Path, wanted: Iterable[DiskOfJob], left_out: Iterable[str]) -> str:
+    """A pull job over some disks at once: their NBD exports are named as the guest names them.
+
+    Every disk says for itself whether it is read since a checkpoint: one `<incremental>` for all of them would be
+    refused as soon as one disk has no such bitmap (code 109).
+    """
     root = ElementTree.Element("domainbackup", mode="pull")
     ElementTree.SubElement(root, "server", transport="unix", socket=str(socket))
     disks = ElementTree.SubElement(root, "disks")
-    for target, path in scratch:
-        disk = ElementTree.SubElement(disks, "disk", name=target, backup="yes", type="file", exportname=target)
+    for each in wanted:
+        mode = {"backupmode": "full"}
+        if each.since is not None:
+            mode = {"backupmode": "incremental", "incremental": each.since, "exportbitmap": BITMAP}
+        name = {"name": each.target, "exportname": each.target}
+        disk = ElementTree.SubElement(disks, "disk", {**name, "backup": "yes", "type": "file", **mode})
         ElementTree.SubElement(disk, "driver", type="qcow2")
-        ElementTree.SubElement(disk, "scratch", file=str(path))
+        ElementTree.SubElement(disk, "scratch", file=str(each.scratch))
     for target in left_out:
         ElementTree.SubElement(disks, "disk", name=target, backup="no")
     return ElementTree.tostring(root, encoding="unicode")

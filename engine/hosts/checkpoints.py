@@ -1,7 +1,10 @@
 """newhope's own checkpoints of a VM: the marks from which dirty bitmaps count (libvirt formatcheckpoint).
 
 Every name is used once: a bitmap may outlive its checkpoint, and a second one of that name would be refused. Only
-checkpoints whose name has our form are ever listed or deleted; others belong to somebody else's backups.
+checkpoints whose name has our form are ever deleted; others belong to somebody else's backups.
+
+A VM that is backed up to several repositories has a checkpoint for each: the last part of its name, the *chain*, says
+for which, so that the one does not take away what the other counts from.
 """
 
 from __future__ import annotations
@@ -10,8 +13,12 @@ import re
 import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element
+
+from msgspec import Struct
 
 from engine.hosts.errors import CHECKPOINT_INCONSISTENT, NO_DOMAIN_CHECKPOINT
+from engine.hosts.xml_tree import parse, text_of
 
 if TYPE_CHECKING:
     import libvirt
@@ -20,13 +27,34 @@ if TYPE_CHECKING:
 
 DELETE_TIMEOUT_S = 60.0
 
-_OWN_NAME = re.compile(r"newhope-\d{8}T\d{6}Z-[0-9a-f]{6}")
+CHAIN_DIGITS = 8
+
+_OWN_NAME = re.compile(r"newhope-\d{8}T\d{6}Z-[0-9a-f]{6}(?:-([0-9a-f]{8}))?")
 
 
-def new_name(now: datetime | None = None) -> str:
-    """A name for a new checkpoint, never used before: `newhope-20261122T081300Z-a1b2c3`."""
+class KnownCheckpoint(Struct, frozen=True):
+    """A checkpoint that the host knows of a VM, whoever made it."""
+
+    name: str
+    created: datetime
+    disks: tuple[str, ...]
+    """Targets of the disks on which a bitmap counts from it."""
+
+
+def new_name(now: datetime | None = None, *, chain: str = "") -> str:
+    """A name for a new checkpoint, never used before: `newhope-20261122T081300Z-a1b2c3`, with its chain at the end.
+
+    `chain` is 8 hexadecimal digits that tell one repository from another; "" belongs to none.
+    """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    return f"newhope-{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    name = f"newhope-{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    return f"{name}-{chain}" if chain else name
+
+
+def chain_of(name: str) -> str:
+    """The chain that a name of ours belongs to; "" for none."""
+    found = _OWN_NAME.fullmatch(name)
+    return (found.group(1) or "") if found else ""
 
 
 def is_own(name: str) -> bool:
@@ -37,10 +65,28 @@ def is_own(name: str) -> bool:
 def own_checkpoints(lane: HostLane, uuid: str) -> tuple[str, ...]:
     """Names of newhope's checkpoints of a VM, oldest first. Raises HostUnreachable, MissingOnHost."""
 
-    def read(connection: libvirt.virConnect) -> list[str]:
-        return [checkpoint.getName() for checkpoint in connection.lookupByUUIDString(uuid).listAllCheckpoints()]
+    return tuple(sorted(each.name for each in known_checkpoints(lane, uuid) if is_own(each.name)))
 
-    return tuple(sorted(filter(is_own, lane.run(read))))
+
+def known_checkpoints(lane: HostLane, uuid: str) -> tuple[KnownCheckpoint, ...]:
+    """All checkpoints of a VM, ours and others', oldest first. Raises HostUnreachable, MissingOnHost."""
+
+    def read(connection: libvirt.virConnect) -> list[str]:
+        domain = connection.lookupByUUIDString(uuid)
+        return [checkpoint.getXMLDesc() for checkpoint in domain.listAllCheckpoints()]
+
+    found = (_known(parse(description)) for description in lane.run(read))
+    return tuple(sorted(found, key=lambda each: (each.created, each.name)))
+
+
+def _known(description: Element) -> KnownCheckpoint:
+    return KnownCheckpoint(
+        name=text_of(description, "name") or "",
+        created=datetime.fromtimestamp(int(text_of(description, "creationTime") or 0), UTC),
+        disks=tuple(
+            disk.get("name", "") for disk in description.iterfind("disks/disk") if disk.get("checkpoint") == "bitmap"
+        ),
+    )
 
 
 def delete(lane: HostLane, uuid: str, name: str) -> bool:

@@ -80,9 +80,17 @@ class ImageInfo(Struct, frozen=True):
 
 
 @contextmanager
-def serve(path: Path | str, format: str, socket_path: Path | str, *, writable: bool = False) -> Generator[UnixAddress]:  # noqa: A002
+def serve(
+    path: Path | str,
+    format: str,  # noqa: A002
+    socket_path: Path | str,
+    *,
+    writable: bool = False,
+    bitmap: str | None = None,
+) -> Generator[UnixAddress]:
     """Serve an image as the NBD export "" on a Unix socket of this user, for the length of the context.
 
+    `bitmap` names a dirty bitmap of a qcow2 image that is to be told as a context (`nbd.dirty_bitmap_context`).
     Discarded and zeroed ranges become holes when it is writable. The client must flush: what it has not flushed when
     the context ends may be lost. The server ends with this process, however it ends.
     Raises ImageInUse, ImageMissing, ImageFull, ImageError, MissingPackage.
@@ -90,7 +98,7 @@ def serve(path: Path | str, format: str, socket_path: Path | str, *, writable: b
     image, listening = Path(path), Path(socket_path).absolute()
     _free_socket(listening)
     with tempfile.TemporaryFile() as complaints:
-        server = tied_process.start(_serve_command(image, format, listening, writable), stderr=complaints)
+        server = tied_process.start(_serve_command(image, format, listening, writable, bitmap), stderr=complaints)
         try:
             _wait_for_greeting(server, image, listening, complaints)
             yield UnixAddress(str(listening))
@@ -176,7 +184,7 @@ def _options(image: Path, format: str) -> str:  # noqa: A002
     return f"driver={format.replace(',', ',,')},file.driver={driver},file.filename={escaped}"
 
 
-def _serve_command(image: Path, format: str, listening: Path, writable: bool) -> list[str]:  # noqa: A002
+def _serve_command(image: Path, format: str, listening: Path, writable: bool, bitmap: str | None) -> list[str]:  # noqa: A002
     access = ["--cache=writeback", "--discard=unmap", "--detect-zeroes=unmap"] if writable else ["--read-only"]
     return [
         "qemu-nbd",
@@ -184,6 +192,7 @@ def _serve_command(image: Path, format: str, listening: Path, writable: bool) ->
         "--persistent",
         f"--shared={CONNECTIONS}",
         *access,
+        *([f"--bitmap={bitmap}"] if bitmap is not None else []),
         "--image-opts",
         _options(image, format),
     ]

@@ -4,6 +4,8 @@
    ended), no data disk, no room for scratch files.
 2. One libvirt transaction over all data disks (`virDomainBackupBegin`) fixes the moment and, where disks can hold dirty
    bitmaps, sets a checkpoint there. This takes a tenth of a second; then the guest may be thawed, resumed or booted on.
+   Disks with a checkpoint of an earlier moment tell what was written since; one whose bitmap turns out to be missing or
+   inconsistent is served all the same, only without it.
 3. QEMU serves the disks on a Unix socket. What the guest overwrites goes to scratch files first, so room is watched
    (`how_it_goes`) for as long as the copy takes.
 4. `finish` ends the job and removes socket and scratch files; it can be called at any time, any number of times.
@@ -16,9 +18,10 @@ Only jobs whose socket has one of our names (`scratch`) are ever ended here, nev
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,15 +33,16 @@ from msgspec.structs import replace
 from engine.errors import Conflict, ExitCode, NewhopeError
 from engine.hosts import backup_job, backup_xml, checkpoints, scratch
 from engine.hosts.backup_job import clear_leftovers
+from engine.hosts.backup_xml import DiskOfJob
 from engine.hosts.checkpoints import delete as delete_checkpoint
 from engine.hosts.checkpoints import own_checkpoints
 from engine.hosts.domain_xml import read_disk
-from engine.hosts.errors import HostRefused, MissingOnHost
+from engine.hosts.errors import CHECKPOINT_INCONSISTENT, NO_DOMAIN_CHECKPOINT, HostRefused, MissingOnHost
 from engine.hosts.jobs_of_vm import current_job
 from engine.hosts.model import Disk, Vm
 from engine.hosts.scratch import ScratchFiles, ScratchUnusable, scratch_folder
 from engine.hosts.xml_tree import parse
-from engine.nbd import UnixAddress
+from engine.nbd import UnixAddress, dirty_bitmap_context
 
 if TYPE_CHECKING:
     import libvirt
@@ -63,6 +67,10 @@ BEGIN_TIMEOUT_S = 45.0
 """Longer than the 30 s that libvirt waits for its lock of the VM, so that its own reason is heard."""
 
 
+_WHOLE_DISKS: Mapping[str, str] = {}
+_DISK_OF_BITMAP = re.compile(r"(?:of|for) (?:disk )?'([^']+)'")
+
+
 class NothingToPull(NewhopeError):
     """The VM is not running, or has no disk that could be read this way."""
 
@@ -78,6 +86,15 @@ class DiskExport(Struct, frozen=True):
     address: UnixAddress
     checkpoint: bool
     """Whether a dirty bitmap counts on this disk from the moment."""
+    since: str | None = None
+    """Checkpoint since which `bitmap` tells what was written; None if the disk can only be read whole."""
+    bitmap_lost: str = ""
+    """Why there is none although one was asked for, in the host's words."""
+
+    @property
+    def bitmap(self) -> str | None:
+        """The NBD context that tells what was written since the checkpoint `since`."""
+        return dirty_bitmap_context(backup_xml.BITMAP) if self.since is not None else None
 
 
 class PullBackup(Struct, frozen=True):
@@ -120,9 +137,11 @@ class _Prepared(Struct, frozen=True):
     left_out: tuple[str, ...]
 
 
-def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None) -> PullBackup:
+def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None, since: Mapping[str, str] = _WHOLE_DISKS) -> PullBackup:
     """Fix the moment for all data disks of a running or paused VM; dirty bitmaps count from `checkpoint`, if named.
 
+    `since` names, for each disk that is to tell what was written, the checkpoint from when. A bitmap that is missing or
+    inconsistent costs only that disk its bitmap: the export says so (`bitmap_lost`).
     On an error nothing is left: no job, no checkpoint, no file.
     Raises Conflict (another job), NothingToPull, ScratchUnusable, NoSpace, HostRefused, MissingOnHost.
     """
@@ -144,6 +163,7 @@ def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None) -> PullBackup:
                 size_bytes=disk.capacity_bytes,
                 address=UnixAddress(str(files.socket)),
                 checkpoint=checkpoint is not None and disk.target in tracked,
+                since=since.get(disk.target) if disk.target in tracked else None,
             )
             for disk in prepared.disks
         ),
@@ -152,7 +172,7 @@ def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None) -> PullBackup:
         files=files,
     )
     try:
-        backup = replace(backup, moment=_transaction(lane, backup))
+        backup = _begin_with_bitmaps(lane, backup)
         _check_reachable(lane, backup)
     except BaseException:
         _take_back(lane, backup)
@@ -248,11 +268,41 @@ def _raise_if_busy(domain: libvirt.virDomain, vm: Vm) -> None:
     )
 
 
+def _begin_with_bitmaps(lane: HostLane, backup: PullBackup) -> PullBackup:
+    """Begin the job, once more without the bitmap that the host could not offer, for as many as there are."""
+    while True:
+        try:
+            return replace(backup, moment=_transaction(lane, backup))
+        except HostRefused as refused:
+            exports = _without_lost_bitmaps(backup.exports, refused)
+            if exports == backup.exports:
+                raise
+            backup = replace(backup, exports=exports)
+
+
+def _without_lost_bitmaps(exports: tuple[DiskExport, ...], refused: HostRefused) -> tuple[DiskExport, ...]:
+    """The exports without the bitmap that a refusal is about; of all disks, where it does not say of which."""
+    about_bitmaps = refused.code in (CHECKPOINT_INCONSISTENT, NO_DOMAIN_CHECKPOINT) or (
+        "bitmap" in refused.text and ("not found" in refused.text or "inconsistent" in refused.text)
+    )
+    if not about_bitmaps:
+        return exports
+    named = set(_DISK_OF_BITMAP.findall(refused.text)) & {each.target for each in exports if each.since is not None}
+    return tuple(
+        replace(each, since=None, bitmap_lost=refused.text)
+        if each.since is not None and (not named or each.target in named)
+        else each
+        for each in exports
+    )
+
+
 def _transaction(lane: HostLane, backup: PullBackup) -> datetime:
     """Begin the job; the time just after."""
     wanted = [export.target for export in backup.exports]
     job = backup_xml.backup(
-        backup.files.socket, ((target, backup.files.scratch(target)) for target in wanted), backup.left_out
+        backup.files.socket,
+        (DiskOfJob(each.target, backup.files.scratch(each.target), each.since) for each in backup.exports),
+        backup.left_out,
     )
     mark = None
     if backup.checkpoint is not None:

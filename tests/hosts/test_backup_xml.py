@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from engine.hosts import backup_xml
+from engine.hosts.backup_xml import DiskOfJob
 
 
 def attributes(xml: str, path: str) -> list[dict[str, str]]:
@@ -13,14 +14,26 @@ def attributes(xml: str, path: str) -> list[dict[str, str]]:
 
 
 def test_every_disk_is_named_wanted_or_not() -> None:
-    xml = backup_xml.backup(Path("/s/x.sock"), [("vda", Path("/s/x.vda"))], ["sda"])
+    xml = backup_xml.backup(Path("/s/x.sock"), [DiskOfJob("vda", Path("/s/x.vda"))], ["sda"])
 
     assert attributes(xml, "server") == [{"transport": "unix", "socket": "/s/x.sock"}]
     assert attributes(xml, "disks/disk") == [
-        {"name": "vda", "backup": "yes", "type": "file", "exportname": "vda"},
+        {"name": "vda", "exportname": "vda", "backup": "yes", "type": "file", "backupmode": "full"},
         {"name": "sda", "backup": "no"},
     ]
     assert attributes(xml, "disks/disk/scratch") == [{"file": "/s/x.vda"}]
+
+
+def test_each_disk_says_for_itself_whether_it_is_read_since_a_checkpoint() -> None:
+    disks = [DiskOfJob("vda", Path("/s/x.vda"), since="newhope-1"), DiskOfJob("vdb", Path("/s/x.vdb"))]
+
+    xml = backup_xml.backup(Path("/s/x.sock"), disks, [])
+
+    modes = [
+        (each.get("backupmode"), each.get("incremental"), each.get("exportbitmap"))
+        for each in attributes(xml, "disks/disk")
+    ]
+    assert modes == [("incremental", "newhope-1", backup_xml.BITMAP), ("full", None, None)]
 
 
 def test_a_path_with_markup_in_it_stays_a_path() -> None:
@@ -41,7 +54,8 @@ def test_a_checkpoint_leaves_out_disks_that_cannot_hold_bitmaps() -> None:
 
 
 def test_a_running_job_tells_its_files() -> None:
-    xml = backup_xml.backup(Path("/s/x.sock"), [("vda", Path("/s/x.vda")), ("vdb", Path("/s/x.vdb"))], ["sda"])
+    disks = [DiskOfJob("vda", Path("/s/x.vda")), DiskOfJob("vdb", Path("/s/x.vdb"))]
+    xml = backup_xml.backup(Path("/s/x.sock"), disks, ["sda"])
 
     assert backup_xml.running_backup(xml) == backup_xml.RunningBackup(
         Path("/s/x.sock"), (Path("/s/x.vda"), Path("/s/x.vdb"))

@@ -25,6 +25,14 @@ def test_a_name_tells_its_moment_and_is_never_used_twice() -> None:
     assert all(name.startswith("newhope-20261122T081305Z-") and checkpoints.is_own(name) for name in names)
 
 
+def test_a_name_tells_the_chain_it_belongs_to() -> None:
+    name = checkpoints.new_name(chain="0123abcd")
+
+    assert checkpoints.is_own(name)
+    assert checkpoints.chain_of(name) == "0123abcd"
+    assert checkpoints.chain_of(checkpoints.new_name()) == ""
+
+
 @pytest.mark.parametrize("name", ["virtnbdbackup.0", "newhope", "newhope-1", "my-newhope-20261122T081305Z-a1b2c3"])
 def test_names_of_another_form_are_somebody_elses(name: str) -> None:
     assert not checkpoints.is_own(name)

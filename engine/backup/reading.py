@@ -1,0 +1,110 @@
+"""How each disk is to be read: whole, or only what was written since an earlier recovery point.
+
+A recovery point is complete by itself, however it was read; this decides only what the reading costs. The host's dirty
+bitmap is believed where nothing speaks against it, and each disk for itself:
+
+1. The parent is the newest recovery point of the VM in the same repository whose checkpoint the host still knows.
+2. Checkpoints of other programs since then make the bitmaps doubtful: nobody knows what those did to them.
+3. A disk that is new, has another size or format, or whose image cannot keep a bitmap, is read whole.
+4. The host has the last word: where it has lost a bitmap (QEMU was killed, the image was edited), it says so when the
+   moment is fixed (`hosts.pull_backup`).
+5. What is believed all the same is sampled while it is copied (`changed_blocks`).
+
+Pure: values in, values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from engine.hosts.checkpoints import KnownCheckpoint, is_own
+from engine.hosts.model import Disk, Vm
+from engine.repository import DiskRecord, Point
+
+DISTRUSTED = "full, for the dirty bitmap was wrong: "
+"""How the reason of a disk begins whose bitmap had missed a write: something that an operator must look at."""
+
+
+class DiskReading(Struct, frozen=True):
+    """How one disk is to be read, and why."""
+
+    target: str
+    reason: str
+    """Kept in the recovery point."""
+    since: str | None = None
+    """The checkpoint whose bitmap tells what was written; None to read all."""
+    parent: DiskRecord | None = None
+    """What the disk held at that checkpoint."""
+
+
+def plan_reading(
+    vm: Vm, disks: Iterable[Disk], points: Sequence[Point], known: Sequence[KnownCheckpoint]
+) -> tuple[DiskReading, ...]:
+    """How each of a VM's disks is to be read, given its recovery points in one repository and its checkpoints."""
+    ours = {checkpoint.name: checkpoint for checkpoint in known if is_own(checkpoint.name)}
+    newest_first = sorted(points, key=lambda point: point.manifest.moment, reverse=True)
+    parent = next((point for point in newest_first if point.manifest.checkpoint in ours), None)
+    if parent is None or parent.manifest.checkpoint is None:
+        why = _without_parent(vm, newest_first)
+        return tuple(_whole(disk, why) for disk in disks)
+    checkpoint = ours[parent.manifest.checkpoint]
+    foreign = [each for each in known if not is_own(each.name) and each.created >= checkpoint.created]
+    if foreign:
+        why = f"another program has made the checkpoint {foreign[0].name} since {_named(parent)}"
+        return tuple(_whole(disk, why) for disk in disks)
+    return tuple(_reading(disk, parent, checkpoint) for disk in disks)
+
+
+def whole(reading: DiskReading, why: str) -> DiskReading:
+    """The same disk, to be read whole after all."""
+    return DiskReading(reading.target, _full(why))
+
+
+def distrusted(reading: DiskReading, what: str) -> DiskReading:
+    """The same disk, to be read whole because a sample showed that its bitmap had missed a write."""
+    return DiskReading(reading.target, f"{DISTRUSTED}{what}")
+
+
+def is_doubtful(disk: DiskRecord) -> bool:
+    """Whether a disk was read whole because its dirty bitmap had missed a write."""
+    return disk.read_reason.startswith(DISTRUSTED)
+
+
+def _without_parent(vm: Vm, newest_first: Sequence[Point]) -> str:
+    if not newest_first:
+        return "it has no earlier recovery point in this repository"
+    newest = newest_first[0]
+    if newest.manifest.vm.host != vm.host:
+        return f"{_named(newest)} was made on {newest.manifest.vm.host}, and its checkpoint did not come along"
+    if all(point.manifest.checkpoint is None for point in newest_first):
+        return "no earlier recovery point left a checkpoint"
+    return f"{vm.host} does not know the checkpoint of an earlier recovery point any more"
+
+
+def _reading(disk: Disk, parent: Point, checkpoint: KnownCheckpoint) -> DiskReading:
+    record = next((each for each in parent.manifest.disks if each.target == disk.target), None)
+    if not disk.bitmaps_possible:
+        return _whole(disk, f"an image of this kind ({disk.format}) keeps no dirty bitmap")
+    if record is None:
+        return _whole(disk, f"it is new since {_named(parent)}")
+    if record.format != disk.format:
+        return _whole(disk, f"its format was {record.format} at {_named(parent)}")
+    if record.size_bytes != disk.capacity_bytes:
+        return _whole(disk, f"its size was {record.size_bytes} bytes at {_named(parent)}, and is {disk.capacity_bytes}")
+    if disk.target not in checkpoint.disks:
+        return _whole(disk, f"no dirty bitmap was begun on it at {_named(parent)}")
+    return DiskReading(disk.target, f"what was written since {_named(parent)}", checkpoint.name, record)
+
+
+def _whole(disk: Disk, why: str) -> DiskReading:
+    return DiskReading(disk.target, _full(why))
+
+
+def _full(why: str) -> str:
+    return f"full: {why}"
+
+
+def _named(point: Point) -> str:
+    return f"{point.manifest.vm.name}@{point.id[:8]}"
