@@ -110,7 +110,7 @@ def test_a_checkpoint_of_another_program_from_before_does_no_harm() -> None:
 
 
 def test_a_vm_that_was_moved_is_read_whole_and_its_old_host_named() -> None:
-    elsewhere = point(vm=make_vm_facts("web", host="yavin"))
+    elsewhere = make_point(make_vm_facts("web", host="yavin"), checkpoint=OURS)
 
     (vda,) = read(points=(elsewhere,), checkpoints=())
 

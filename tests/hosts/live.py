@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.hosts import HostLane, agent, take_snapshot
-from engine.hosts.model import Vm
+from engine.hosts.model import Vm, VmState
+from engine.hosts.power import vm_state
 from engine.lab import Lab, daemon, processes
 from engine.settings import Host
 
@@ -85,6 +86,14 @@ def restart_daemon(lab: Lab, name: str) -> None:
     assert mark is not None
     processes.write_mark(host.daemon_mark, mark)
     assert wait_for(host.socket.exists)
+
+
+def kill_qemu(lab: Lab, lane: HostLane, vm: Vm) -> None:
+    """Kill a running VM's QEMU as the kernel would for want of memory; back when libvirt has noticed."""
+    for pid in next(host for host in lab.status().hosts if host.name == vm.host).qemu_pids:
+        if f"guest={vm.name},".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: vm_state(lane, vm.uuid) in (VmState.OFF, VmState.CRASHED))
 
 
 def files_in(folder: Path | None) -> list[str]:
