@@ -50,6 +50,7 @@ def copy_changed_blocks(
         for first, count, dirty in _runs(client, bitmap, block_bytes):
             length = min(count * block_bytes, size_bytes - first * block_bytes)
             if not dirty:
+                disk.same(first, count)
                 sample.offer(first, count)
                 advance(length)
                 unchanged += 1
@@ -143,7 +144,7 @@ def _compare(
                 f"The block at {offset} of {record.target} cannot be read from its last point: {damage.what}",
                 next_step="newhope repo verify tells what else is damaged; newhope repo repair mends what can be.",
             ) from damage
-        if now != then:
+        if bytes(now) != then:
             raise BitmapDistrusted(
                 f"The block at {offset} of {record.target} has changed, and the dirty bitmap does not know it.",
                 untouched="No recovery point has been made of it.",

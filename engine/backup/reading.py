@@ -39,22 +39,45 @@ class DiskReading(Struct, frozen=True):
     """What the disk held at that checkpoint."""
 
 
+class ReadingPlan(Struct, frozen=True):
+    """How the disks of one VM are to be read."""
+
+    disks: tuple[DiskReading, ...]
+    parent: Point | None = None
+    """The recovery point that parts are taken over from; None if every disk is read whole."""
+
+    @property
+    def since(self) -> dict[str, str]:
+        """The checkpoint that is asked for, by target."""
+        return {each.target: each.since for each in self.disks if each.since is not None}
+
+    def of(self, target: str) -> DiskReading:
+        """How one disk is to be read."""
+        return next(each for each in self.disks if each.target == target)
+
+
 def plan_reading(
     vm: Vm, disks: Iterable[Disk], points: Sequence[Point], known: Sequence[KnownCheckpoint]
-) -> tuple[DiskReading, ...]:
+) -> ReadingPlan:
     """How each of a VM's disks is to be read, given its recovery points in one repository and its checkpoints."""
     ours = {checkpoint.name: checkpoint for checkpoint in known if is_own(checkpoint.name)}
     newest_first = sorted(points, key=lambda point: point.manifest.moment, reverse=True)
     parent = next((point for point in newest_first if point.manifest.checkpoint in ours), None)
     if parent is None or parent.manifest.checkpoint is None:
         why = _without_parent(vm, newest_first)
-        return tuple(_whole(disk, why) for disk in disks)
+        return read_whole(disks, why)
     checkpoint = ours[parent.manifest.checkpoint]
     foreign = [each for each in known if not is_own(each.name) and each.created >= checkpoint.created]
     if foreign:
         why = f"another program has made the checkpoint {foreign[0].name} since {_named(parent)}"
-        return tuple(_whole(disk, why) for disk in disks)
-    return tuple(_reading(disk, parent, checkpoint) for disk in disks)
+        return read_whole(disks, why)
+    readings = tuple(_reading(disk, parent, checkpoint) for disk in disks)
+    return ReadingPlan(readings, parent if any(each.since is not None for each in readings) else None)
+
+
+def read_whole(disks: Iterable[Disk], why: str) -> ReadingPlan:
+    """Every disk is read whole, for one reason."""
+    return ReadingPlan(tuple(_whole(disk, why) for disk in disks))
 
 
 def whole(reading: DiskReading, why: str) -> DiskReading:

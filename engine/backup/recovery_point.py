@@ -13,8 +13,8 @@ from engine.backup.changed_blocks import BitmapDistrusted, copy_changed_blocks
 from engine.backup.disk_copy import copy_disk
 from engine.backup.moment import DiskSource, Marks, Moment, fixed_moment
 from engine.backup.plan import Request, data_disks, refuse_if_busy, refuse_unreadable
-from engine.backup.reading import DiskReading, distrusted, plan_reading, whole
-from engine.errors import NewhopeError
+from engine.backup.reading import DiskReading, ReadingPlan, distrusted, plan_reading, read_whole, whole
+from engine.errors import NewhopeError, NotFound
 from engine.fleet import facts_of, format_bytes
 from engine.hosts import (
     HostLane,
@@ -85,18 +85,15 @@ def _look(lane: HostLane, request: Request, context: JobContext) -> tuple[HostSn
 def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open_: _Open, context: JobContext) -> Point:
     point = None
     # Before the moment is fixed: while a guest is frozen, nobody reads a repository.
-    readings = _plan_reading(lane, vm, open_.repository)
-    marks = Marks(
-        new=checkpoints.new_name(chain=open_.repository.id[: checkpoints.CHAIN_DIGITS]),
-        since={each.target: each.since for each in readings.values() if each.since is not None},
-    )
+    reading = _plan_reading(lane, vm, open_)
+    new = checkpoints.new_name(chain=open_.repository.id[: checkpoints.CHAIN_DIGITS])
     try:
         with ExitStack() as held:
             with context.step(_MOMENT) as step:
-                moment = held.enter_context(fixed_moment(lane, vm, request.method, marks, context))
+                moment = held.enter_context(fixed_moment(lane, vm, request.method, Marks(new, reading.since), context))
                 step.note(moment.note)
             context.log(f"the moment of all disks is {moment.time:%Y-%m-%d %H:%M:%S} UTC: {moment.note}")
-            records = tuple(_copy_one(source, readings[source.target], open_, context) for source in moment.disks)
+            records = tuple(_copy_one(source, reading.of(source.target), open_, context) for source in moment.disks)
             with context.step(_KEEP):
                 files = _keep_files(lane, snapshot, vm, open_.writer)
             with context.step(_COMMIT):
@@ -110,9 +107,16 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
     return point
 
 
-def _plan_reading(lane: HostLane, vm: Vm, repository: Repository) -> dict[str, DiskReading]:
+def _plan_reading(lane: HostLane, vm: Vm, open_: _Open) -> ReadingPlan:
+    disks = data_disks(vm)
     known = checkpoints.known_checkpoints(lane, vm.uuid)
-    return {each.target: each for each in plan_reading(vm, data_disks(vm), repository.points(vm.uuid), known)}
+    plan = plan_reading(vm, disks, open_.repository.points(vm.uuid), known)
+    if plan.parent is not None:
+        try:
+            open_.writer.lean_on(plan.parent)
+        except NotFound:
+            return read_whole(disks, "the recovery point before was dropped at this very moment")
+    return plan
 
 
 def _copy_one(source: DiskSource, reading: DiskReading, open_: _Open, context: JobContext) -> DiskRecord:

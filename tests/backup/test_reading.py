@@ -30,7 +30,7 @@ def read(
     checkpoints: tuple[KnownCheckpoint, ...] = (known(),),
     vm: Vm | None = None,
 ) -> tuple[DiskReading, ...]:
-    return plan_reading(vm or make_vm("web"), disks, points, checkpoints)
+    return plan_reading(vm or make_vm("web"), disks, points, checkpoints).disks
 
 
 def test_a_disk_as_it_was_is_read_since_the_checkpoint_of_the_newest_point() -> None:
@@ -83,6 +83,13 @@ def test_a_disk_that_is_not_as_it_was_is_read_whole_and_the_reason_is_kept(disk:
     assert reading.since is None
     assert reading.parent is None
     assert reading.reason.startswith(reason)
+
+
+def test_no_point_is_leant_on_where_every_disk_is_read_whole() -> None:
+    parent = point()
+
+    assert plan_reading(make_vm("web"), [make_disk()], [parent], [known()]).parent == parent
+    assert plan_reading(make_vm("web"), [make_disk("vdb")], [parent], [known()]).parent is None
 
 
 def test_one_disk_that_must_be_read_whole_does_not_cost_the_others_their_bitmaps() -> None:
