@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine.repository.errors import ObjectExists, ObjectMissing
-from engine.repository.storage import DatedStorage, Storage
+from engine.repository.storage import Storage
 
 
 class StorageConformance:
@@ -137,7 +137,7 @@ class StorageConformance:
         assert mapped[:7] == b"content"
         assert len(mapped) == 7000
 
-    def test_when_an_object_was_created_is_known(self, storage: DatedStorage):
+    def test_when_an_object_was_created_is_known(self, storage: Storage):
         begun = datetime.now(UTC)
         storage.create("index/one", b"content")
 
