@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from engine.repository.errors import ObjectExists, ObjectMissing, StorageFailed
+from engine.repository.ranges import whole
 from engine.repository.storage import Bytes, ObjectEntry
 from tests.faults.simulated_world import BEGIN, Killed, World
 
@@ -60,6 +61,9 @@ class SimulatedStorage:
 
     def map(self, key: str) -> bytes:
         return self.read(key)
+
+    def ranges(self, key: str, size_bytes: int | None = None) -> Pieces:
+        return Pieces(self, key, self.size(key) if size_bytes is None else size_bytes)
 
     def size(self, key: str) -> int:
         self._switch()
@@ -127,6 +131,21 @@ class SimulatedStorage:
     def _switch(self) -> None:
         self.operations += 1
         self.world.pause()
+
+
+class Pieces:
+    """Of an object of a bucket: one that is deleted is gone for those too who had opened it."""
+
+    def __init__(self, storage: SimulatedStorage, key: str, size_bytes: int) -> None:
+        self.storage = storage
+        self.key = key
+        self.size_bytes = size_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        return whole(self.storage.read(self.key, offset, length), offset, length)
+
+    def expect_all(self) -> None:
+        pass
 
 
 class NewInMemory:

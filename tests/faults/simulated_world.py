@@ -191,6 +191,14 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self.held = False
 
+    def acquire(self, *, blocking: bool) -> bool:
+        assert not blocking
+        taken, self.held = not self.held, True
+        return taken
+
+    def release(self) -> None:
+        self.held = False
+
 
 class Condition(Lock):
     def wait_for(self, holds: Callable[[], bool]) -> None:
