@@ -7,6 +7,7 @@ grown or shrunk since: what both have in common still has the same shape.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 
 from engine.repository.block_record import NAME_BYTES
@@ -60,6 +61,25 @@ class ParentMap:
         """Bytes of the blocks from one to before another that are not zero; costs the nodes that lead to them."""
         end = min(end, self.blocks)
         return sum(self.length_of(block) for block, _ in self._names(first, end)) if first < end else 0
+
+    def some_data_block(self, chance: random.Random) -> int | None:
+        """A block that is not zero, found by a walk from the root that turns at random; None if all are zero.
+
+        It costs a node a level. Blocks with few neighbours are found more often than others.
+        """
+        if not self.record.map_root:
+            return None
+        place = 0
+        for level in range(self._height, -1, -1):
+            first = place * NAMES_A_NODE
+            names = self.children(level, first, min(NAMES_A_NODE, self._names_at[level] - first))
+            there = [
+                number
+                for number in range(len(names) // NAME_BYTES)
+                if names[number * NAME_BYTES : (number + 1) * NAME_BYTES] != ZERO_NAME
+            ]
+            place = first + chance.choice(there)
+        return place
 
     def length_of(self, block: int) -> int:
         """Bytes of a block; the last may be short, and none lies behind it."""

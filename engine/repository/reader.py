@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,6 +25,7 @@ from engine.repository.index import Index
 from engine.repository.index_file import Location
 from engine.repository.model import DataRun, DiskRecord, FileRecord
 from engine.repository.pack import pack_key
+from engine.repository.parent_map import ParentMap
 from engine.repository.storage import Storage
 
 WINDOW_BLOCKS = 1024
@@ -173,6 +175,12 @@ class Reader:
             start = block * self._block_bytes
             content[start : start + length] = self._block(name, length, record.name)
         return bytes(content)
+
+    def some_data_blocks(self, record: DiskRecord, count: int) -> set[int]:
+        """Numbers of blocks that are not zero, chosen anew each time, `count` at most; costs a few nodes for each."""
+        parent = ParentMap(record, self._block_bytes, lambda name, length: self.node(name, length, record.target))
+        chance = random.SystemRandom()
+        return {block for _ in range(count) if (block := parent.some_data_block(chance)) is not None}
 
     def block(self, name: bytes, length: int, of: str) -> bytes:
         """The content of one block, from whichever of its places is sound."""

@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 POINTS_OF_THE_CHAIN = 30
 PIECE = 4 << 20
+VICTIM_BYTES = 60_000_000
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ class RandomGuest:
         self._vm = vm
         self._lane = operator.lanes[vm.host]
         self._chance = random.Random(seed)
-        in_guest(self._lane, vm, "head -c 64000000 /dev/urandom > /data/area; sync")
+        in_guest(self._lane, vm, "head -c 16000000 /dev/urandom > /data/area; sync")
 
     def do_something(self) -> str:
         """One of the things below; its name."""
@@ -132,7 +133,7 @@ class RandomGuest:
         self._sh("rm -f /data/new-*; sync; fstrim /data 2>&1; sync")
 
     def new_file(self) -> None:
-        self._sh(f"head -c 5000000 /dev/urandom > /data/new-{self._chance.randrange(10**6)}; sync")
+        self._sh(f"head -c 2000000 /dev/urandom > /data/new-{self._chance.randrange(10**6)}; sync")
 
     def reboot(self) -> None:
         power_off(self._lane, self._vm.uuid)
@@ -143,7 +144,7 @@ class RandomGuest:
         in_guest(self._lane, self._vm, script)
 
     def _place(self) -> int:
-        return self._chance.randrange(900)
+        return self._chance.randrange(230)
 
 
 def test_every_point_of_a_long_chain_is_the_disk_as_it_was(operator: Operator, web: Vm) -> None:
@@ -191,6 +192,7 @@ class TestWhatCannotBeBelieved:
 
     def test_a_write_behind_the_back_of_qemu_is_found_by_the_sample_and_told(self, operator: Operator, web: Vm) -> None:
         lane = operator.lanes[web.host]
+        in_guest(lane, web, f"head -c {VICTIM_BYTES} /dev/zero | tr '\\0' x > /data/victim; sync")
         operator.back_up("web")
         power_off(lane, web.uuid)
         scribble_over(Path(web.disks[0].source or ""))
@@ -223,13 +225,17 @@ class TestWhatCannotBeBelieved:
 
 
 def scribble_over(image: Path) -> None:
-    """Change every data cluster of a qcow2 image as a tool does that knows nothing of dirty bitmaps."""
+    """Change a file in a qcow2 image as a tool does that knows nothing of dirty bitmaps."""
     mapped = subprocess.run(
         ["qemu-img", "map", "--output=json", str(image)], check=True, capture_output=True, text=True
     ).stdout
+    changed = 0
     with image.open("r+b") as file:
         for extent in json.loads(mapped):
-            if extent["data"] and "offset" in extent and extent["start"] > 200 << 20:
-                for at in range(extent["offset"], extent["offset"] + extent["length"], 65536):
-                    file.seek(at + 4096)
+            for at in range(extent.get("offset", 0), extent.get("offset", 0) + extent["length"] * extent["data"], 4096):
+                file.seek(at)
+                if file.read(4096) == b"x" * 4096:
+                    file.seek(at)
                     file.write(b"behind the back")
+                    changed += 1
+    assert changed * 4096 > VICTIM_BYTES // 2

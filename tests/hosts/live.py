@@ -49,9 +49,9 @@ def lab_of_its_own(*, hosts: tuple[str, ...] = ("alderaan",), guests: tuple[str,
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def in_guest(lane: HostLane, vm: Vm, script: str) -> str:
+def in_guest(lane: HostLane, vm: Vm, script: str, *, timeout_s: float = 240) -> str:
     """Run a shell script in the guest; what it wrote."""
-    result = agent.run(lane, vm.uuid, ["/bin/sh", "-c", script])
+    result = agent.run(lane, vm.uuid, ["/bin/sh", "-c", script], timeout_s=timeout_s)
     assert result.exit_code == 0, result
     return result.stdout.decode()
 

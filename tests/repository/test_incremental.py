@@ -269,3 +269,20 @@ def test_blocks_of_a_parent_that_is_dropped_meanwhile_are_kept(repository: Repos
     assert collected.deleted_packs > 5
     assert restored(Repository.open(tmp_path / "vault"), record) == changed
     assert not list((tmp_path / "vault/pending").iterdir())
+
+
+def test_some_data_blocks_are_blocks_with_data(tmp_path: Path) -> None:
+    content = bytearray(600 * BLOCK)
+    for number in (3, 300, 301, 599):
+        content[number * BLOCK] = 1
+    with Repository.create(tmp_path / "r", block_bytes=BLOCK) as repository:
+        with repository.writer("test", limits=SMALL) as writer:
+            record = write_disk(writer, "vda", bytes(content))
+            empty = write_disk(writer, "vdb", bytes(BLOCK))
+            commit(writer, (record, empty))
+        with repository.reader() as reader:
+            found = reader.some_data_blocks(record, 200)
+            nothing = reader.some_data_blocks(empty, 200)
+
+    assert found == {3, 300, 301, 599}
+    assert nothing == set()
