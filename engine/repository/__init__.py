@@ -60,6 +60,7 @@ from engine.repository.errors import (
 )
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
+from engine.repository.lease_holders import LeaseHolder, Life
 from engine.repository.model import (
     Consistency,
     DamagedObject,
@@ -92,6 +93,7 @@ from engine.repository.verify_model import (
     VerifyProgress,
     VerifyRequest,
 )
+from engine.repository.verify_state import VerificationState, VerifiedLast
 from engine.repository.writer import Writer
 
 __all__ = [
@@ -114,7 +116,9 @@ __all__ = [
     "Guard",
     "GuardKind",
     "KeepRules",
+    "LeaseHolder",
     "LeaseLost",
+    "Life",
     "Manifest",
     "MixedBlock",
     "Point",
@@ -133,6 +137,8 @@ __all__ = [
     "StorageTest",
     "Verdict",
     "Verification",
+    "VerificationState",
+    "VerifiedLast",
     "Verifier",
     "VerifyLimits",
     "VerifyPlan",
