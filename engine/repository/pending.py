@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.keys import Keys
 from engine.repository.lease import Lease
 from engine.repository.manifest import key_of
 from engine.repository.model import Manifest
@@ -39,25 +40,24 @@ class PendingPoint(Struct, frozen=True):
         """Where it is announced."""
         return PREFIX + self.lease.id
 
-    @property
-    def point_key(self) -> str:
+    def point_key(self, keys: Keys | None = None) -> str:
         """Where it will be listed."""
-        return key_of(self.manifest)
+        return key_of(self.manifest, keys)
 
 
-def announce(storage: Storage, lease: Lease, manifest: Manifest) -> PendingPoint:
+def announce(storage: Storage, lease: Lease, manifest: Manifest, keys: Keys | None = None) -> PendingPoint:
     """From when this returns a collector keeps what the manifest needs."""
     pending = PendingPoint(lease, manifest)
-    storage.create(pending.key, encode_frame(pending.key, FrameKind.RECORD, msgspec.json.encode(pending)))
+    storage.create(pending.key, encode_frame(pending.key, FrameKind.RECORD, msgspec.json.encode(pending), keys))
     return pending
 
 
-def pending_points(storage: Storage) -> list[PendingPoint]:
+def pending_points(storage: Storage, keys: Keys | None = None) -> list[PendingPoint]:
     """All that are announced; raises `RepositoryDamaged` where one cannot be read."""
     found: list[PendingPoint] = []
     for entry in list(storage.list(PREFIX)):
         try:
-            content = decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key))
+            content = decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys)
             found.append(msgspec.json.decode(content, type=PendingPoint))
         except ObjectMissing:
             continue
@@ -71,19 +71,19 @@ def pending_points(storage: Storage) -> list[PendingPoint]:
     return found
 
 
-def clear_pending(storage: Storage) -> list[PendingPoint]:
+def clear_pending(storage: Storage, keys: Keys | None = None) -> list[PendingPoint]:
     """Remove what is settled: the point is listed, or its writer is dead. Those that stay."""
     staying: list[PendingPoint] = []
-    for pending in pending_points(storage):
-        if pending.lease.dead() or _listed(storage, pending):
+    for pending in pending_points(storage, keys):
+        if pending.lease.dead() or _listed(storage, pending, keys):
             storage.delete(pending.key)
         else:
             staying.append(pending)
     return staying
 
 
-def _listed(storage: Storage, pending: PendingPoint) -> bool:
+def _listed(storage: Storage, pending: PendingPoint, keys: Keys | None) -> bool:
     try:
-        return storage.size(pending.point_key) > 0
+        return storage.size(pending.point_key(keys)) > 0
     except ObjectMissing:
         return False
