@@ -21,6 +21,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from engine.repository.ranges import Ranges
+
 Bytes = bytes | bytearray | memoryview
 
 
@@ -55,6 +57,11 @@ class Storage(Protocol):
         """Where it is, for people."""
         ...
 
+    @property
+    def settles_s(self) -> float:
+        """For how long after a process died something that it asked for may still be done, by who keeps the objects."""
+        ...
+
     def create(self, key: str, content: Bytes) -> None:
         """Create a small object."""
         ...
@@ -71,8 +78,16 @@ class Storage(Protocol):
         """The whole object as a buffer of which only what is looked at needs to be read."""
         ...
 
+    def ranges(self, key: str, size_bytes: int | None = None) -> Ranges:
+        """The object, opened to read many pieces of it. Its size need not be asked for again where it is known."""
+        ...
+
     def size(self, key: str) -> int:
         """Size in bytes."""
+        ...
+
+    def created_at(self, key: str) -> datetime:
+        """When an object was created, by the clock of the storage: the one clock that all who use it share."""
         ...
 
     def list(self, prefix: str) -> Iterator[ObjectEntry]:
@@ -89,12 +104,4 @@ class Storage(Protocol):
 
     def free_bytes(self) -> int | None:
         """How much more can be stored; None where that is not known, or not limited."""
-        ...
-
-
-class DatedStorage(Storage, Protocol):
-    """A storage that knows when its objects were created: what a comparison of clocks needs."""
-
-    def created_at(self, key: str) -> datetime:
-        """When an object was created, by the clock of the storage."""
         ...
