@@ -118,7 +118,7 @@ def _pass_other_removals(storage: Storage, keys: Keys, mine: str) -> None:
         if lease.kind == KEY_LEASE and lease.id != mine and not lease.dead():
             raise Conflict(
                 f"{lease.owner} on {lease.host} (process {lease.pid}) removes a key of this repository right now.",
-                next_step="Try again when it is done. If it died on another machine, newhope repo prune ends its lease.",
+                next_step="Try again then. If it died on another machine: newhope repo prune ends its lease.",
             )
 
 
