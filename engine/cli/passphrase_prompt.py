@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from engine.cli.failures import Usage
@@ -32,6 +33,15 @@ def ask(question: str) -> Passphrase | None:
     except EOFError:
         return None
     return Passphrase(os.fsencode(typed)) if typed else None
+
+
+def ask_for_what_is_missing(repositories: Iterable[Repository]) -> None:
+    """Ask for the passphrases that nothing else gives, before these repositories are opened all at once."""
+    from engine.fleet import ask_for_passphrases
+
+    prompt = prompt_here()
+    if prompt is not None:
+        ask_for_passphrases(repositories, prompt)
 
 
 def typed_twice(kept: Repository, otherwise: str) -> Passphrase:
