@@ -51,12 +51,15 @@ from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
     RepositoryError,
+    RepositoryLocked,
     RepositoryMissing,
     RepositoryTooNew,
     StorageFailed,
 )
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
+from engine.repository.key_slots import KeySlot
+from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
 from engine.repository.model import (
     Consistency,
     DamagedObject,
@@ -108,8 +111,11 @@ __all__ = [
     "Guard",
     "GuardKind",
     "KeepRules",
+    "KeySlot",
     "LeaseLost",
     "Manifest",
+    "MasterKey",
+    "Passphrase",
     "Point",
     "PointName",
     "PropertyCheck",
@@ -118,12 +124,15 @@ __all__ = [
     "RepositoryDamaged",
     "RepositoryError",
     "RepositoryInfo",
+    "RepositoryLocked",
     "RepositoryMissing",
     "RepositoryTooNew",
+    "Secret",
     "Severity",
     "Stage",
     "StorageFailed",
     "StorageTest",
+    "Unlock",
     "Verdict",
     "Verification",
     "Verifier",

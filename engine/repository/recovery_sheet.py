@@ -40,7 +40,8 @@ def sheet(master_key: bytes, repository_id: str, name: str, location: str, creat
             "",
             *lines,
             "",
-            "To open the repository with it, give the lines instead of a passphrase, then add a new key.",
+            "To open the repository with them when every passphrase is lost, and add a new key:",
+            "    newhope repo key add REPOSITORY --from-sheet FILE",
             "No program at hand? FORMAT.md of newhope tells how these lines become the key.",
             "",
         )

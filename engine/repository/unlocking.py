@@ -6,8 +6,6 @@ never take the last two keys away together. Adding needs no lease.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from engine.errors import Conflict, NotFound
 from engine.repository.errors import RepositoryDamaged, RepositoryLocked
 from engine.repository.identity import IDENTITY_KEY, Identity, decode_identity, proof_holds, proved
@@ -116,12 +114,11 @@ def _chosen(storage: Storage, sound: tuple[SealedKey, ...], damaged: tuple[Damag
 
 
 def _pass_other_removals(storage: Storage, keys: Keys, mine: str) -> None:
-    now = datetime.now(UTC)
     for lease in leases(storage, keys)[0]:
-        if lease.kind == KEY_LEASE and lease.id != mine and lease.held(now):
+        if lease.kind == KEY_LEASE and lease.id != mine and not lease.dead():
             raise Conflict(
                 f"{lease.owner} on {lease.host} (process {lease.pid}) removes a key of this repository right now.",
-                next_step=f"Try again when it is done; its lease runs out at {lease.expires:%Y-%m-%dT%H:%M:%SZ}.",
+                next_step="Try again then. If it died on another machine: newhope repo prune ends its lease.",
             )
 
 
