@@ -50,10 +50,10 @@ def info(invocation: Invocation, name: str | None) -> None:
     """
     from engine.cli import printing
     from engine.cli.documents import plain
-    from engine.cli.opening import opened
+    from engine.cli.opened_repository import open_named
     from engine.cli.wording import local, size
 
-    with opened(invocation, name) as repository:
+    with open_named(lambda: invocation.settings, name) as repository:
         found = repository.info()
         encrypted = repository.encrypted
         keys = repository.keys() if encrypted else ()

@@ -48,7 +48,7 @@ May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_
 """
 
 from engine.repository.changed_ranges import BlockRun, ChangedRange, MixedBlock, in_blocks
-from engine.repository.collection import Collected, Collector
+from engine.repository.collection import Collected, CollectionProgress, Collector
 from engine.repository.disk_writer import DiskWriter
 from engine.repository.errors import (
     LeaseLost,
@@ -101,6 +101,7 @@ __all__ = [
     "BlockRun",
     "ChangedRange",
     "Collected",
+    "CollectionProgress",
     "Collector",
     "Consistency",
     "DamagedObject",
