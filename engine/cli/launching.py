@@ -10,10 +10,11 @@ import msgspec
 
 from engine import backup, restore
 from engine.cli.command_line import with_config
+from engine.cli.opened_repository import named
 from engine.cli.wording import count
 from engine.fleet import keys_to_hand
 from engine.jobs import Job, Journal, launch
-from engine.settings import Settings, find_repository
+from engine.settings import Settings
 
 BACKUP = "backup"
 BACKUPS = "backups"
@@ -26,8 +27,8 @@ def job_command(settings: Settings) -> list[str]:
 
 
 def keys_for(settings: Settings, *names: str) -> bytes:
-    """What a job is handed that opens these repositories of the settings, as far as this process knows it."""
-    return keys_to_hand(find_repository(settings, name) for name in names)
+    """What a job is handed that opens these repositories, as far as this process knows it."""
+    return keys_to_hand(named(lambda: settings, name) for name in names)
 
 
 def launch_backup(settings: Settings, journal: Journal, request: backup.Request) -> Job:

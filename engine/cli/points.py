@@ -86,12 +86,12 @@ def show(invocation: Invocation, name: str, repository: str | None) -> None:
 def read_points(invocation: Invocation, repository: str | None) -> tuple[tuple[RepositoryView, ...], tuple[Point, ...]]:
     """All recovery points of the repositories that can be read, newest first; raises if none can."""
     from engine.cli.named import refuse_without_repository
-    from engine.cli.opening import repository_named
+    from engine.cli.opened_repository import named
     from engine.cli.passphrase_prompt import ask_for_what_is_missing
     from engine.fleet import look_into_repository
 
     # Asking for the first one raises where there is none.
-    first = repository_named(invocation, repository)
+    first = named(lambda: invocation.settings, repository)
     wanted = invocation.settings.repositories if repository is None else (first,)
     ask_for_what_is_missing(wanted)
     with invocation.patience("reading repositories"):

@@ -47,11 +47,11 @@ def list_keys(invocation: Invocation, name: str | None) -> None:
     """The keys of a repository, oldest first."""
     from engine.cli import printing
     from engine.cli.documents import plain
-    from engine.cli.opening import opened
+    from engine.cli.opened_repository import open_named
     from engine.cli.table import Column
     from engine.cli.wording import local
 
-    with opened(invocation, name) as repository:
+    with open_named(lambda: invocation.settings, name) as repository:
         _refuse_plain(repository)
         keys = repository.keys()
     if invocation.json:
@@ -82,12 +82,12 @@ def add(
     """Let one passphrase more open a repository."""
     from engine.cli import printing
     from engine.cli.documents import plain
-    from engine.cli.opening import opened, repository_named
+    from engine.cli.opened_repository import named, open_named
     from engine.fleet import open_with_sheet
 
-    kept = repository_named(invocation, name)
+    kept = named(lambda: invocation.settings, name)
     sheet = None if from_sheet is None else _read_sheet(from_sheet)
-    with opened(invocation, name) if sheet is None else open_with_sheet(kept, sheet) as repository:
+    with open_named(lambda: invocation.settings, name) if sheet is None else open_with_sheet(kept, sheet) as repository:
         _refuse_plain(repository)
         slot = repository.add_key(key_name, _new_passphrase(kept, new_passphrase_file))
     if invocation.json:
@@ -109,11 +109,11 @@ def remove(invocation: Invocation, name: str | None, key_name: str, yes: bool) -
     """
     from engine.cli import printing
     from engine.cli.confirmation import confirm
-    from engine.cli.opening import opened, repository_named
+    from engine.cli.opened_repository import named, open_named
     from engine.fleet import source_that_fails
 
-    kept = repository_named(invocation, name)
-    with opened(invocation, name) as repository:
+    kept = named(lambda: invocation.settings, name)
+    with open_named(lambda: invocation.settings, name) as repository:
         _refuse_plain(repository)
         if not yes and not confirm(invocation, f"Remove the key {key_name} of the repository {kept.name} for good?"):
             printing.say("Nothing was done.")
@@ -142,9 +142,9 @@ def export(invocation: Invocation, name: str | None, file: Path | None) -> None:
     It is as secret as everything in the repository: print it, put it into a safe, delete the file.
     """
     from engine.cli import printing
-    from engine.cli.opening import opened
+    from engine.cli.opened_repository import open_named
 
-    with opened(invocation, name) as repository:
+    with open_named(lambda: invocation.settings, name) as repository:
         _refuse_plain(repository)
         sheet = repository.recovery_sheet()
         shown = repository.name
