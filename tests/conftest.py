@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine.lab import Lab
 from tests.faults.figures import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
@@ -20,6 +21,10 @@ hypothesis.settings.register_profile("shared machine", suppress_health_check=[hy
 hypothesis.settings.load_profile("shared machine")
 
 LabFactory = Callable[..., Lab]
+
+# On a busy machine making an example may take seconds: that says nothing about what is tested.
+settings.register_profile("newhope", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("newhope")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
