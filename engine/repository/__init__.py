@@ -73,6 +73,19 @@ from engine.repository.model import (
 from engine.repository.point_names import local_time, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
+from engine.repository.repair import Repairer
+from engine.repository.repair_model import (
+    DoneRepair,
+    LeftAlone,
+    Phase,
+    Remedy,
+    RepairPlan,
+    RepairProgress,
+    RepairReport,
+    RepairRequest,
+    RepairStep,
+)
+from engine.repository.repair_source import Source
 from engine.repository.repository import Repository
 from engine.repository.retention import Decision, KeepRules, decide
 from engine.repository.verify import Verifier
@@ -101,6 +114,7 @@ __all__ = [
     "DiskLoss",
     "DiskRecord",
     "DiskWriter",
+    "DoneRepair",
     "Extent",
     "FileRecord",
     "Finding",
@@ -109,11 +123,20 @@ __all__ = [
     "GuardKind",
     "KeepRules",
     "LeaseLost",
+    "LeftAlone",
     "Manifest",
+    "Phase",
     "Point",
     "PointName",
     "PropertyCheck",
     "Reader",
+    "Remedy",
+    "RepairPlan",
+    "RepairProgress",
+    "RepairReport",
+    "RepairRequest",
+    "RepairStep",
+    "Repairer",
     "Repository",
     "RepositoryDamaged",
     "RepositoryError",
@@ -121,6 +144,7 @@ __all__ = [
     "RepositoryMissing",
     "RepositoryTooNew",
     "Severity",
+    "Source",
     "Stage",
     "StorageFailed",
     "StorageTest",

@@ -120,6 +120,11 @@ class Collector:
     ) -> None:
         self._lease.release()
 
+    @property
+    def lease(self) -> HeldLease:
+        """What a repair holds too: it takes objects away, as a collector does."""
+        return self._lease
+
     def _hold_lease(self) -> HeldLease:
         return HeldLease(self._storage, COLLECTOR, self._owner, self._limits.lease_s)
 

@@ -108,6 +108,11 @@ class IndexFile:
         pack_id, size = self.pack(number)
         return Location(pack_id, offset, length, size)
 
+    def name(self, position: int) -> bytes:
+        """The block that a record tells of."""
+        start = HEADER.size + position * RECORD_BYTES
+        return self._content[start : start + NAME_BYTES]
+
     def pack_numbers(self) -> Iterator[tuple[int, int]]:
         """Of every record, in order: the number of its pack in the table, and its length."""
         for position in range(self.count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,8 @@ from engine.repository.manifest import read_manifest
 from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
 from engine.repository.places import empty_s3, is_s3, refuse_overwriting, s3_at
 from engine.repository.reader import Reader
+from engine.repository.repair import Repairer
+from engine.repository.repair_source import Source
 from engine.repository.reserve import keep_reserve
 from engine.repository.storage import Storage
 from engine.repository.verify import USUAL_VERIFY_LIMITS, Verifier
@@ -199,6 +201,14 @@ class Repository:
     def collector(self, owner: str, *, limits: WriterLimits = USUAL_LIMITS) -> Collector:
         """What drops points and deletes what no point needs; one at a time, beside any number of writers."""
         return Collector(self._storage, self._identity, owner, limits)
+
+    def source(self) -> Source:
+        """This repository, as one to heal another from."""
+        return Source(self._storage, self._identity, self.name, self.points())
+
+    def repairer(self, owner: str, sources: Sequence[Source] = (), *, limits: WriterLimits = USUAL_LIMITS) -> Repairer:
+        """What plans repairs, and carries them out; one at a time, and not beside a collector."""
+        return Repairer(self._storage, self._identity, self.name, owner, sources, limits)
 
     def forecast(self, dropped: Iterable[Point]) -> Forecast:
         """What dropping these points, and collecting, would free."""

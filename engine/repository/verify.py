@@ -20,6 +20,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from engine.repository.block_evidence import BlockEvidence
+from engine.repository.condemned import readable_condemned
 from engine.repository.damage import disk_losses
 from engine.repository.identity import IDENTITY_KEY, Identity
 from engine.repository.storage import Storage
@@ -38,6 +39,7 @@ from engine.repository.verify_model import (
 )
 from engine.repository.verify_order import packs_to_read
 from engine.repository.verify_reading import read_packs
+from engine.repository.verify_small import check_small
 from engine.repository.verify_structure import View, check_records, look
 
 Progress = Callable[[VerifyProgress], None]
@@ -97,6 +99,7 @@ class Verifier:
         limits = self._limits
         log = VerifyLog(self._storage, self._request.extent, resumed, limits.batch_packs, limits.batch_s, self._clock)
         records, small = check_records(self._storage, self._object_met)
+        small = (*small, *check_small(self._storage, self._object_met))
         view = look(self._storage, self._repository, self._object_met)
         self._damaged = len(small) + len(view.findings)
         losses, evidence = self._walk(view, {})
@@ -110,7 +113,7 @@ class Verifier:
         wrong = {**evidence.wrong, **{pack: what for pack, what in suspects.items() if pack in view.packs}}
         seen = (*view.point_keys, *(key for key in records if not key.startswith(VERIFY_RECORDS)))
         findings = (
-            *findings_of(view, losses, wrong, len(evidence.unindexed), small),
+            *findings_of(view, losses, wrong, len(evidence.unindexed), small, set(readable_condemned(self._storage))),
             *gone_since(history, seen),
         )
         log.close(findings, seen, set(view.packs), self._history())
