@@ -11,7 +11,7 @@ from engine.repository.index import Index
 from engine.repository.lease import lease_ids
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
-from engine.repository.pack import PackEntry, pack_id_of, pack_key, pack_owner, read_pack_index
+from engine.repository.pack import PackEntry, pack_id_of, pack_key, pack_owner, read_pack_index, scan_pack
 from engine.repository.pending import pending_points
 from engine.repository.reachable import PackUse, Reachable
 from engine.repository.reader import Reader
@@ -27,6 +27,7 @@ class Look:
     def __init__(self, storage: Storage, identity: Identity, index: Index, left_out: Collection[str] = ()) -> None:
         """`left_out` are keys of manifests that are not to count: as if these points had been dropped."""
         self._storage = storage
+        self._index = index
         # The order matters: see the first step above.
         self.packs: dict[bytes, int] = {}
         for entry in storage.list("packs/"):
@@ -91,8 +92,25 @@ class Look:
             return False
 
     def needed(self, pack: bytes) -> list[PackEntry]:
-        """The blocks of a pack that points lead to; raises `Unsound`."""
-        return [entry for entry in read_pack_index(self._storage, pack_key(pack)) if self.reachable.has(entry.name)]
+        """The blocks of a pack that points lead to; raises `Unsound` where they cannot be told."""
+        try:
+            entries: Iterable[PackEntry] = read_pack_index(self._storage, pack_key(pack))
+        except Unsound:
+            entries = self._by_their_headers(pack)
+        return [entry for entry in entries if self.reachable.has(entry.name)]
+
+    def _by_their_headers(self, pack: bytes) -> list[PackEntry]:
+        """The records of a pack whose table is damaged, as long as none is missing of those that an index names."""
+        entries = list(scan_pack(self._storage, pack_key(pack)))
+        indexed = {
+            file.name(position)
+            for file in self._index.stored_files()
+            for position, (number, _) in enumerate(file.pack_numbers())
+            if file.pack(number)[0] == pack
+        }
+        if any(self.reachable.has(name) for name in indexed - {entry.name for entry in entries}):
+            raise Unsound("its table is damaged, and a block in it that is needed has no sound header either")
+        return entries
 
     def _being_written(self, pack: bytes) -> bool:
         return pack_owner(self._storage, pack_key(pack)).hex() in self._writing

@@ -63,7 +63,7 @@ class Vault:
         storage = DirectoryStorage(self.copy)
         for name in ("first", "second"):
             with repository.writer(name, limits=SMALL) as writer:
-                lease = writer._lease.lease  # type: ignore[attr-defined]  # noqa: SLF001
+                lease = writer._lease.lease  # type: ignore[attr-defined]
                 (self.copy / "kept").mkdir(exist_ok=True)
                 for path in self.copy.glob("leases/*"):
                     shutil.copy(path, self.copy / "kept" / path.name)
@@ -97,7 +97,7 @@ class Vault:
         repairer = self._repairer(others)
         return repairer.apply(repairer.plan(RepairRequest(extent, set_aside)))
 
-    def _repairer(self, others: tuple[Path, ...]):  # noqa: ANN202
+    def _repairer(self, others: tuple[Path, ...]):
         sources = [Repository.open(other, name=other.name).source() for other in others]
         return self.open().repairer("a test", sources, limits=SMALL)
 
