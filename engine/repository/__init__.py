@@ -14,6 +14,10 @@ byte. One recovery point on its way in and out:
 7. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
    any more is collected (`collection`, which argues why that is safe).
 
+8. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
+   are condemned and what is sound in them stored again, lost blocks are fetched from other repositories (`repair`,
+   which argues why nothing sound is lost, and the files beside it; `quarantine` keeps the originals).
+
 Who may run beside whom (nothing takes a lock in the storage; objects appear whole and are never overwritten):
 
     beside            a writer                              a reader
@@ -31,14 +35,20 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
                                                             comes first, or is lost with the point in one instant
     a collector       no: `collector` leases exclude each other; one that was taken for dead and wakes finds its lease
     beside another    gone before its next delete, and a delete it had begun is of a pack that stays condemned
+    a repair          yes: it adds what a writer could add, yes: it takes away only what cannot be read, after
+                      condemns before it copies, and takes  what takes its place is durable
+                      away only what writers cannot read
+    a repair beside   a collector, or another repair: no, it holds a `collector` lease; a verification: yes, for that
+    others            it is a collector, whose doings are looked at twice
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
     a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
-                      a collector what it had announced; a collection is taken up by the next one; in a bucket
-                      there are no unfinished objects, and what was on its way lay in files without a name
+                      a collector what it had announced; a collection, and a repair, is taken up by the next one; in
+                      a bucket there are no unfinished objects, and what was on its way lay in files without a name
 
-With credentials that may create and not delete, all of this works except collecting, dropping and unpinning: leases
-then run out instead of being given back, and are cleared by the collector.
+With credentials that may create and not delete, all of this works except collecting, dropping, unpinning, and the
+steps of a repair that put an object in the place of a damaged one: leases then run out instead of being given back,
+and are cleared by the collector.
 
 Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
 by the location's text, `probe` finds out whether a place keeps its word.
