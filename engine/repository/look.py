@@ -102,12 +102,7 @@ class Look:
     def _by_their_headers(self, pack: bytes) -> list[PackEntry]:
         """The records of a pack whose table is damaged, as long as none is missing of those that an index names."""
         entries = list(scan_pack(self._storage, pack_key(pack)))
-        indexed = {
-            file.name(position)
-            for file in self._index.stored_files()
-            for position, (number, _) in enumerate(file.pack_numbers())
-            if file.pack(number)[0] == pack
-        }
+        indexed = {name for file in self._index.stored_files() for name, _, _ in file.places_in(pack)}
         if any(self.reachable.has(name) for name in indexed - {entry.name for entry in entries}):
             raise Unsound("its table is damaged, and a block in it that is needed has no sound header either")
         return entries

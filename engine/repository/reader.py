@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from engine.repository.block_record import decode_record
 from engine.repository.disk_map import blocks_of, height_of, walk_map
@@ -27,11 +27,13 @@ from engine.repository.shared_maps import lost_blocks
 from engine.repository.storage import Storage
 
 Lost = Callable[[DataRun], None]
-"""Told a range of a disk that cannot be read. Ranges come in no order, and lost blocks one by one."""
+"""Told a range of a disk that cannot be read, from any thread. Ranges come in no order, and lost blocks one by one."""
 WINDOW_BLOCKS = 1024
 CACHED_BYTES = 16 << 20
 CACHED_NODES = 512
 WORKERS = 3
+
+Result = TypeVar("Result")
 
 
 def _as_it_is() -> None:
@@ -102,18 +104,55 @@ class Reader:
 
         Stops with `RepositoryDamaged` at one that cannot be read; with `lost`, tells it the range and goes on.
         """
+
+        def read(name: bytes, length: int, blocks: list[int]) -> tuple[bytes, list[int]]:
+            content = self._block_or_lost(name, length, record, blocks, lost)
+            return content or b"", blocks if content is not None else []
+
+        for content, blocks in self._each_block(record, read, workers, lost):
+            for block in blocks:
+                yield block * self._block_bytes, content
+
+    def copy_disk(
+        self,
+        record: DiskRecord,
+        write: Callable[[int, bytes], None],
+        *,
+        workers: int = WORKERS,
+        lost: Lost | None = None,
+    ) -> Iterator[int]:
+        """Hand offsets and contents of all blocks that are not zero to `write`, in threads of its own, several at once.
+
+        Gives the number of bytes that were written, block after block; what `write` raises, it raises. Faster than
+        `read_disk`, because what has been read in a thread is written in the same one. What is lost is told as there.
+        """
+
+        def copy(name: bytes, length: int, blocks: list[int]) -> int:
+            content = self._block_or_lost(name, length, record, blocks, lost)
+            if content is None:
+                return 0
+            for block in blocks:
+                write(block * self._block_bytes, content)
+            return length * len(blocks)
+
+        yield from self._each_block(record, copy, workers, lost)
+
+    def _each_block(
+        self, record: DiskRecord, use: Callable[[bytes, int, list[int]], Result], workers: int, lost: Lost | None
+    ) -> Iterator[Result]:
+        """Call `use` with name, length and block numbers of all that is not zero, in threads; its results, in order."""
         names = self._names(record) if lost is None else self._names_left(record, lost)
         with ThreadPoolExecutor(workers, thread_name_prefix="read blocks") as pool:
-            waiting: deque[tuple[Future[bytes], list[int]]] = deque()
+            waiting: deque[Future[Result]] = deque()
             try:
                 for name, length, blocks in self._in_order_of_packs(names, record.size_bytes):
-                    waiting.append((pool.submit(self._block, name, length, record.target), blocks))
+                    waiting.append(pool.submit(use, name, length, blocks))
                     if len(waiting) > 2 * workers:
-                        yield from self._placed(*waiting.popleft(), record.size_bytes, lost)
+                        yield waiting.popleft().result()
                 while waiting:
-                    yield from self._placed(*waiting.popleft(), record.size_bytes, lost)
+                    yield waiting.popleft().result()
             finally:
-                for future, _ in waiting:
+                for future in waiting:
                     future.cancel()
 
     def read_range(self, record: DiskRecord, offset: int, length: int) -> bytes:
@@ -197,16 +236,17 @@ class Reader:
         found = self._index.find(block[0])
         return (found[0].pack, found[0].offset) if found else (b"", 0)
 
-    def _placed(
-        self, content: Future[bytes], blocks: list[int], size_bytes: int, lost: Lost | None
-    ) -> Iterator[tuple[int, bytes]]:
+    def _block_or_lost(
+        self, name: bytes, length: int, record: DiskRecord, blocks: list[int], lost: Lost | None
+    ) -> bytes | None:
+        try:
+            return self._block(name, length, record.target)
+        except RepositoryDamaged:
+            if lost is None:
+                raise
         for block in blocks:
-            try:
-                yield block * self._block_bytes, content.result()
-            except RepositoryDamaged:
-                if lost is None:
-                    raise
-                lost(DataRun(block * self._block_bytes, self._length(size_bytes, block)))
+            lost(DataRun(block * self._block_bytes, self._length(record.size_bytes, block)))
+        return None
 
     def _names_left(self, record: DiskRecord, lost: Lost) -> Iterator[tuple[int, bytes]]:
         """Numbers and names of the blocks that the readable nodes of a map lead to; what others led to is lost."""

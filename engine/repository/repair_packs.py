@@ -116,17 +116,9 @@ def lying_index_files(ground: Ground, pack: bytes) -> list[str]:
 
 
 def _lies(file: IndexFile, pack: bytes, size_bytes: int, table: set[tuple[bytes, int, int]]) -> bool:
-    numbers = [number for number, (name, _) in enumerate(file.packs()) if name == pack]
-    if not numbers:
-        return False
     if any(size != size_bytes for name, size in file.packs() if name == pack):
         return True
-    for position, (number, _) in enumerate(file.pack_numbers()):
-        if number in numbers:
-            place = file.location(position)
-            if (file.name(position), place.offset, place.length) not in table:
-                return True
-    return False
+    return any(place not in table for place in file.places_in(pack))
 
 
 def _read(ground: Ground, pack: bytes) -> bytes:

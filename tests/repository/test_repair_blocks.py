@@ -148,7 +148,7 @@ def test_an_index_file_that_lies_is_set_aside_and_made_anew(vault: Vault):
     storage = DirectoryStorage(vault.folder)
     for path in vault.objects("index"):
         file = IndexFile(path.name, path.read_bytes())
-        buckets = [[_moved(record) for record in file.bucket(first)] for first in range(256)]
+        buckets = [[_moved(record)] for record in file.records(0, file.count)]
         content = b"".join(encode_index(buckets, list(file.packs()), file.superseded, file.created_us))
         path.unlink()
         storage.create(f"index/{IndexFile.of(content).id}", content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from engine import nbd
-from engine.hosts import image
+from engine.hosts.disk_sink import open_sink
 from engine.repository import DataRun, Repository, RepositoryDamaged
 from engine.restore.model import LostRange, RestoreReport
 from engine.restore.report import as_markdown
@@ -35,8 +33,6 @@ def _nothing(*_: object) -> None:
 
 
 def test_a_restored_disk_is_zero_where_data_is_lost(vault: Repository, tmp_path: Path):
-    if shutil.which("qemu-nbd") is None:
-        pytest.skip("needs qemu-nbd")
     record = vault.points()[0].manifest.disks[0]
     with vault.reader() as reader:
         whole = b"".join(reader.read_range(record, at, BLOCK) for at in range(0, record.size_bytes, BLOCK))
@@ -50,14 +46,10 @@ def test_a_restored_disk_is_zero_where_data_is_lost(vault: Repository, tmp_path:
         file.truncate(record.size_bytes)
     lost = Lost()
 
-    with (
-        image.serve(str(target), "raw", tmp_path / "target.sock", writable=True) as address,
-        nbd.Client.connect(address) as client,
-        vault.reader() as reader,
-    ):
+    with open_sink(str(target), "raw", tmp_path / "target.sock") as sink, vault.reader() as reader:
         with pytest.raises(RepositoryDamaged):
-            write_disk(reader, record, client, _nothing, _nothing)
-        write_disk(reader, record, client, _nothing, _nothing, lost.of_disk("vda"))
+            write_disk(reader, record, sink, _nothing, _nothing)
+        write_disk(reader, record, sink, _nothing, _nothing, lost.of_disk("vda"))
 
     (gone,) = lost.ranges()
     assert (gone.disk, gone.length) == ("vda", BLOCK)
