@@ -16,15 +16,18 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from engine.repository.block_record import decode_record
-from engine.repository.disk_map import blocks_of, walk_map
+from engine.repository.disk_map import blocks_of, height_of, walk_map
 from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.index_file import Location
 from engine.repository.model import DataRun, DiskRecord, FileRecord
 from engine.repository.pack import pack_key
+from engine.repository.shared_maps import lost_blocks
 from engine.repository.storage import Storage
 
+Lost = Callable[[DataRun], None]
+"""Told a range of a disk that cannot be read, from any thread. Ranges come in no order, and lost blocks one by one."""
 WINDOW_BLOCKS = 1024
 CACHED_BYTES = 16 << 20
 CACHED_NODES = 512
@@ -94,38 +97,51 @@ class Reader:
         if end > begin:
             yield DataRun(begin, end - begin)
 
-    def read_disk(self, record: DiskRecord, *, workers: int = WORKERS) -> Iterator[tuple[int, bytes]]:
-        """Offsets and contents of all blocks that are not zero, in the order in which they are best read."""
+    def read_disk(
+        self, record: DiskRecord, *, workers: int = WORKERS, lost: Lost | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Offsets and contents of all blocks that are not zero, in the order in which they are best read.
+
+        Stops with `RepositoryDamaged` at one that cannot be read; with `lost`, tells it the range and goes on.
+        """
 
         def read(name: bytes, length: int, blocks: list[int]) -> tuple[bytes, list[int]]:
-            return self._block(name, length, record.target), blocks
+            content = self._block_or_lost(name, length, record, blocks, lost)
+            return content or b"", blocks if content is not None else []
 
-        for content, blocks in self._each_block(record, read, workers):
+        for content, blocks in self._each_block(record, read, workers, lost):
             for block in blocks:
                 yield block * self._block_bytes, content
 
     def copy_disk(
-        self, record: DiskRecord, write: Callable[[int, bytes], None], *, workers: int = WORKERS
+        self,
+        record: DiskRecord,
+        write: Callable[[int, bytes], None],
+        *,
+        workers: int = WORKERS,
+        lost: Lost | None = None,
     ) -> Iterator[int]:
         """Hand offsets and contents of all blocks that are not zero to `write`, in threads of its own, several at once.
 
         Gives the number of bytes that were written, block after block; what `write` raises, it raises. Faster than
-        `read_disk`, because what has been read in a thread is written in the same one.
+        `read_disk`, because what has been read in a thread is written in the same one. What is lost is told as there.
         """
 
         def copy(name: bytes, length: int, blocks: list[int]) -> int:
-            content = self._block(name, length, record.target)
+            content = self._block_or_lost(name, length, record, blocks, lost)
+            if content is None:
+                return 0
             for block in blocks:
                 write(block * self._block_bytes, content)
             return length * len(blocks)
 
-        yield from self._each_block(record, copy, workers)
+        yield from self._each_block(record, copy, workers, lost)
 
     def _each_block(
-        self, record: DiskRecord, use: Callable[[bytes, int, list[int]], Result], workers: int
+        self, record: DiskRecord, use: Callable[[bytes, int, list[int]], Result], workers: int, lost: Lost | None
     ) -> Iterator[Result]:
         """Call `use` with name, length and block numbers of all that is not zero, in threads; its results, in order."""
-        names = self._names(record)
+        names = self._names(record) if lost is None else self._names_left(record, lost)
         with ThreadPoolExecutor(workers, thread_name_prefix="read blocks") as pool:
             waiting: deque[Future[Result]] = deque()
             try:
@@ -179,14 +195,19 @@ class Reader:
         return bytes(length)
 
     def _names(
-        self, record: DiskRecord | FileRecord, first: int = 0, end: int | None = None
+        self, record: DiskRecord | FileRecord, first: int = 0, end: int | None = None, *, lost_as_zero: bool = False
     ) -> Iterator[tuple[int, bytes]]:
         of = record.target if isinstance(record, DiskRecord) else record.name
 
         def load(name: bytes, length: int) -> bytes:
             content = self._nodes.get(name)
             if content is None or len(content) != length:
-                content = self._block(name, length, of)
+                try:
+                    content = self._block(name, length, of)
+                except RepositoryDamaged:
+                    if lost_as_zero:
+                        return bytes(length)
+                    raise
                 self._nodes.put(name, content)
             return content
 
@@ -214,6 +235,38 @@ class Reader:
     def _place(self, block: tuple[bytes, int]) -> tuple[bytes, int]:
         found = self._index.find(block[0])
         return (found[0].pack, found[0].offset) if found else (b"", 0)
+
+    def _block_or_lost(
+        self, name: bytes, length: int, record: DiskRecord, blocks: list[int], lost: Lost | None
+    ) -> bytes | None:
+        try:
+            return self._block(name, length, record.target)
+        except RepositoryDamaged:
+            if lost is None:
+                raise
+        for block in blocks:
+            lost(DataRun(block * self._block_bytes, self._length(record.size_bytes, block)))
+        return None
+
+    def _names_left(self, record: DiskRecord, lost: Lost) -> Iterator[tuple[int, bytes]]:
+        """Numbers and names of the blocks that the readable nodes of a map lead to; what others led to is lost."""
+        blocks = blocks_of(record.size_bytes, self._block_bytes)
+        if record.map_height != height_of(blocks):
+            lost(DataRun(0, record.size_bytes))
+            return
+
+        def load(name: bytes, length: int) -> bytes | None:
+            try:
+                return self._block(name, length, record.target)
+            except RepositoryDamaged:
+                return None
+
+        for part in lost_blocks([record.map_root], record.map_height, blocks, load, lambda name: False):
+            start = part.first * self._block_bytes
+            end = min(start + part.blocks * self._block_bytes, record.size_bytes)
+            lost(DataRun(start, end - start))
+        # A lost node reads as one whose blocks are all zero.
+        yield from self._names(record, lost_as_zero=True)
 
     def _length(self, size_bytes: int, block: int) -> int:
         return min(self._block_bytes, size_bytes - block * self._block_bytes)
@@ -257,6 +310,6 @@ class Reader:
         return RepositoryDamaged(
             f"{what} The repository {self._storage.location} is damaged there.",
             untouched="Nothing damaged was handed out; other recovery points may be whole.",
-            next_step="Restore from another repository or another recovery point (newhope points), "
-            "and check the disk below the repository (dmesg, smartctl).",
+            next_step="Heal what can be healed: newhope repo repair. Or restore from another repository or recovery "
+            "point (newhope points), or what is left of this one: newhope restore ... --salvage.",
         )
