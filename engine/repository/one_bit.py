@@ -7,7 +7,7 @@ manifest of two kilobytes that takes a tenth of a second.
 from __future__ import annotations
 
 from engine.repository.errors import Unsound
-from engine.repository.frame import FrameKind, decode_frame
+from engine.repository.frame import CHECKSUM_BYTES, HEADER, FrameKind, decode_frame
 
 LARGEST_BYTES = 16 << 10
 """Above this nothing is tried: the work grows with the square of the size."""
@@ -18,7 +18,7 @@ def without_flipped_bit(key: str, kind: FrameKind, content: bytes) -> bytes | No
     if len(content) > LARGEST_BYTES:
         return None
     tried = bytearray(content)
-    for at in range(len(tried)):
+    for at in range(_suspect_bytes(content)):
         for bit in range(8):
             tried[at] ^= 1 << bit
             candidate = bytes(tried)
@@ -29,3 +29,11 @@ def without_flipped_bit(key: str, kind: FrameKind, content: bytes) -> bytes | No
             else:
                 return candidate
     return None
+
+
+def _suspect_bytes(content: bytes) -> int:
+    """How many bytes from the front may be the one: only those of the header where it contradicts the length."""
+    if len(content) < HEADER.size + CHECKSUM_BYTES:
+        return 0
+    stored_length = HEADER.unpack_from(content)[-1]
+    return len(content) if HEADER.size + stored_length + CHECKSUM_BYTES == len(content) else HEADER.size
