@@ -5,7 +5,8 @@
               "unseen": [Exposure]}                          VMs that only recovery points know
     points   {"points": [Point + "vm", "size_bytes"]}        engine.repository.model; show: {"point": Point + ...}
     repo     {"repository": RepositoryInfo};               verify: {"verification": Verification}, --dry-run:
-                                                            {"plan": VerifyPlan}
+                                                            {"plan": VerifyPlan}; {"job": Job} when it came to no
+                                                            result, or with --detach; so does prune
                                                             prune: {"prune": {"repository", "points": [vm, vm_uuid, id,
                                                             moment, keep, reasons], "forecast": Forecast}}, and once it
                                                             is done "dropped": 3, "collected": Collected

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from engine.cli.commands import Group
@@ -71,16 +69,10 @@ def info(invocation: Invocation, name: str | None) -> None:
     """
     from engine.cli import printing
     from engine.cli.documents import plain
+    from engine.cli.opened_repository import open_named
     from engine.cli.wording import local, size
-    from engine.repository import Repository
-    from engine.settings import find_repository
 
-    if name is not None and "/" in name:
-        location, shown = name, Path(name.partition("?")[0]).name
-    else:
-        kept = find_repository(invocation.settings, name)
-        location, shown = kept.location, kept.name
-    with Repository.open(location, name=shown) as repository:
+    with open_named(lambda: invocation.settings, name) as repository:
         found = repository.info()
     if invocation.json:
         printing.show_json({"repository": plain(found)})

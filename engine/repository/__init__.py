@@ -56,7 +56,7 @@ by the location's text, `probe` finds out whether a place keeps its word.
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
 
-from engine.repository.collection import Collected, Collector
+from engine.repository.collection import Collected, CollectionProgress, Collector
 from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
@@ -116,6 +116,7 @@ from engine.repository.writer import DiskWriter, Writer
 
 __all__ = [
     "Collected",
+    "CollectionProgress",
     "Collector",
     "Consistency",
     "DamagedObject",

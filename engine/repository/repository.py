@@ -124,6 +124,11 @@ class Repository:
         self._index = Index(self._storage)
 
     @property
+    def id(self) -> str:
+        """32 hex digits that no other repository has."""
+        return self._identity.id
+
+    @property
     def block_bytes(self) -> int:
         """Size of a block."""
         return self._identity.block_bytes
