@@ -61,12 +61,15 @@ from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
     RepositoryError,
+    RepositoryLocked,
     RepositoryMissing,
     RepositoryTooNew,
     StorageFailed,
 )
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
+from engine.repository.key_slots import KeySlot
+from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
 from engine.repository.model import (
     Consistency,
     DamagedObject,
@@ -133,9 +136,12 @@ __all__ = [
     "Guard",
     "GuardKind",
     "KeepRules",
+    "KeySlot",
     "LeaseLost",
     "LeftAlone",
     "Manifest",
+    "MasterKey",
+    "Passphrase",
     "Phase",
     "Point",
     "PointName",
@@ -152,13 +158,16 @@ __all__ = [
     "RepositoryDamaged",
     "RepositoryError",
     "RepositoryInfo",
+    "RepositoryLocked",
     "RepositoryMissing",
     "RepositoryTooNew",
+    "Secret",
     "Severity",
     "Source",
     "Stage",
     "StorageFailed",
     "StorageTest",
+    "Unlock",
     "Verdict",
     "Verification",
     "Verifier",

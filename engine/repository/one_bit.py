@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from engine.repository.errors import Unsound
 from engine.repository.frame import CHECKSUM_BYTES, HEADER, FrameKind, decode_frame
+from engine.repository.keys import Keys
 
 LARGEST_BYTES = 16 << 10
 """Above this nothing is tried: the work grows with the square of the size."""
 
 
-def without_flipped_bit(key: str, kind: FrameKind, content: bytes) -> bytes | None:
+def without_flipped_bit(key: str, kind: FrameKind, content: bytes, keys: Keys | None = None) -> bytes | None:
     """The object as it was before one of its bits was flipped; None if that is not what happened to it."""
     if len(content) > LARGEST_BYTES:
         return None
@@ -23,7 +24,7 @@ def without_flipped_bit(key: str, kind: FrameKind, content: bytes) -> bytes | No
             tried[at] ^= 1 << bit
             candidate = bytes(tried)
             try:
-                decode_frame(key, kind, candidate)
+                decode_frame(key, kind, candidate, keys)
             except Unsound:
                 tried[at] ^= 1 << bit
             else:

@@ -32,6 +32,7 @@ from engine.errors import NewhopeError
 from engine.repository.collection import Collector
 from engine.repository.frame import FrameKind, encode_frame
 from engine.repository.identity import Identity
+from engine.repository.keys import Keys
 from engine.repository.model import WriterLimits
 from engine.repository.repair_apply import RepairRun, Tell
 from engine.repository.repair_ground import Ground
@@ -61,6 +62,7 @@ class Repairer:
         sources: Sequence[Source],
         limits: WriterLimits,
         verify_limits: VerifyLimits = USUAL_VERIFY_LIMITS,
+        keys: Keys | None = None,
     ) -> None:
         self._storage = storage
         self._identity = identity
@@ -69,6 +71,7 @@ class Repairer:
         self._sources = sources
         self._limits = limits
         self._verify_limits = verify_limits
+        self._keys = keys
 
     def plan(self, request: RepairRequest, tell: Tell = _silent) -> RepairPlan:
         """Look what is damaged, and say what would be done. Changes nothing, but what it found is kept as a record."""
@@ -78,7 +81,7 @@ class Repairer:
     def apply(self, plan: RepairPlan, tell: Tell = _silent) -> RepairReport:
         """Do what a plan says, as far as it is still needed. Raises `Conflict` beside a collection or a repair."""
         began = datetime.now(UTC)
-        with Collector(self._storage, self._identity, self._owner, self._limits) as collector:
+        with Collector(self._storage, self._identity, self._owner, self._limits, self._keys) as collector:
             run = RepairRun(self._ground(), collector.lease, self._limits, self._sources, plan, tell)
             run.heal_objects()
             run.mend_index()
@@ -103,14 +106,15 @@ class Repairer:
         return report
 
     def _ground(self) -> Ground:
-        return Ground(self._storage, self._identity)
+        return Ground(self._storage, self._identity, self._keys)
 
     def _verified(self, extent: Extent, phase: Phase, tell: Tell) -> Verification:
         def told(progress: VerifyProgress) -> None:
             tell(RepairProgress(phase, progress.done, progress.total))
 
         request = VerifyRequest(extent)
-        return Verifier(self._storage, self._identity, self._repository, request, self._verify_limits).run(told)
+        limits, keys = self._verify_limits, self._keys
+        return Verifier(self._storage, self._identity, self._repository, request, limits, keys=keys).run(told)
 
     def _keep(self, report: RepairReport) -> None:
         if not report.done:
@@ -118,4 +122,4 @@ class Repairer:
         key = f"{RECORDS}{report.began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.json"
         with suppress(NewhopeError):
             # A report that cannot be kept takes nothing from what was done.
-            self._storage.create(key, encode_frame(key, FrameKind.RECORD, msgspec.json.encode(report)))
+            self._storage.create(key, encode_frame(key, FrameKind.RECORD, msgspec.json.encode(report), self._keys))

@@ -154,7 +154,7 @@ class RepairRun:
         _, vm_uuid, name = guard_key.split("/", 2)
         for point in self._points(vm_uuid):
             if point.id == name.partition("-")[0]:
-                pin(self._ground.storage, point, STAND_IN, "newhope repo repair")
+                pin(self._ground.storage, point, STAND_IN, "newhope repo repair", self._ground.keys)
 
     def _indexed(self, step: RepairStep) -> str:
         self._lease.check()
@@ -177,7 +177,7 @@ class RepairRun:
         new = [pack for pack in packs if pack not in self._ground.condemned]
         if new:
             self._lease.check()
-            condemn(self._ground.storage, new)
+            condemn(self._ground.storage, new, self._ground.keys)
         self._ground.look()
 
     def _rescued(self, pack: bytes) -> str:
@@ -202,7 +202,7 @@ class RepairRun:
         """Do what stores blocks, in packs of this repair; how many."""
         ground = self._ground
         ground.index.spare(ground.condemned | ground.damaged)
-        store = BlockStore(ground.storage, ground.index, self._limits, bytes.fromhex(self._lease.id))
+        store = BlockStore(ground.storage, ground.index, self._limits, bytes.fromhex(self._lease.id), ground.keys)
         try:
             count = work(store)
             store.finish()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from engine.repository.block_evidence import NO_PACK
-from engine.repository.block_record import NAME_BYTES, BlockKind, block_name
+from engine.repository.block_record import NAME_BYTES, BlockKind
 from engine.repository.damage import append_range, point_name, shown
 from engine.repository.disk_map import NAMES_A_NODE, ZERO_NAME, blocks_of, height_of
 from engine.repository.model import DataRun, DiskRecord, FileRecord, Point
@@ -141,11 +141,11 @@ class LostBlocks:
     def _fetched(self, kind: BlockKind, name: bytes, length: int, place: _Place) -> bytes | None:
         for source in self._sources:
             content = source.block(name, length)
-            if content is None and not source.names_as(self._block_bytes):
+            if content is None and not source.names_as(self._ground.identity):
                 content = (
                     self._node_at(source, name, place) if place.level >= 0 else self._block_at(source, name, place)
                 )
-            if content is not None and block_name(content) == name:
+            if content is not None and self._ground.name_of(content) == name:
                 self.blocks += 1
                 self.size_bytes += len(content)
                 if self._store is not None:
@@ -157,7 +157,7 @@ class LostBlocks:
         offset = place.first * self._block_bytes
         length = min(self._block_bytes, place.record.size_bytes - offset)
         contents = source.ranges(place.point, place.record, offset, length)
-        return next((content for content in contents if block_name(content) == name), None)
+        return next((content for content in contents if self._ground.name_of(content) == name), None)
 
     def _node_at(self, source: Source, name: bytes, place: _Place) -> bytes | None:
         """A node, computed from what the other repository has at its place. Nodes below it are kept on the way."""
@@ -166,7 +166,7 @@ class LostBlocks:
         for names in source.names_at(
             place.point, place.record, place.first, place.blocks, self._block_bytes, self._name_of
         ):
-            nodes = _subtree(names, place.level)
+            nodes = _subtree(names, place.level, self._name_of)
             if name in nodes:
                 self._nodes |= {below: content for below, content in nodes.items() if below != name}
                 self._store_nodes(nodes, name)
@@ -179,20 +179,20 @@ class LostBlocks:
                 self._store(BlockKind.MAP, content)
 
     def _name_of(self, content: bytes) -> bytes:
-        return block_name(content) if any(content) else ZERO_NAME
+        return self._ground.name_of(content) if any(content) else ZERO_NAME
 
     def _culprits(self, name: bytes) -> tuple[str, ...]:
         return tuple(dict.fromkeys(pack_key(place.pack) for place in self._ground.places(name))) or NO_PACK
 
 
-def _subtree(names: list[bytes], level: int) -> dict[bytes, bytes]:
+def _subtree(names: list[bytes], level: int, name_of: Callable[[bytes], bytes]) -> dict[bytes, bytes]:
     """The nodes over these blocks up to a level, by name."""
     nodes: dict[bytes, bytes] = {}
     for _ in range(level + 1):
         above: list[bytes] = []
         for at in range(0, len(names), NAMES_A_NODE):
             content = b"".join(names[at : at + NAMES_A_NODE])
-            above.append(block_name(content) if any(content) else ZERO_NAME)
+            above.append(name_of(content))
             nodes[above[-1]] = content
         names = above
     return nodes

@@ -10,12 +10,13 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from engine.repository.block_record import HEADER_BYTES, decode_header, decode_record
+from engine.repository.block_record import HEADER_BYTES, block_name, decode_header, decode_record
 from engine.repository.condemned import readable_condemned
 from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.index_file import Location
+from engine.repository.keys import Keys
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
 from engine.repository.model import Point
@@ -33,9 +34,10 @@ class FoundBlock(Struct, frozen=True):
 class Ground:
     """One look of a repair at a repository. For one thread."""
 
-    def __init__(self, storage: Storage, identity: Identity) -> None:
+    def __init__(self, storage: Storage, identity: Identity, keys: Keys | None = None) -> None:
         self.storage = storage
         self.identity = identity
+        self.keys = keys
         self.index = Index(storage)
         self.condemned: set[bytes] = set()
         self.damaged: set[bytes] = set()
@@ -50,14 +52,14 @@ class Ground:
         for entry in self.storage.list("packs/"):
             if pack := pack_id_of(entry.key):
                 self.packs[pack] = entry.size_bytes
-        self.condemned = set(readable_condemned(self.storage))
+        self.condemned = set(readable_condemned(self.storage, self.keys))
 
     def points(self, vm_uuid: str = "") -> list[Point]:
         """Recovery points that can be read, of one VM or of all."""
         found: list[Point] = []
         for entry in list(self.storage.list(f"{POINTS}{vm_uuid}/" if vm_uuid else POINTS)):
             with suppress(Unsound, ObjectMissing, StorageFailed):
-                found.append(read_manifest(self.storage, entry.key, ""))
+                found.append(read_manifest(self.storage, entry.key, "", self.keys))
         return found
 
     def safe_block(self, name: bytes) -> FoundBlock | None:
@@ -88,7 +90,11 @@ class Ground:
         except (Unsound, ObjectMissing, StorageFailed):
             return None
 
+    def name_of(self, content: bytes) -> bytes:
+        """The name that a block of this content has here."""
+        return block_name(content, self.keys)
+
     def decoded(self, record: bytes, name: bytes) -> FoundBlock:
         """A block out of its record; raises `Unsound`."""
         header = decode_header(record[:HEADER_BYTES])
-        return FoundBlock(header.kind, decode_record(record, name, header.raw_length))
+        return FoundBlock(header.kind, decode_record(record, name, header.raw_length, self.keys))

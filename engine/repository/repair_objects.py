@@ -19,6 +19,7 @@ An object that cannot be healed is moved to `quarantine/` where that gives up no
     a guard                a pin takes its place, so that the point stays until somebody unpins it
     a condemnation         it is taken back: no collector that was taken for dead may still be about to delete its packs
     a pending point        a backup that is about to commit would lose blocks: nobody may be writing
+    a key slot             its passphrase no longer opens the repository
     a lease                its holder, if it still works, ends with an error instead of committing
 """
 
@@ -33,6 +34,7 @@ from msgspec import Struct
 from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
 from engine.repository.guards import PREFIX as GUARDS
+from engine.repository.keys import Keys
 from engine.repository.one_bit import without_flipped_bit
 from engine.repository.quarantine import PREFIX as QUARANTINE
 from engine.repository.quarantine import keep_copy, original_of
@@ -48,6 +50,7 @@ KINDS = {
     "condemned/": FrameKind.RECORD,
     "pending/": FrameKind.RECORD,
     "witnesses/": FrameKind.RECORD,
+    "keys/": FrameKind.KEY,
 }
 GIVES_NOTHING_UP = ("records/", "witnesses/")
 NEVER_HEALED = ("leases/",)
@@ -82,6 +85,11 @@ MEANINGS = {
         "a prune no longer knows what a backup was about to commit",
         "Until then nothing is collected. When no backup to this repository runs on any host, --set-aside takes it "
         "away.",
+    ),
+    "keys/": Meaning(
+        "its passphrase opens the repository no more, others still do",
+        "Bring the file back from a copy of the repository, or --from a copy. Otherwise add the passphrase again "
+        "(newhope repo key add), and take the damaged one out with --set-aside.",
     ),
     "leases/": Meaning(
         "whoever holds it, if it still works, ends with an error and commits nothing",
@@ -126,13 +134,13 @@ def find_cure(ground: Ground, key: str, sources: Sequence[ObjectSource]) -> Cure
     for other, content in _others_of_its_kind(ground.storage, key):
         if _sound(ground, key, kind, content):
             return Cure(content, f"{other}, where it lies")
-    healed = None if own is None else without_flipped_bit(key, kind, own)
+    healed = None if own is None else without_flipped_bit(key, kind, own, _keys_for(ground, kind))
     if healed is not None and _sound(ground, key, kind, healed):
         return Cure(healed, "its checksum, which shows the one bit that was flipped")
     for source in sources:
         payload = source.payload(key, kind)
         if payload is not None:
-            return Cure(encode_frame(key, kind, payload), f"the repository {source.name}")
+            return Cure(encode_frame(key, kind, payload, _keys_for(ground, kind)), f"the repository {source.name}")
     return None
 
 
@@ -195,10 +203,15 @@ def _others_of_its_kind(storage: Storage, key: str) -> Iterable[tuple[str, bytes
 
 def _sound(ground: Ground, key: str, kind: FrameKind, content: bytes) -> bool:
     try:
-        decode_frame(key, kind, content)
+        decode_frame(key, kind, content, _keys_for(ground, kind))
     except Unsound:
         return False
     return True
+
+
+def _keys_for(ground: Ground, kind: FrameKind) -> Keys | None:
+    """Key slots are what leads to the keys: they are not sealed with them."""
+    return None if kind is FrameKind.KEY else ground.keys
 
 
 def _read(storage: Storage, key: str) -> bytes | None:

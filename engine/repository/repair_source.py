@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from engine.errors import NewhopeError
 from engine.repository.errors import Unsound
 from engine.repository.frame import FrameKind, decode_frame
-from engine.repository.identity import Identity
+from engine.repository.identity import PLAIN, Identity
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.model import DiskRecord, FileRecord, Point
 from engine.repository.reader import Reader
 from engine.repository.storage import Storage
@@ -26,14 +27,17 @@ POINTS_ASKED = 16
 class Source:
     """A repository to heal from. For one thread."""
 
-    def __init__(self, storage: Storage, identity: Identity, name: str, points: Sequence[Point]) -> None:
+    def __init__(
+        self, storage: Storage, identity: Identity, name: str, points: Sequence[Point], keys: Keys | None = None
+    ) -> None:
         self._storage = storage
         self._identity = identity
         self._points = points
         self._name = name
+        self._keys = keys
         index = Index(storage)
         index.recover()
-        self._reader = Reader(storage, identity, index)
+        self._reader = Reader(storage, identity, index, keys)
 
     @property
     def name(self) -> str:
@@ -43,7 +47,7 @@ class Source:
     def payload(self, key: str, kind: FrameKind) -> bytes | None:
         """What is framed in an object of this key; None if it has none, or none that is sound."""
         try:
-            return decode_frame(key, kind, self._storage.read(key))
+            return decode_frame(key, kind, self._storage.read(key), None if kind is FrameKind.KEY else self._keys)
         except (Unsound, NewhopeError):
             return None
 
@@ -51,9 +55,11 @@ class Source:
         """A block that has this name here too: where both name alike."""
         return self._reader.block_outside((), name, length)
 
-    def names_as(self, block_bytes: int) -> bool:
-        """Whether a disk's blocks have the same names here as in a repository with blocks of that size."""
-        return self._identity.block_bytes == block_bytes
+    def names_as(self, identity: Identity) -> bool:
+        """Whether a disk's blocks have the same names here as in a repository of that identity."""
+        mine = self._identity
+        same_keys = mine.id == identity.id or mine.encryption == identity.encryption == PLAIN
+        return same_keys and mine.block_bytes == identity.block_bytes
 
     def ranges(self, point: Point, record: DiskRecord | FileRecord, offset: int, length: int) -> Iterator[bytes]:
         """What this repository has at a range of a disk: in the point's copy, then in the VM's other points."""

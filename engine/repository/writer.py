@@ -29,6 +29,7 @@ from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
 from engine.repository.errors import LeaseLost, RepositoryDamaged
 from engine.repository.identity import Identity
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.lease import HeldLease, remove_dead
 from engine.repository.manifest import MANIFEST_VERSION, moment_now, write_manifest
 from engine.repository.model import (
@@ -67,9 +68,17 @@ class Writer:
     """Writes one recovery point. `disk`, `file` and `commit` belong to one thread, a `DiskWriter` to one each."""
 
     def __init__(
-        self, storage: Storage, identity: Identity, index: Index, name: str, owner: str, limits: WriterLimits
+        self,
+        storage: Storage,
+        identity: Identity,
+        index: Index,
+        name: str,
+        owner: str,
+        limits: WriterLimits,
+        keys: Keys | None = None,
     ) -> None:
         self._storage = storage
+        self._keys = keys
         self._identity = identity
         self._index = index
         self._name = name
@@ -89,8 +98,8 @@ class Writer:
         self._storage.clear_leftovers()
         with suppress(NewhopeError):
             # Where nothing may be deleted, a collector does it.
-            remove_dead(self._storage)
-        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s)
+            remove_dead(self._storage, self._keys)
+        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s, self._keys)
         try:
             # In this order, with the lease first: `collection` relies on it.
             self._index.refresh()
@@ -98,7 +107,8 @@ class Writer:
         except BaseException:
             self._lease.release()
             raise
-        self._store = BlockStore(self._storage, self._index, self._limits, bytes.fromhex(self._lease.id))
+        owner = bytes.fromhex(self._lease.id)
+        self._store = BlockStore(self._storage, self._index, self._limits, owner, self._keys)
         for number in range(self._workers):
             thread = threading.Thread(target=self._process, name=f"blocks {number}", daemon=True)
             thread.start()
@@ -183,10 +193,10 @@ class Writer:
 
     def _list(self, manifest: Manifest) -> Point:
         """Write the manifest, announced before, under a lease that still holds."""
-        pending = announce(self._storage, self._lease.lease, manifest)
+        pending = announce(self._storage, self._lease.lease, manifest, self._keys)
         try:
             self._lease.check()
-            point = write_manifest(self._storage, manifest, self._name)
+            point = write_manifest(self._storage, manifest, self._name, self._keys)
         except (LeaseLost, NoSpace):
             self._withdraw(pending)
             raise
@@ -202,7 +212,7 @@ class Writer:
     def _not_to_lean_on(self) -> set[bytes]:
         """Packs that are condemned; all that there are if that cannot be read: storing twice is better than waiting."""
         try:
-            return {pack for condemnation in condemnations(self._storage) for pack in condemnation.packs}
+            return {pack for condemnation in condemnations(self._storage, self._keys) for pack in condemnation.packs}
         except RepositoryDamaged:
             return {pack for file in self._index.files() for pack, _ in file.packs()}
 

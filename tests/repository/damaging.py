@@ -11,6 +11,8 @@ from pathlib import Path
 from engine.errors import NewhopeError
 from engine.repository import (
     Extent,
+    MasterKey,
+    Passphrase,
     RepairPlan,
     RepairReport,
     RepairRequest,
@@ -44,10 +46,11 @@ Blocks = dict[tuple[str, str, str, int], bytes]
 class Vault:
     """Three points of two VMs, two of which share most of their blocks, and two of every other kind of object."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase: Passphrase | None = None) -> None:
         self.folder = folder / "vault"
         self.copy = folder / "copy"
-        repository = Repository.create(self.copy, block_bytes=BLOCK)
+        repository = Repository.create(self.copy, block_bytes=BLOCK, passphrase=passphrase)
+        self._master_key = repository.master_key()
         web = back_up(repository, OLD, bytes(3000))
         back_up(repository, NEW, b"x", moment=later(10))
         db = back_up(repository, OTHER, moment=later(20), vm=facts(DB, "db"))
@@ -69,8 +72,9 @@ class Vault:
                     shutil.copy(path, self.copy / "kept" / path.name)
             for path in self.copy.glob("kept/*"):
                 shutil.copy(path, self.copy / "leases" / path.name)
-            announce(storage, lease, repository.points(WEB)[0].manifest)
-            witnesses(storage, condemn(storage, [name.encode().ljust(32)]))
+            keys = repository._keys  # type: ignore[attr-defined]  # noqa: SLF001
+            announce(storage, lease, repository.points(WEB)[0].manifest, keys)
+            witnesses(storage, condemn(storage, [name.encode().ljust(32)], keys), keys)
         shutil.rmtree(self.copy / "kept")
 
     def mend(self) -> None:
@@ -85,7 +89,15 @@ class Vault:
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
 
     def open(self) -> Repository:
-        return Repository.open(self.folder, name="vault")
+        return self.opened(self.folder)
+
+    def opened(self, folder: Path) -> Repository:
+        """This repository, its copy, or a plain one."""
+        return Repository.open(folder, name=folder.name, unlock=self._unlock)
+
+    def _unlock(self, *_: str) -> MasterKey:
+        assert self._master_key is not None
+        return self._master_key
 
     def verify(self, extent: Extent = Extent.FULL) -> Verification:
         return self.open().verifier(VerifyRequest(extent)).run()
@@ -98,7 +110,7 @@ class Vault:
         return repairer.apply(repairer.plan(RepairRequest(extent, set_aside)))
 
     def _repairer(self, others: tuple[Path, ...]):
-        sources = [Repository.open(other, name=other.name).source() for other in others]
+        sources = [self.opened(other).source() for other in others]
         return self.open().repairer("a test", sources, limits=SMALL)
 
     def readable(self) -> Blocks:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.repository import Remedy, Severity
+from engine.repository import Passphrase, Remedy, Severity
 from tests.faults.repository_scenario import fast_folder
 from tests.repository.building import BLOCK
 from tests.repository.damaging import DAMAGES, KINDS, Blocks, Vault, exchanged, victims
@@ -18,10 +18,10 @@ from tests.repository.damaging import DAMAGES, KINDS, Blocks, Vault, exchanged, 
 TRIES = 2
 
 
-@pytest.fixture
-def vault() -> Iterator[Vault]:
+@pytest.fixture(params=["plain", "encrypted"])
+def vault(request: pytest.FixtureRequest) -> Iterator[Vault]:
     with fast_folder() as folder:
-        yield Vault(folder)
+        yield Vault(folder, Passphrase(b"a long one") if request.param == "encrypted" else None)
 
 
 def lost_blocks(vault: Vault, whole: Blocks) -> set[tuple[str, str, str, int]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Conflict
-from engine.repository import Repository, Severity
+from engine.repository import Passphrase, Repository, Severity
 from engine.repository.block_record import HEADER_BYTES
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.index_file import IndexFile, encode_index
@@ -20,10 +20,10 @@ from tests.repository.building import BLOCK, SMALL, back_up, commit, later, rest
 from tests.repository.damaging import NEW, OLD, Vault, scribbled
 
 
-@pytest.fixture
-def vault() -> Iterator[Vault]:
+@pytest.fixture(params=["plain", "encrypted"])
+def vault(request: pytest.FixtureRequest) -> Iterator[Vault]:
     with fast_folder() as folder:
-        yield Vault(folder)
+        yield Vault(folder, Passphrase(b"a long one") if request.param == "encrypted" else None)
 
 
 def overwrite(path: Path, at: int, content: bytes) -> None:
