@@ -10,6 +10,8 @@
                                                             prune: {"prune": {"repository", "points": [vm, vm_uuid, id,
                                                             moment, keep, reasons], "forecast": Forecast}}, and once it
                                                             is done "dropped": 3, "collected": Collected
+                                                            repair: {"repair": {"plan": RepairPlan}}, and once it is
+                                                            done "report": RepairReport
                                                             pin, protect: {"guard": Guard}
                                                             unpin: {"unpinned": {"vm", "id", "pins"}}
                                                             test-storage: {"storage": StorageTest, "fit": true}

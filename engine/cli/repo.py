@@ -1,4 +1,4 @@
-"""`newhope repo`: create a repository, look at one, verify it, make room in it, test the place where it is kept."""
+"""`newhope repo`: create, look at, verify and repair a repository, make room in it, test where it is kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
 from engine.cli.repo_pin import pin, protect, unpin
 from engine.cli.repo_prune import prune
+from engine.cli.repo_repair import repair
 from engine.cli.repo_test_storage import test_storage
 from engine.cli.repo_verify import verify
 
@@ -21,12 +22,14 @@ def repo() -> None:
       newhope repo init            create the first repository of the settings
       newhope repo info vault      what it holds and what room is left
       newhope repo verify --full   whether every byte in it is as it was written
+      newhope repo repair vault    heal what is damaged, and name what stays lost
       newhope repo prune vault     drop the points that no rule keeps, and free the space
       newhope repo test-storage    whether its folder or bucket keeps what a repository relies on
     """
 
 
 repo.add_command(verify)
+repo.add_command(repair)
 repo.add_command(prune)
 repo.add_command(pin)
 repo.add_command(unpin)

@@ -1,4 +1,4 @@
-"""The small objects by which writers and collectors know of each other, guards of points, key slots: each is read.
+"""The small objects by which writers and collectors know of each other, and guards of points: each is read.
 
 What cannot be read of them hurts no recovery point, but a collector that cannot read them deletes nothing, and a guard
 that cannot be read guards until somebody looks at it.
@@ -15,13 +15,12 @@ from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame
 from engine.repository.guards import PREFIX as GUARDS
 from engine.repository.identity import IDENTITY_KEY
-from engine.repository.key_slots import PREFIX as KEYS
 from engine.repository.keys import Keys
 from engine.repository.pending import PREFIX as PENDING
 from engine.repository.storage import Storage
 from engine.repository.verify_model import Finding, Severity
 
-FOLDERS = (GUARDS, CONDEMNED, WITNESSES, PENDING, KEYS)
+FOLDERS = (GUARDS, CONDEMNED, WITNESSES, PENDING)
 HEALING = "healing/"
 
 
@@ -33,10 +32,7 @@ def check_small(
         for entry in list(storage.list(folder)):
             met()
             try:
-                if folder == KEYS:
-                    decode_frame(entry.key, FrameKind.KEY, storage.read(entry.key))
-                else:
-                    decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys)
+                decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys)
             except ObjectMissing:
                 continue
             except (Unsound, StorageFailed) as reason:

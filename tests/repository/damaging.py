@@ -72,7 +72,7 @@ class Vault:
                     shutil.copy(path, self.copy / "kept" / path.name)
             for path in self.copy.glob("kept/*"):
                 shutil.copy(path, self.copy / "leases" / path.name)
-            keys = repository._keys  # type: ignore[attr-defined]  # noqa: SLF001
+            keys = repository._keys  # type: ignore[attr-defined]
             announce(storage, lease, repository.points(WEB)[0].manifest, keys)
             witnesses(storage, condemn(storage, [name.encode().ljust(32)], keys), keys)
         shutil.rmtree(self.copy / "kept")
