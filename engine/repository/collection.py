@@ -38,6 +38,7 @@ Memory: a few bits for each record of the index, and a few numbers for each pack
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -54,7 +55,18 @@ from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.guards import guarded, guards
 from engine.repository.identity import Identity
 from engine.repository.index import Index
-from engine.repository.lease import COLLECTOR, HeldLease, Lease, break_lease, lease_ids, leases, remove_dead
+from engine.repository.lease import (
+    COLLECTOR,
+    HeldLease,
+    Lease,
+    break_lease,
+    lease_ids,
+    leases,
+    remove_dead,
+)
+from engine.repository.lease import (
+    PREFIX as LEASES,
+)
 from engine.repository.look import Look
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import point_key, read_manifest
@@ -105,6 +117,8 @@ class Collector:
         self._out_of_space = False
 
     def __enter__(self) -> Self:
+        # Nothing has this name. Where nothing may be deleted, this says so before a lease is left there.
+        self._storage.delete(f"{LEASES}{secrets.token_hex(8)}")
         self._storage.clear_leftovers()
         remove_dead(self._storage)
         try:
