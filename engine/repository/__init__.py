@@ -45,11 +45,16 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
                       ones go a day later
     a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
                       a collector what it had announced; a collection, and a repair, is taken up by the next one; in
-                      a bucket there are no unfinished objects, and what was on its way lay in files without a name
+                      a bucket there are no unfinished objects, and what was on its way lay in files without a name; a
+                      request that was sent may still be done, so what it had announced stays for an hour there
+    one of another    its lease ends once it was not renewed for as long as it lasts, by the storage's clock, and since
+    machine that died an earlier collection; a point it had announced and not listed is forgotten after 30 days
+    a clock that is   nothing, in a writer or collector; in the storage a jump ahead may end the lease of a writer that
+    wrong             did not renew between two collections, whose backup then fails; a protection ends when the clocks
+                      of collector and storage both say so
 
-With credentials that may create and not delete, all of this works except collecting, dropping, unpinning, and the
-steps of a repair that put an object in the place of a damaged one: leases then run out instead of being given back,
-and are cleared by the collector.
+With credentials that may create and not delete, all of this works except collecting, dropping, unpinning and
+repairing: leases then run out instead of being given back, and are cleared by the collector.
 
 Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
 by the location's text, `probe` finds out whether a place keeps its word.

@@ -40,8 +40,8 @@ from engine.repository.quarantine import PREFIX as QUARANTINE
 from engine.repository.quarantine import keep_copy, original_of
 from engine.repository.repair_ground import Ground
 from engine.repository.storage import Storage
+from engine.repository.verify_structure import HEALING
 
-HEALING = "healing/"
 KINDS = {
     "points/": FrameKind.POINT,
     "leases/": FrameKind.LEASE,

@@ -40,7 +40,6 @@ from engine.repository.verify_model import (
 )
 from engine.repository.verify_order import packs_to_read
 from engine.repository.verify_reading import read_packs
-from engine.repository.verify_small import check_small
 from engine.repository.verify_structure import View, check_records, look
 
 Progress = Callable[[VerifyProgress], None]
@@ -104,7 +103,6 @@ class Verifier:
             self._storage, self._request.extent, resumed, limits.batch_packs, limits.batch_s, self._clock, self._keys
         )
         records, small = check_records(self._storage, self._object_met, self._keys)
-        small = (*small, *check_small(self._storage, self._object_met, self._keys))
         view = look(self._storage, self._repository, self._object_met, self._keys)
         self._damaged = len(small) + len(view.findings)
         losses, evidence = self._walk(view, {})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.repository import Passphrase, Remedy, Severity
+from engine.repository import Passphrase, Remedy, Severity, StorageFailed
 from tests.faults.repository_scenario import fast_folder
 from tests.repository.building import BLOCK
 from tests.repository.damaging import DAMAGES, KINDS, Blocks, Vault, exchanged, victims
@@ -184,11 +184,12 @@ def test_unreadable_witnesses_are_written_anew_and_collections_go_on(vault: Vaul
     assert vault.objects("witnesses") == vault.objects("condemnation") == []
 
 
-def test_where_nothing_may_be_deleted_it_says_so_and_heals_what_it_can(vault: Vault, monkeypatch: pytest.MonkeyPatch):
-    whole = vault.readable()
+def test_where_nothing_may_be_deleted_it_stops_before_it_changes_anything(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+):
     DAMAGES["cut"](vault.objects("manifest")[0], random.Random(1))
-    pack = vault.objects("pack")[0]
-    pack.unlink()
+    vault.verify()
+    before = vault.files()
     real = os.unlink
 
     def unlink(path: str | Path) -> None:
@@ -196,16 +197,10 @@ def test_where_nothing_may_be_deleted_it_says_so_and_heals_what_it_can(vault: Va
             raise PermissionError(13, "Permission denied")
         real(path)
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, pytest.raises(StorageFailed, match="Could not delete"):
         patched.setattr(os, "unlink", unlink)
-        report = vault.repair(vault.copy)
+        vault.repair(vault.copy)
 
-    failed = [done for done in report.done if done.failed]
-    assert [done.step.remedy for done in failed] == [Remedy.HEAL]
-    assert "Could not delete" in failed[0].outcome
-    assert not report.whole
-    assert len(vault.readable()) < len(whole)
-    for lease in vault.folder.glob("leases/*"):
-        lease.unlink()
-    assert vault.repair(vault.copy).whole
-    assert vault.readable() == whole
+    changed = {name for name, content in vault.files().items() if before.get(name) != content}
+    assert {name.rpartition("/")[0] for name in changed} == {"records/verify"}
+    assert before.keys() <= vault.files().keys()
