@@ -77,6 +77,7 @@ from engine.repository.errors import (
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
 from engine.repository.key_slots import KeySlot
+from engine.repository.lease_holders import LeaseHolder, Life
 from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
 from engine.repository.model import (
     Consistency,
@@ -123,6 +124,7 @@ from engine.repository.verify_model import (
     VerifyProgress,
     VerifyRequest,
 )
+from engine.repository.verify_state import VerificationState, VerifiedLast
 from engine.repository.writer import Writer
 
 __all__ = [
@@ -147,8 +149,10 @@ __all__ = [
     "GuardKind",
     "KeepRules",
     "KeySlot",
+    "LeaseHolder",
     "LeaseLost",
     "LeftAlone",
+    "Life",
     "Manifest",
     "MasterKey",
     "MixedBlock",
@@ -181,6 +185,8 @@ __all__ = [
     "Unlock",
     "Verdict",
     "Verification",
+    "VerificationState",
+    "VerifiedLast",
     "Verifier",
     "VerifyLimits",
     "VerifyPlan",
