@@ -16,8 +16,8 @@ from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.index_file import IndexFile, encode_index
 from engine.repository.pack import TRAILER_BYTES, read_pack_index
 from tests.faults.repository_scenario import fast_folder
-from tests.repository.building import BLOCK, SMALL, back_up, commit, later, restored, write_disk
-from tests.repository.damaging import NEW, OLD, Vault, scribbled
+from tests.repository.building import BLOCK, DB, SMALL, back_up, commit, facts, later, restored, write_disk
+from tests.repository.damaging import NEW, OLD, OTHER, Vault, scribbled
 
 
 @pytest.fixture(params=["plain", "encrypted"])
@@ -45,15 +45,21 @@ def damage_a_block(vault: Vault) -> Path:
     raise AssertionError("no pack is needed")
 
 
+def back_up_again(vault: Vault) -> None:
+    """The content of every disk once more."""
+    repository = vault.open()
+    back_up(repository, OLD, bytes(3000), moment=later(50))
+    back_up(repository, NEW, b"x", moment=later(51))
+    back_up(repository, OTHER, moment=later(52), vm=facts(DB, "db"))
+
+
 def test_a_quarantined_block_is_stored_again_by_the_next_backup_and_the_points_are_whole(vault: Vault):
     whole = vault.readable()
     pack = damage_a_block(vault)
     assert vault.repair().losses
 
     # Writers would otherwise take the damaged pack for a place where the block is.
-    repository = vault.open()
-    for number, content in enumerate((OLD, NEW), 50):
-        back_up(repository, content, moment=later(number))
+    back_up_again(vault)
 
     found = vault.verify()
     assert found.sound
@@ -66,9 +72,7 @@ def test_a_quarantined_block_is_stored_again_by_the_next_backup_and_the_points_a
 def test_without_a_repair_the_next_backup_leans_on_the_damaged_pack(vault: Vault):
     damage_a_block(vault)
 
-    repository = vault.open()
-    for number, content in enumerate((OLD, NEW), 50):
-        back_up(repository, content, moment=later(number))
+    back_up_again(vault)
 
     assert vault.verify().losses
 
