@@ -149,7 +149,7 @@ class Writer:
         that they are whole reads the disk in full.
         """
         if point.id not in self._leans_on:
-            self._leans_on[point.id] = lean_on(self._storage, self._lease.lease, point)
+            self._leans_on[point.id] = lean_on(self._storage, self._lease.lease, point, self._keys)
 
     def disk(self, target: str, size_bytes: int, format: str, *, parent: DiskRecord | None = None) -> DiskWriter:  # noqa: A002
         """Begin a disk of the recovery point; its parent is a disk of a point that the writer leans on."""
@@ -157,7 +157,7 @@ class Writer:
             return DiskWriter(self, target, size_bytes, format, None)
         if not any(parent in pending.manifest.disks for pending in self._leans_on.values()):
             raise ValueError(f"the parent of {target} is of no point that this writer leans on")
-        reader = Reader(self._storage, self._identity, self._index)
+        reader = Reader(self._storage, self._identity, self._index, self._keys)
         try:
             return DiskWriter(self, target, size_bytes, format, Parent(parent, self.block_bytes, reader))
         except Unsound as reason:
