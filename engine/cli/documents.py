@@ -15,6 +15,8 @@
                                                             key list: {"keys": [KeySlot]}; add: {"key": KeySlot}
                                                             key remove: {"removed", "left", "useless_source"}
                                                             key export: {"sheet": {"text"} or {"file"}}
+                                                            repair: {"repair": {"plan": RepairPlan}}, and once it is
+                                                            done "report": RepairReport
                                                             pin, protect: {"guard": Guard}
                                                             unpin: {"unpinned": {"vm", "id", "pins"}}
                                                             unlock: {"leases": [LeaseHolder], "ended": [id]}

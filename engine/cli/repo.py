@@ -1,4 +1,4 @@
-"""`newhope repo`: create a repository, look at one, verify it, make room in it, its keys, its storage."""
+"""`newhope repo`: create, look at, verify and repair a repository, make room in it, its keys, its storage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from engine.cli.repo_init import create
 from engine.cli.repo_key import key
 from engine.cli.repo_pin import pin, protect, unpin
 from engine.cli.repo_prune import prune
+from engine.cli.repo_repair import repair
 from engine.cli.repo_test_storage import test_storage
 from engine.cli.repo_unlock import unlock
 from engine.cli.repo_verify import verify
@@ -24,6 +25,7 @@ def repo() -> None:
       newhope repo init            create the first repository of the settings, encrypted
       newhope repo info vault      what it holds and what room is left
       newhope repo verify --full   whether every byte in it is as it was written
+      newhope repo repair vault    heal what is damaged, and name what stays lost
       newhope repo prune vault     drop the points that no rule keeps, and free the space
       newhope repo unlock vault    who writes to it, and end what a killed process left
       newhope repo key list        the passphrases that open it, by name
@@ -34,6 +36,7 @@ def repo() -> None:
 repo.add_command(create)
 repo.add_command(key)
 repo.add_command(verify)
+repo.add_command(repair)
 repo.add_command(prune)
 repo.add_command(pin)
 repo.add_command(unpin)

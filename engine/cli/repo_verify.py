@@ -273,8 +273,8 @@ def _show(found: Verification) -> None:
     printing.say(f"{state.text}  {found.repository}: {count(found.points, 'recovery point')}, {read} in {duration}.")
     if not found.sound:
         printing.say(
-            "Next: look at the disk below the repository (dmesg, smartctl), and keep the damaged objects. A missing or "
-            "damaged object that is brought back from a copy of the repository heals what it hurt."
+            "Next: look at the disk below the repository (dmesg, smartctl), then newhope repo repair --dry-run: it "
+            "says what can be healed, also from other repositories, and keeps the damaged objects."
         )
 
 

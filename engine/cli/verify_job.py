@@ -75,8 +75,8 @@ def verify_repository(settings: Settings, job: Job, context: JobContext) -> JobR
         raise DamageFound(
             f"{found.repository} is damaged: {_what_is_damaged(found)}.",
             untouched="Everything else in it is as it was written, and can be restored.",
-            next_step="look at the disk below the repository (dmesg, smartctl), and keep the damaged objects. A missing"
-            " or damaged object that is brought back from a copy of the repository heals what it hurt.",
+            next_step="look at the disk below the repository (dmesg, smartctl), then at newhope repo repair --dry-run:"
+            " it says what can be healed, also from other repositories, and keeps the damaged objects.",
         )
     read = f"{count(found.packs_read, 'pack')} of {found.packs} read ({size(found.bytes_read)})"
     sentence = f"{found.repository} is sound: {count(found.points, 'recovery point')}, {read}."

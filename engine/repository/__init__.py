@@ -15,6 +15,10 @@ byte. One recovery point on its way in and out:
 7. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
    any more is collected (`collection`, which argues why that is safe).
 
+8. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
+   are condemned and what is sound in them stored again, lost blocks are fetched from other repositories (`repair`,
+   which argues why nothing sound is lost, and the files beside it; `quarantine` keeps the originals).
+
 Who may run beside whom (nothing takes a lock in the storage; objects appear whole and are never overwritten):
 
     beside            a writer                              a reader
@@ -32,17 +36,28 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
                                                             comes first, or is lost with the point in one instant
     a collector       no: `collector` leases exclude each other; one that was taken for dead and wakes finds its lease
     beside another    gone before its next delete, and a delete it had begun is of a pack that stays condemned
+    a repair          yes: it adds what a writer could add, yes: it takes away only what cannot be read, after
+                      condemns before it copies, and takes  what takes its place is durable
+                      away only what writers cannot read
+    a repair beside   a collector, or another repair: no, it holds a `collector` lease; a verification: yes, for that
+    others            it is a collector, whose doings are looked at twice
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
     removing a key    yes: the master key stays              yes
     removing a key    no: `keys` leases exclude each other, so that the last two keys never go together; adding one
     beside another    needs no lease
     a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
-                      a collector what it had announced; a collection is taken up by the next one; in a bucket
-                      there are no unfinished objects, and what was on its way lay in files without a name
+                      a collector what it had announced; a collection, and a repair, is taken up by the next one; in
+                      a bucket there are no unfinished objects, and what was on its way lay in files without a name; a
+                      request that was sent may still be done, so what it had announced stays for an hour there
+    one of another    its lease ends once it was not renewed for as long as it lasts, by the storage's clock, and since
+    machine that died an earlier collection; a point it had announced and not listed is forgotten after 30 days
+    a clock that is   nothing, in a writer or collector; in the storage a jump ahead may end the lease of a writer that
+    wrong             did not renew between two collections, whose backup then fails; a protection ends when the clocks
+                      of collector and storage both say so
 
-With credentials that may create and not delete, all of this works except collecting, dropping and unpinning: leases
-then run out instead of being given back, and are cleared by the collector.
+With credentials that may create and not delete, all of this works except collecting, dropping, unpinning and
+repairing: leases then run out instead of being given back, and are cleared by the collector.
 
 An encrypted repository (`keys`; passphrases: `key_slots`, `unlocking`, `recovery_sheet`) hides what is in disks, files,
 manifests, guards, records and leases from whoever has its objects and no key. Names of blocks are keyed, so that nobody
@@ -95,6 +110,19 @@ from engine.repository.model import (
 from engine.repository.point_names import local_time, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
+from engine.repository.repair import Repairer
+from engine.repository.repair_model import (
+    DoneRepair,
+    LeftAlone,
+    Phase,
+    Remedy,
+    RepairPlan,
+    RepairProgress,
+    RepairReport,
+    RepairRequest,
+    RepairStep,
+)
+from engine.repository.repair_source import Source
 from engine.repository.repository import Repository
 from engine.repository.retention import Decision, KeepRules, decide
 from engine.repository.verify import Verifier
@@ -127,6 +155,7 @@ __all__ = [
     "DiskLoss",
     "DiskRecord",
     "DiskWriter",
+    "DoneRepair",
     "Extent",
     "FileRecord",
     "Finding",
@@ -137,15 +166,24 @@ __all__ = [
     "KeySlot",
     "LeaseHolder",
     "LeaseLost",
+    "LeftAlone",
     "Life",
     "Manifest",
     "MasterKey",
     "MixedBlock",
     "Passphrase",
+    "Phase",
     "Point",
     "PointName",
     "PropertyCheck",
     "Reader",
+    "Remedy",
+    "RepairPlan",
+    "RepairProgress",
+    "RepairReport",
+    "RepairRequest",
+    "RepairStep",
+    "Repairer",
     "Repository",
     "RepositoryDamaged",
     "RepositoryError",
@@ -155,6 +193,7 @@ __all__ = [
     "RepositoryTooNew",
     "Secret",
     "Severity",
+    "Source",
     "Stage",
     "StorageFailed",
     "StorageTest",

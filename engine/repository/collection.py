@@ -41,6 +41,7 @@ Memory: a few bits for each record of the index, and a few numbers for each pack
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -58,7 +59,18 @@ from engine.repository.guards import guarded, guards
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.keys import Keys
-from engine.repository.lease import COLLECTOR, HeldLease, Lease, break_lease, lease_ids, leases, remove_dead
+from engine.repository.lease import (
+    COLLECTOR,
+    HeldLease,
+    Lease,
+    break_lease,
+    lease_ids,
+    leases,
+    remove_dead,
+)
+from engine.repository.lease import (
+    PREFIX as LEASES,
+)
 from engine.repository.look import Look
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import point_key, read_manifest
@@ -123,6 +135,8 @@ class Collector:
         self._tell: Callable[[CollectionProgress], None] = lambda progress: None
 
     def __enter__(self) -> Self:
+        # Nothing has this name. Where nothing may be deleted, this says so before a lease is left there.
+        self._storage.delete(f"{LEASES}{secrets.token_hex(8)}")
         self._storage.clear_leftovers()
         remove_dead(self._storage, self._keys)
         try:
@@ -143,6 +157,11 @@ class Collector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lease.release()
+
+    @property
+    def lease(self) -> HeldLease:
+        """What a repair holds too: it takes objects away, as a collector does."""
+        return self._lease
 
     def _hold_lease(self) -> HeldLease:
         return HeldLease(self._storage, COLLECTOR, self._owner, self._limits.lease_s, self._keys)

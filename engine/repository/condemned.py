@@ -9,13 +9,14 @@ are deleted when all the packs are gone, never before: a pack that was condemned
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
 
 from engine.repository.block_record import NAME_BYTES
-from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
+from engine.repository.errors import ObjectMissing, RepositoryDamaged, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
 from engine.repository.keys import Keys
 from engine.repository.lease import lease_ids, leases
@@ -48,9 +49,15 @@ def condemnations(storage: Storage, keys: Keys | None = None) -> list[Condemnati
     for entry in list(storage.list(PREFIX)):
         content = _payload(storage, entry.key, keys)
         if content is not None:
-            names = frozenset(content[at : at + NAME_BYTES] for at in range(0, len(content), NAME_BYTES))
-            found.append(Condemnation(entry.key[len(PREFIX) :], names))
+            found.append(Condemnation(entry.key[len(PREFIX) :], _names(content)))
     return found
+
+
+def readable_condemned(storage: Storage, keys: Keys | None = None) -> Iterator[bytes]:
+    """Packs of all condemnations that can be read, for those who report and repair: they delete no pack."""
+    for entry in list(storage.list(PREFIX)):
+        with suppress(Unsound, ObjectMissing, StorageFailed):
+            yield from _names(decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys))
 
 
 def witnesses(storage: Storage, condemnation: Condemnation, keys: Keys | None = None) -> dict[str, int]:
@@ -74,6 +81,10 @@ def absolve(storage: Storage, condemnation: Condemnation) -> None:
     # The witnesses first: without them a condemnation is taken up again, they without it would lie about for ever.
     storage.delete(WITNESSES + condemnation.id)
     storage.delete(PREFIX + condemnation.id)
+
+
+def _names(content: bytes) -> frozenset[bytes]:
+    return frozenset(content[at : at + NAME_BYTES] for at in range(0, len(content), NAME_BYTES))
 
 
 def _payload(storage: Storage, key: str, keys: Keys | None) -> bytes | None:

@@ -10,7 +10,9 @@
 4. It deletes the lease at the end.
 
 The lease of a process that died on this machine since it started (same boot, same process namespace, process number
-with another start time or none) is *dead*; everybody may remove it. Any other is believed until it expires.
+with another start time or none) is *dead*; everybody may remove it. Any other is believed until its holder was silent
+for as long as it lasts: that is told by when the storage says that its newest object was created, not by `expires`,
+which its holder's clock says and which is for people.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from engine.repository.keys import Keys
 from engine.repository.lease import lease_ids
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
-from engine.repository.pack import PackEntry, pack_id_of, pack_key, pack_owner, read_pack_index
+from engine.repository.pack import PackEntry, pack_id_of, pack_key, pack_owner, read_pack_index, scan_pack
 from engine.repository.pending import PendingPoint, may_commit, pending_points
 from engine.repository.reachable import PackUse, Reachable
 from engine.repository.reader import Reader
@@ -35,6 +35,7 @@ class Look:
     ) -> None:
         """`left_out` are keys of manifests that are not to count: as if these points had been dropped."""
         self._storage = storage
+        self._index = index
         self._keys = keys
         # The order matters: see the first step above.
         self.packs: dict[bytes, int] = {}
@@ -112,8 +113,20 @@ class Look:
             return False
 
     def needed(self, pack: bytes) -> list[PackEntry]:
-        """The blocks of a pack that points lead to; raises `Unsound`."""
-        return [entry for entry in read_pack_index(self._storage, pack_key(pack)) if self.reachable.has(entry.name)]
+        """The blocks of a pack that points lead to; raises `Unsound` where they cannot be told."""
+        try:
+            entries: Iterable[PackEntry] = read_pack_index(self._storage, pack_key(pack))
+        except Unsound:
+            entries = self._by_their_headers(pack)
+        return [entry for entry in entries if self.reachable.has(entry.name)]
+
+    def _by_their_headers(self, pack: bytes) -> list[PackEntry]:
+        """The records of a pack whose table is damaged, as long as none is missing of those that an index names."""
+        entries = list(scan_pack(self._storage, pack_key(pack)))
+        indexed = {name for file in self._index.stored_files() for name, _, _ in file.places_in(pack)}
+        if any(self.reachable.has(name) for name in indexed - {entry.name for entry in entries}):
+            raise Unsound("its table is damaged, and a block in it that is needed has no sound header either")
+        return entries
 
     def _being_written(self, pack: bytes) -> bool:
         return pack_owner(self._storage, pack_key(pack)).hex() in self._writing

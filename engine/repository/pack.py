@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Iterator
+from mmap import mmap
 
 from blake3 import blake3
 from msgspec import Struct
@@ -152,7 +153,12 @@ def scan_pack(storage: Storage, key: str) -> Iterator[PackEntry]:
     Needs neither the index at the end nor the records before: after a damaged header it looks for the next one.
     Contents are not checked here; whoever reads a block does that.
     """
-    data = memoryview(content := storage.map(key))
+    return scan_records(storage.map(key))
+
+
+def scan_records(content: mmap | bytes) -> Iterator[PackEntry]:
+    """The same, of a pack that was read already."""
+    data = memoryview(content)
     offset = HEADER.size
     while (offset := content.find(RECORD_MAGIC, offset)) >= 0:
         entry = _entry_at(data, offset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,8 @@ from engine.repository.model import DamagedObject, Point, RepositoryInfo, Writer
 from engine.repository.places import empty_s3, is_s3, refuse_overwriting, s3_at
 from engine.repository.reader import Reader
 from engine.repository.recovery_sheet import sheet
+from engine.repository.repair import Repairer
+from engine.repository.repair_source import Source
 from engine.repository.reserve import keep_reserve
 from engine.repository.storage import Storage
 from engine.repository.unlocking import add_key, key_slots, new_keys, read_identity, remove_key
@@ -41,6 +43,7 @@ from engine.repository.verify_state import VerificationState, verification_state
 from engine.repository.writer import Writer
 
 BLOCK_BYTES = 256 * 1024
+"""Measured against 64 KiB and 1 MiB: section 13 of FORMAT.md."""
 USUAL_LIMITS = WriterLimits()
 FIRST_KEY = "first"
 RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -288,6 +291,14 @@ class Repository:
     def collector(self, owner: str, *, limits: WriterLimits = USUAL_LIMITS) -> Collector:
         """What drops points and deletes what no point needs; one at a time, beside any number of writers."""
         return Collector(self._storage, self._identity, owner, limits, self._keys)
+
+    def source(self) -> Source:
+        """This repository, as one to heal another from."""
+        return Source(self._storage, self._identity, self.name, self.points(), self._keys)
+
+    def repairer(self, owner: str, sources: Sequence[Source] = (), *, limits: WriterLimits = USUAL_LIMITS) -> Repairer:
+        """What plans repairs, and carries them out; one at a time, and not beside a collector."""
+        return Repairer(self._storage, self._identity, self.name, owner, sources, limits, keys=self._keys)
 
     def forecast(self, dropped: Iterable[Point]) -> Forecast:
         """What dropping these points, and collecting, would free."""

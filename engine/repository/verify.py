@@ -20,6 +20,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from engine.repository.block_evidence import BlockEvidence
+from engine.repository.condemned import readable_condemned
 from engine.repository.damage import disk_losses
 from engine.repository.identity import IDENTITY_KEY, Identity
 from engine.repository.keys import Keys
@@ -115,7 +116,9 @@ class Verifier:
         wrong = {**evidence.wrong, **{pack: what for pack, what in suspects.items() if pack in view.packs}}
         seen = (*view.point_keys, *(key for key in records if not key.startswith(VERIFY_RECORDS)))
         findings = (
-            *findings_of(view, losses, wrong, len(evidence.unindexed), small),
+            *findings_of(
+                view, losses, wrong, len(evidence.unindexed), small, set(readable_condemned(self._storage, self._keys))
+            ),
             *gone_since(history, seen),
         )
         log.close(findings, seen, set(view.packs), self._history())

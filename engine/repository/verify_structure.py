@@ -8,13 +8,17 @@ never mistaken for damage.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from blake3 import blake3
 from msgspec import Struct
 
 from engine.errors import NewhopeError
+from engine.repository.condemned import PREFIX as CONDEMNED
+from engine.repository.condemned import WITNESSES
 from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame
+from engine.repository.guards import PREFIX as GUARDS
 from engine.repository.identity import IDENTITY_KEY
 from engine.repository.index import Index
 from engine.repository.index_file import IndexFile, index_key
@@ -25,10 +29,14 @@ from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
 from engine.repository.model import Point
 from engine.repository.pack import pack_id_of, pack_key, read_pack_index
+from engine.repository.pending import PREFIX as PENDING
 from engine.repository.storage import Storage
 from engine.repository.verify_model import Finding, PointName, Severity
 
 RECORDS = "records/"
+SEEN = (RECORDS, GUARDS)
+FRAMED = (*SEEN, PENDING, CONDEMNED, WITNESSES)
+HEALING = "healing/"
 PIECE_BYTES = 4 << 20
 
 Met = Callable[[], None]
@@ -91,10 +99,10 @@ def look(storage: Storage, repository: str, met: Met = lambda: None, keys: Keys 
 def check_records(
     storage: Storage, met: Met = lambda: None, keys: Keys | None = None
 ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """Keys of all records, and what is wrong with them, with leases and with keys."""
+    """Keys of all records and guards, and what is wrong with them, with leases, keys, and what a collection keeps."""
     record_keys: list[str] = []
     findings: list[Finding] = []
-    for entry in storage.list(RECORDS):
+    for entry in chain.from_iterable(storage.list(prefix) for prefix in FRAMED):
         met()
         try:
             decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys)
@@ -102,7 +110,11 @@ def check_records(
             continue
         except (Unsound, StorageFailed) as reason:
             findings.append(Finding(entry.key, Severity.DAMAGE, _why(storage, reason)))
-        record_keys.append(entry.key)
+        if entry.key.startswith(SEEN):
+            record_keys.append(entry.key)
+    for entry in list(storage.list(HEALING)):
+        what = "a repair was stopped while it brought this object back; the next one goes on with it"
+        findings.append(Finding(entry.key.removeprefix(HEALING), Severity.DAMAGE, what))
     for damaged in leases(storage, keys)[1]:
         findings.append(Finding(damaged.key, Severity.DAMAGE, damaged.reason))
     findings += [Finding(damaged.key, Severity.DAMAGE, damaged.reason) for damaged in damaged_slots(storage)]

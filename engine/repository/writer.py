@@ -223,8 +223,13 @@ class Writer:
         try:
             self._lease.check()
             point = write_manifest(self._storage, manifest, self._name, self._keys)
-        except (LeaseLost, NoSpace):
+        except LeaseLost:
             self._withdraw(pending)
+            raise
+        except NoSpace:
+            # In a bucket an earlier try of the same request may still be on its way.
+            if not self._storage.settles_s:
+                self._withdraw(pending)
             raise
         # After any other failure the manifest may appear all the same: what was announced stays until we are dead.
         self._withdraw(pending)

@@ -152,6 +152,8 @@ def command_of(point: Point, request: Request) -> str:
             words += ["--network", f"{mapping.nic}={mapping.to}"]
     if not request.start:
         words.append("--no-start")
+    if request.salvage:
+        words.append("--salvage")
     return shlex.join(words)
 
 

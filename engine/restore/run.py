@@ -18,13 +18,14 @@ from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import Definition, HostFacts
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
 from engine.jobs import Cancelled, JobContext, StepHandle
-from engine.repository import DiskRecord, Point, Reader
+from engine.repository import DataRun, DiskRecord, Point, Reader
 from engine.restore import step_titles
 from engine.restore.leftovers import RestoreNote
 from engine.restore.model import DoneStep, Request, RestoreReport
 from engine.restore.plan import BOOT_FILES, command_of, planned_steps, volume_name
 from engine.restore.preflight import preflight
 from engine.restore.report import as_markdown
+from engine.restore.salvage import Lost, file_or_none, warning
 from engine.settings import Settings, find_repository
 
 AGENT_TIMEOUT_S = 300.0
@@ -70,6 +71,7 @@ class _Restore:
         self._checks: tuple[FitnessCheck, ...] = ()
         self._agent_answered_s: float | None = None
         self._warnings: list[str] = []
+        self._lost = Lost()
         self._target: HostFacts | None = None
 
     def carry_out(self, reader: Reader) -> None:
@@ -103,6 +105,7 @@ class _Restore:
     def report(self, started: datetime) -> RestoreReport:
         """What came of it."""
         manifest, request = self._point.manifest, self._request
+        lost = self._lost.ranges()
         return RestoreReport(
             vm=manifest.vm.name,
             restored_as=request.name,
@@ -118,7 +121,8 @@ class _Restore:
             size_bytes=self._point.size_bytes,
             agent_answered_s=self._agent_answered_s,
             command=command_of(self._point, request),
-            warnings=tuple(self._warnings),
+            warnings=(*((warning(lost),) if lost else ()), *self._warnings),
+            lost=lost,
         )
 
     def _step(self, title: str, work: Callable[[StepHandle], object], total_bytes: int = 0) -> None:
@@ -152,7 +156,8 @@ class _Restore:
         undo.callback(self._undo, f"volume {name} in pool {pool}", lambda: volumes.delete(lane, pool, name))
         socket = scratch.scratch_folder(lane.host) / f"newhope-{self._request.new_uuid[:8]}-{disk.target}.sock"
         with open_sink(path, image_format, socket) as sink:
-            write_disk(reader, disk, sink, step.advance, self._context.raise_if_cancelled)
+            lost = self._lost.of_disk(disk.target) if self._request.salvage else None
+            write_disk(reader, disk, sink, step.advance, self._context.raise_if_cancelled, lost)
         self._context.log(f"{disk.target} is written to {path} ({image_format})")
         return path, image_format
 
@@ -162,9 +167,12 @@ class _Restore:
         for file in self._point.manifest.files:
             if file.role not in BOOT_FILES:
                 continue
+            content = file_or_none(reader, file, self._warnings) if self._request.salvage else reader.file(file)
+            if content is None:
+                continue
             name = f"{self._request.name}-{file.role}-{Path(file.name).name}"
             self._note.add(pool, name)
-            paths[file.role] = volumes.put_file(lane, pool, name, reader.file(file))
+            paths[file.role] = volumes.put_file(lane, pool, name, content)
             undo.callback(self._undo, f"{name} in pool {pool}", lambda name=name: volumes.delete(lane, pool, name))
         return paths
 
@@ -229,10 +237,18 @@ def _network_choices(point: Point, request: Request) -> dict[int, NetworkChoice]
 
 
 def write_disk(
-    reader: Reader, disk: DiskRecord, sink: DiskSink, advance: Callable[[int], None], check: Callable[[], None]
+    reader: Reader,
+    disk: DiskRecord,
+    sink: DiskSink,
+    advance: Callable[[int], None],
+    check: Callable[[], None],
+    lost: Callable[[DataRun], None] | None = None,
 ) -> None:
-    """Write the data of one disk to a new, empty image, and make it durable; what is not data is zero there already."""
-    for written_bytes in reader.copy_disk(disk, sink.write):
+    """Write the data of one disk to a new, empty image, and make it durable; what is not data is zero there already.
+
+    With `lost`, ranges that cannot be read are told, and stay zero too.
+    """
+    for written_bytes in reader.copy_disk(disk, sink.write, lost=lost):
         advance(written_bytes)
         check()
     sink.flush()
