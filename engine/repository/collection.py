@@ -59,18 +59,8 @@ from engine.repository.guards import guarded, guards
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.keys import Keys
-from engine.repository.lease import (
-    COLLECTOR,
-    HeldLease,
-    Lease,
-    break_lease,
-    lease_ids,
-    leases,
-    remove_dead,
-)
-from engine.repository.lease import (
-    PREFIX as LEASES,
-)
+from engine.repository.lease import COLLECTOR, HeldLease, Lease, break_lease, lease_ids, leases, remove_dead
+from engine.repository.lease import PREFIX as LEASES
 from engine.repository.look import Look
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import point_key, read_manifest
@@ -200,6 +190,14 @@ class Collector:
         and the next run goes on from there.
         """
         self._tell = tell
+        try:
+            return self._collect()
+        except (ObjectMissing, RepositoryDamaged):
+            # Another collector, which took this one for dead, may have deleted what this one was looking at.
+            self._lease.check()
+            raise
+
+    def _collect(self) -> Collected:
         clear_pending(self._storage, self._now_there(), self._keys)
         earlier = condemnations(self._storage, self._keys)
         self._second_look(earlier)

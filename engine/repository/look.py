@@ -74,9 +74,11 @@ class Look:
         try:
             self.reachable.add(pending.manifest)
         except RepositoryDamaged:
-            if may_commit(self._storage, pending):
+            if not may_commit(self._storage, pending):
+                return False
+            if not pending.leans_on:
                 raise
-            return False
+            # The point was dropped before its writer could lean on it, as that is about to find out.
         return True
 
     def use(self) -> dict[bytes, PackUse]:

@@ -99,7 +99,7 @@ def look(storage: Storage, repository: str, met: Met = lambda: None, keys: Keys 
 def check_records(
     storage: Storage, met: Met = lambda: None, keys: Keys | None = None
 ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """Keys of all records and guards, and what is wrong with them, with leases, keys, and what a collection keeps."""
+    """Keys of all records and guards; what is wrong with them, leases, keys, and what a collection keeps."""
     record_keys: list[str] = []
     findings: list[Finding] = []
     for entry in chain.from_iterable(storage.list(prefix) for prefix in FRAMED):

@@ -39,7 +39,7 @@ MACHINES = st.sampled_from(["coruscant", "coruscant", "naboo"])
 CLOCKS = st.sampled_from([timedelta()] * 3 + [timedelta(hours=-5), timedelta(hours=5), timedelta(days=3650)])
 STEPS = st.sampled_from([1, 2, 5, 10, 20, 40, 80, 400])
 MOST_AT_ONCE = 5
-EXAMPLES = 120
+EXAMPLES = 60
 MINUTES = float(os.environ.get("NEWHOPE_FAULTS_MINUTES", "0"))
 
 
