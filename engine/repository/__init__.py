@@ -46,6 +46,7 @@ by the location's text, `probe` finds out whether a place keeps its word.
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
 
+from engine.repository.bandwidth import Limiter
 from engine.repository.collection import Collected, Collector
 from engine.repository.errors import (
     LeaseLost,
@@ -64,6 +65,7 @@ from engine.repository.model import (
     DiskRecord,
     FileRecord,
     Manifest,
+    Origin,
     Point,
     RepositoryInfo,
     VmFacts,
@@ -75,6 +77,18 @@ from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_sto
 from engine.repository.reader import Reader
 from engine.repository.repository import Repository
 from engine.repository.retention import Decision, KeepRules, decide
+from engine.repository.sync import Sync
+from engine.repository.sync_model import (
+    Advance,
+    ArrivalDamaged,
+    Copied,
+    PointRefused,
+    Refused,
+    Synced,
+    SyncLimits,
+    SyncPlan,
+    SyncRequest,
+)
 from engine.repository.verify import Verifier
 from engine.repository.verify_model import (
     DiskLoss,
@@ -92,9 +106,12 @@ from engine.repository.verify_model import (
 from engine.repository.writer import DiskWriter, Writer
 
 __all__ = [
+    "Advance",
+    "ArrivalDamaged",
     "Collected",
     "Collector",
     "Consistency",
+    "Copied",
     "DamagedObject",
     "DataRun",
     "Decision",
@@ -109,11 +126,15 @@ __all__ = [
     "GuardKind",
     "KeepRules",
     "LeaseLost",
+    "Limiter",
     "Manifest",
+    "Origin",
     "Point",
     "PointName",
+    "PointRefused",
     "PropertyCheck",
     "Reader",
+    "Refused",
     "Repository",
     "RepositoryDamaged",
     "RepositoryError",
@@ -124,6 +145,11 @@ __all__ = [
     "Stage",
     "StorageFailed",
     "StorageTest",
+    "Sync",
+    "SyncLimits",
+    "SyncPlan",
+    "SyncRequest",
+    "Synced",
     "Verdict",
     "Verification",
     "Verifier",

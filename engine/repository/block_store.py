@@ -66,6 +66,16 @@ class BlockStore:
                 self._seal()
         return name
 
+    def has(self, name: bytes) -> bool:
+        """Whether a block of that name needs no storing; it then counts as known. Whoever leans on it never gave it."""
+        with self._names_lock:
+            there = name in self._names
+        if there or self._index.stored(name):
+            with self._names_lock:
+                self.known_blocks += 1
+            return True
+        return False
+
     def finish(self) -> None:
         """Make everything stored durable and indexed."""
         with self._pack_lock:

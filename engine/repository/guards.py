@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine.errors import Conflict, NotFound
 from engine.repository.errors import ObjectMissing, Unsound
@@ -118,6 +118,11 @@ def unpin(storage: Storage, point: Point) -> int:
     for found in pins:
         storage.delete(found.key)
     return len(pins)
+
+
+def add_guard(storage: Storage, point: Point, guard: Guard) -> Guard:
+    """Guard a point as another one, of which it is a copy, is guarded."""
+    return _create(storage, point, structs.replace(guard, vm_uuid=point.manifest.vm.uuid, point_id=point.id))
 
 
 def _guard(point: Point, kind: GuardKind, why: str, by: str, until: datetime | None) -> Guard:

@@ -131,6 +131,11 @@ class IndexFile:
         end = HEADER.size + self._fanout[first_byte + 1] * RECORD_BYTES
         return (self._content[at : at + RECORD_BYTES] for at in range(start, end, RECORD_BYTES))
 
+    def numbered(self, first_byte: int) -> Iterator[tuple[int, bytes, int]]:
+        """Number, name and length of the records whose names begin with a byte, in order."""
+        for position, record in enumerate(self.bucket(first_byte), self._fanout[first_byte]):
+            yield position, bytes(record[:NAME_BYTES]), PLACE.unpack_from(record, NAME_BYTES)[2]
+
     def sound(self) -> bool:
         """Whether every byte is as it was written: the file is named by its hash. Reads it all."""
         return blake3(self._content).hexdigest() == self.id

@@ -133,6 +133,14 @@ class Reader:
             content[start : start + length] = self._block(name, length, record.name)
         return bytes(content)
 
+    def names(self, record: DiskRecord | FileRecord) -> Iterator[tuple[int, bytes]]:
+        """Numbers and names of all blocks that are not zero, in order."""
+        return self._names(record)
+
+    def place(self, name: bytes) -> tuple[bytes, int]:
+        """Where a block lies: what is read in the order of its places is read fastest."""
+        return self._place((name, 0))
+
     def block(self, name: bytes, length: int, of: str) -> bytes:
         """The content of one block, from whichever of its places is sound."""
         return self._block(name, length, of)
