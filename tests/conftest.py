@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine.lab import Lab
+from tests.faults.figures import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
+
+__all__ = ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
 LabFactory = Callable[..., Lab]
 

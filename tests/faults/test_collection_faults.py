@@ -16,6 +16,7 @@ import pytest
 
 from engine.errors import NewhopeError
 from tests.faults.collection_scenario import CollectionScenario
+from tests.faults.figures import Fault, count
 from tests.faults.repository_scenario import fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls
 from tests.faults.test_repository_kill import in_a_child
@@ -42,21 +43,23 @@ def test_a_collection_killed_at_any_change_of_the_disk_harms_no_point(part: int)
                     killed += 1
                     scenario.check()
                     scenario.check_next_run()
+                    count(Fault.KILL, "collection")
 
     assert killed > 0.8 * tried
-    print(f"killed {killed} times at {len(calls)} calls of a collection; all points whole each time")
 
 
 @pytest.mark.parametrize(
-    ("number", "failing"),
+    ("number", "failing", "fault"),
     [
-        (errno.ENOSPC, ("open", "write", "writev", "fsync", "link", "mkdir")),
-        (errno.EROFS, ("open", "write", "writev", "fsync", "link", "mkdir", "unlink")),
-        (errno.EACCES, ("unlink",)),
+        (errno.ENOSPC, ("open", "write", "writev", "fsync", "link", "mkdir"), Fault.FULL),
+        (errno.EROFS, ("open", "write", "writev", "fsync", "link", "mkdir", "unlink"), Fault.READ_ONLY),
+        (errno.EACCES, ("unlink",), Fault.REFUSED),
     ],
     ids=["full", "read-only", "no deleting"],
 )
-def test_a_disk_that_refuses_at_any_call_of_a_collection_harms_no_point(number: int, failing: tuple[str, ...]):
+def test_a_disk_that_refuses_at_any_call_of_a_collection_harms_no_point(
+    number: int, failing: tuple[str, ...], fault: Fault
+):
     refused = 0
     with fast_folder() as folder:
         scenario = CollectionScenario(folder)
@@ -67,12 +70,12 @@ def test_a_disk_that_refuses_at_any_call_of_a_collection_harms_no_point(number: 
             if done == "nothing failed":
                 break
             refused += 1
+            count(fault, "collection")
             if first % 5 == 0:
                 _forget_leases_of_this_process(scenario.folder)
                 scenario.check_next_run()
 
     assert refused > 30
-    print(f"refused at {refused} calls of a collection; all points whole each time")
 
 
 def _run_failing_from(scenario: CollectionScenario, first: int, number: int, failing: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from engine.errors import NewhopeError, NoSpace
 from engine.repository import StorageFailed
+from tests.faults.figures import Fault, count
 from tests.faults.repository_scenario import Scenario, fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls
 
@@ -39,15 +40,17 @@ def run_failing_from(scenario: Scenario, first: int, number: int, failing: tuple
 
 
 @pytest.mark.parametrize(
-    ("number", "failing", "expected"),
+    ("number", "failing", "expected", "fault"),
     [
-        (errno.ENOSPC, NEEDING_SPACE, NoSpace),
-        (errno.EROFS, (*NEEDING_SPACE, "unlink"), StorageFailed),
-        (errno.EIO, ("writev", "fsync"), StorageFailed),
+        (errno.ENOSPC, NEEDING_SPACE, NoSpace, Fault.FULL),
+        (errno.EROFS, (*NEEDING_SPACE, "unlink"), StorageFailed, Fault.READ_ONLY),
+        (errno.EIO, ("writev", "fsync"), StorageFailed, Fault.BROKEN),
     ],
     ids=["full", "read-only", "broken"],
 )
-def test_a_disk_that_fails_at_any_call_harms_no_point(number: int, failing: tuple[str, ...], expected: type[Exception]):
+def test_a_disk_that_fails_at_any_call_harms_no_point(
+    number: int, failing: tuple[str, ...], expected: type[Exception], fault: Fault
+):
     refused = 0
     with fast_folder() as folder:
         scenario = Scenario(folder)
@@ -66,9 +69,9 @@ def test_a_disk_that_fails_at_any_call_harms_no_point(number: int, failing: tupl
             assert "unlink" in failing or list(scenario.folder.glob(".new-*")) == []
             if first % 5 == 0:
                 scenario.check_next_run(leases_may_stay="unlink" in failing)
+            count(fault, "backup")
 
     assert refused > 40
-    print(f"failed at {refused} calls; all points whole each time")
 
 
 OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")

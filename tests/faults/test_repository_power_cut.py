@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.figures import Fault, count
 from tests.faults.repository_scenario import Scenario, fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls, content_of, path_of
 
@@ -121,4 +122,6 @@ def test_a_power_cut_at_any_instant_harms_no_point(names_survive: bool):
             cuts += 1
             if cuts % 10 == 0:
                 scenario.check_next_run(leases_may_stay=True)
-    print(f"the power was cut {cuts} times; all points whole each time")
+            count(Fault.POWER, "backup")
+
+    assert cuts > 40

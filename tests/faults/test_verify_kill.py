@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.repository import Extent, Repository, VerifyLimits, VerifyRequest
+from tests.faults.figures import Fault, count
 from tests.faults.repository_scenario import Scenario, fast_folder
 from tests.faults.test_repository_kill import in_a_child
 
@@ -49,10 +50,10 @@ def test_a_verification_killed_at_any_change_of_the_disk_harms_nothing_and_is_go
                     killed += 1
                     spared += packs - _verify_after(scenario.folder)
                     assert scenario.objects() == before
+                    count(Fault.KILL, "verification")
 
     assert killed > 40
     assert spared > killed
-    print(f"verification killed {killed} times at {len(calls)} calls; on average {spared / killed:.1f} packs spared")
 
 
 def _verify_after(folder: Path) -> int:
