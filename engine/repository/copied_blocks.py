@@ -193,10 +193,12 @@ class DiskCopy:
     def _content(self, names: Names, length: int) -> tuple[memoryview, int]:
         step = self._source.block_bytes
         pieces: list[tuple[int, bytes]] = []
+        # Where a unit is several blocks, one that many units have would be read for each of them.
+        read = self._source.reader.block if step == self._unit_bytes else self._source.reader.recent_block
         for number, name in names:
             wanted = min(step, length - number * step)
             try:
-                pieces.append((number * step, self._source.reader.block(name, wanted, self._record.target)))
+                pieces.append((number * step, read(name, wanted, self._record.target)))
             except RepositoryDamaged as error:
                 raise SourceUnreadable(error.what) from error
         read_bytes = sum(len(piece) for _, piece in pieces)

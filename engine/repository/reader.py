@@ -145,6 +145,10 @@ class Reader:
         """The content of one block, from whichever of its places is sound."""
         return self._block(name, length, of)
 
+    def recent_block(self, name: bytes, length: int, of: str) -> bytes:
+        """The content of one block, kept for a while for whoever wants it again."""
+        return self._cached_block(name, length, of)
+
     def block_outside(self, packs: Collection[bytes], name: bytes, length: int) -> bytes | None:
         """The content of one block, from a sound place in a pack that is none of these; None if there is none."""
         return self._try([place for place in self._index.find(name) if place.pack not in packs], name, length, [])

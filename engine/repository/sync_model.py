@@ -62,7 +62,7 @@ class Copied(Struct, frozen=True):
     point: Point
     """As it is listed at the target."""
     read_bytes: int
-    """Content of blocks that had to be read from the source."""
+    """Content that had to be taken from the source."""
     new_bytes: int
     """What it added to the target's packs."""
     guards: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from engine.settings import object_storage
+from engine.settings import bandwidth, object_storage
 from engine.settings.connection_uri import flaws
 from engine.settings.model import Host, Keep, Level, Method, Repository
 from engine.settings.table import Table
@@ -32,7 +32,7 @@ def read_host(name: str, table: Table) -> Host | None:
 
 def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
     """Read `[repositories.NAME]`; `folder` holds the settings file. None if it cannot be used."""
-    table.only(("path", "on_host", "places", *object_storage.KEYS))
+    table.only(("path", "on_host", "places", *object_storage.KEYS, *bandwidth.KEYS))
     if "path" not in table.names():
         table.complain(None, f'The repository "{name}" has no "path".', 'Add path = "/srv/newhope".')
     path, storage = object_storage.read_place(table, folder)
@@ -42,6 +42,7 @@ def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
         places=table.words("places"),
         on_host=table.text("on_host"),
         object_storage=storage,
+        bandwidth=bandwidth.read_bandwidth(table),
     )
     return repository if path is not None else None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import tomli_w
 from msgspec.structs import asdict
 
+from engine.settings import bandwidth
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
 from engine.settings.model import Host, Keep, Level, Repository, Settings
@@ -63,7 +64,8 @@ def _repository(repository: Repository) -> dict[str, object]:
     if storage is not None:
         place = {"path": storage.url, "endpoint": storage.endpoint}
         place |= {"region": storage.region, "profile": storage.profile}
-    return _given({**place, "on_host": repository.on_host, "places": repository.places})
+    rest = {"on_host": repository.on_host, "places": repository.places}
+    return _given({**place, **rest, **bandwidth.as_toml(repository)})
 
 
 def _level(level: Level) -> dict[str, object]:

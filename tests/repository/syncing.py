@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from engine.repository import Point, Repository, SyncLimits, SyncRequest, Synced
+from engine.repository import Point, Repository, Synced, SyncLimits, SyncRequest
 from tests.repository.building import BLOCK, SMALL, later, mixed_disk, restored
 
 LIMITS = SyncLimits(SMALL)
