@@ -35,6 +35,8 @@ from engine.repository.storage import Storage
 PREFIX = "leases/"
 WRITER = "writer"
 COLLECTOR = "collector"
+RENEWALS_A_LEASE = 3
+"""How often a lease is renewed in the time it would last: one or two attempts may fail."""
 
 
 class Lease(Struct, frozen=True):
@@ -148,7 +150,7 @@ class HeldLease:
                     self._storage.delete(key)
 
     def _keep(self) -> None:
-        while not self._released.wait(self._lease_s / 3):
+        while not self._released.wait(self._lease_s / RENEWALS_A_LEASE):
             try:
                 self.renew()
             except NewhopeError:

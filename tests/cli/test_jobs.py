@@ -33,7 +33,9 @@ def _launch(journal: Journal, **spec: str) -> int:
 
 def _launch_waiting(journal: Journal, place: Place) -> int:
     job_id = _launch(journal, do="wait", began=str(place.folder / "began"), until=str(place.folder / "until"))
+    ends = time.monotonic() + 60
     while not (place.folder / "began").exists():
+        assert time.monotonic() < ends
         time.sleep(0.02)
     return job_id
 

@@ -22,7 +22,8 @@ from tests.repository.building import BLOCK, back_up, later, mixed_disk, restore
 from tests.repository.misbehaving_s3 import Proxy, Rule, misbehaving
 from tests.repository.s3_server import CREDENTIALS, S3Server
 
-QUICK = Patience(first_pause_s=0.02, longest_pause_s=0.1, give_up_after_s=1.0, most_tries=6)
+QUICK = Patience(first_pause_s=0.02, longest_pause_s=0.1, give_up_after_s=600, most_tries=6)
+SLOW_S = 3.0
 
 
 @pytest.fixture
@@ -33,20 +34,27 @@ def proxy(moto: S3Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def storage(proxy: Proxy, bucket: str) -> S3Storage:
-    return S3Storage(S3Address(bucket, "vault", proxy.endpoint), patience=QUICK, timeout_s=0.5)
+    return S3Storage(S3Address(bucket, "vault", proxy.endpoint), patience=QUICK)
+
+
+def reached_past(rule: Rule, proxy: Proxy, bucket: str) -> S3Storage:
+    """The storage, with less patience for one answer than a rule keeps it waiting, if it does."""
+    timeout_s = SLOW_S / 3 if rule.delay_s else 30.0
+    return S3Storage(S3Address(bucket, "vault", proxy.endpoint), patience=QUICK, timeout_s=timeout_s)
 
 
 BURST = [
     Rule("*", times=3, refuse=(503, "SlowDown")),
     Rule("*", times=2, refuse=(500, "InternalError")),
     Rule("*", times=1, refuse=(429, "TooManyRequests")),
-    Rule("*", times=2, delay_s=0.8),
+    Rule("*", times=1, delay_s=SLOW_S),
     Rule("*", times=2, cut=True),
 ]
 
 
 @pytest.mark.parametrize("rule", BURST, ids=["busy", "broken", "throttled", "slow", "cut"])
-def test_trouble_that_passes_is_not_noticed(storage: S3Storage, proxy: Proxy, rule: Rule):
+def test_trouble_that_passes_is_not_noticed(proxy: Proxy, bucket: str, rule: Rule):
+    storage = reached_past(rule, proxy, bucket)
     for key in ("records/a/1", "records/a/2"):
         storage.create(key, key.encode() * 100)
 
@@ -92,12 +100,13 @@ def test_a_listing_of_many_pages_that_is_cut_goes_on_where_it_was(
         Rule("PUT", after_doing=True, refuse=(500, "InternalError")),
         Rule("PUT", after_doing=True, refuse=(503, "ServiceUnavailable")),
         Rule("PUT", after_doing=True, cut=True),
-        Rule("PUT", delay_s=0.8),
+        Rule("PUT", delay_s=SLOW_S),
     ],
     ids=["500", "503", "cut", "slow"],
 )
 @pytest.mark.parametrize("size", [0, 7, 1 << 20])
-def test_a_create_that_meets_itself_is_done(storage: S3Storage, proxy: Proxy, spoilt: Rule, size: int):
+def test_a_create_that_meets_itself_is_done(proxy: Proxy, bucket: str, spoilt: Rule, size: int):
+    storage = reached_past(spoilt, proxy, bucket)
     # The server stored the object, but its answer was lost; the second try is refused with 412.
     spoilt.times = 1
     proxy.rules.append(spoilt)
@@ -107,7 +116,8 @@ def test_a_create_that_meets_itself_is_done(storage: S3Storage, proxy: Proxy, sp
     new.finish("packs/ab/abcd")
 
     assert storage.read("packs/ab/abcd") == b"x" * size
-    assert sum(request.startswith("PUT") for request in proxy.requests) == 2
+    puts = sum(request.startswith("PUT") for request in proxy.requests)
+    assert puts == 2 or (spoilt.delay_s and puts > 2)
     spoilt.times = 0
 
 

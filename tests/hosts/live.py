@@ -92,7 +92,7 @@ def files_in(folder: Path | None) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 120.0) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():

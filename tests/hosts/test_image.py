@@ -34,7 +34,7 @@ def read_all(uri: str, into: Path) -> bytes:
     return into.read_bytes()
 
 
-def wait_for(condition: object, timeout_s: float = 5.0) -> bool:
+def wait_for(condition: object, timeout_s: float = 60.0) -> bool:
     assert callable(condition)
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -29,11 +29,24 @@ def silent_port() -> Iterator[int]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up an opening after a second, and turn callers away afterwards for longer than any test lasts."""
     monkeypatch.setattr(lane_module, "OPEN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(lane_module, "BREAKER_S", 3600.0)
+    monkeypatch.setattr(lane_module, "BREAKER_LONGEST_S", 3600.0)
 
 
-def seconds_since(started: float) -> float:
-    return time.monotonic() - started
+@pytest.fixture
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hosts whose connection was begun to be opened, one entry each time."""
+    begun: list[str] = []
+    connect = HostLane._connect
+
+    def counted(self: HostLane, worker: object) -> object:
+        begun.append(self.host.name)
+        return connect(self, worker)
+
+    monkeypatch.setattr(HostLane, "_connect", counted)
+    return begun
 
 
 def test_work_runs_in_the_hosts_own_thread_with_its_connection() -> None:
@@ -96,16 +109,15 @@ def test_other_exceptions_of_the_work_come_as_they_are_and_the_lane_goes_on() ->
 
 def test_work_that_exceeds_its_time_is_abandoned_and_the_next_is_done_by_a_new_thread() -> None:
     lane = HostLane(TEST_DRIVER)
+    lane.run(lambda connection: connection.getType())
     release = threading.Event()
-    started = time.monotonic()
 
     with pytest.raises(HostUnreachable) as late:
-        lane.run(lambda _connection: release.wait(30), timeout_s=0.3)
+        lane.run(lambda _connection: release.wait(600), timeout_s=1)
 
-    assert seconds_since(started) < 1
     assert late.value.exit_code is ExitCode.HOST_UNREACHABLE
     assert "not known" in late.value.untouched
-    assert lane.run(lambda connection: connection.getType(), timeout_s=5) == "TEST"
+    assert lane.run(lambda connection: connection.getType(), timeout_s=60) == "TEST"
     release.set()
 
 
@@ -115,69 +127,78 @@ def test_a_thread_that_is_stuck_in_putting_a_lost_connection_away_is_replaced(mo
     release = threading.Event()
     with monkeypatch.context() as hanging:
         hanging.setattr(HostLane, "_usable", lambda *_: False)
-        hanging.setattr(HostLane, "_discard", lambda *_: release.wait(30))
+        hanging.setattr(HostLane, "_discard", lambda *_: release.wait(600))
 
         with pytest.raises(HostUnreachable):
             lane.run(lambda connection: connection.getType(), timeout_s=0.3)
 
-    assert lane.run(lambda connection: connection.getType(), timeout_s=5) == "TEST"
+    assert lane.run(lambda connection: connection.getType(), timeout_s=60) == "TEST"
     release.set()
 
 
 def test_a_call_that_waits_behind_a_long_one_gives_up_alone() -> None:
     lane = HostLane(TEST_DRIVER)
-    long_one: list[str] = []
-    thread = threading.Thread(
-        target=lambda: long_one.append(lane.run(lambda _connection: time.sleep(1) or "done", timeout_s=10))
-    )
+    begun, release = threading.Event(), threading.Event()
+    long_one: list[bool] = []
+
+    def take_long(_connection: object) -> bool:
+        begun.set()
+        return release.wait(600)
+
+    thread = threading.Thread(target=lambda: long_one.append(lane.run(take_long, timeout_s=600)))
     thread.start()
-    time.sleep(0.2)
+    begun.wait(60)
 
     with pytest.raises(HostUnreachable, match="busy with earlier questions"):
         lane.run(lambda connection: connection.getType(), timeout_s=0.2)
 
+    release.set()
     thread.join()
-    assert long_one == ["done"]
+    assert long_one == [True]
 
 
 def test_calls_that_wait_behind_an_abandoned_one_are_still_carried_out() -> None:
     lane = HostLane(TEST_DRIVER)
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
     waiting: list[str] = []
-    hung = threading.Thread(target=lambda: _swallow(lambda: lane.run(lambda _c: release.wait(30), timeout_s=0.5)))
+
+    def hang(_connection: object) -> None:
+        begun.set()
+        release.wait(600)
+
+    hung = threading.Thread(target=lambda: _swallow(lambda: lane.run(hang, timeout_s=1)))
     hung.start()
-    time.sleep(0.1)
-    behind = threading.Thread(target=lambda: waiting.append(lane.run(lambda c: c.getType(), timeout_s=10)))
+    begun.wait(60)
+    behind = threading.Thread(target=lambda: waiting.append(lane.run(lambda c: c.getType(), timeout_s=60)))
     behind.start()
 
-    behind.join(5)
+    behind.join(60)
 
     assert waiting == ["TEST"]
     release.set()
 
 
-def test_a_host_that_says_nothing_is_given_up_in_time_and_then_fails_at_once(silent_port: int, impatient: None) -> None:
+def test_a_host_that_says_nothing_is_given_up_and_then_not_asked_again(
+    silent_port: int, impatient: None, openings: list[str]
+) -> None:
     lane = HostLane(Host(name="silent", uri=f"qemu+tcp://127.0.0.1:{silent_port}/system"))
-    started = time.monotonic()
 
-    with pytest.raises(HostUnreachable, match="said nothing"):
-        lane.run(lambda connection: connection.getType())
-    first_s = seconds_since(started)
-    with pytest.raises(HostUnreachable, match="said nothing"):
-        lane.run(lambda connection: connection.getType())
+    for _ in range(2):
+        with pytest.raises(HostUnreachable, match="said nothing"):
+            lane.run(lambda connection: connection.getType(), timeout_s=600)
 
-    assert 0.9 < first_s < 2
-    assert seconds_since(started) - first_s < 0.1
+    assert openings == ["silent"]
 
 
-def test_ten_callers_of_a_silent_host_wait_once_together(silent_port: int, impatient: None) -> None:
+def test_ten_callers_of_a_silent_host_wait_once_together(
+    silent_port: int, impatient: None, openings: list[str]
+) -> None:
     lane = HostLane(Host(name="silent", uri=f"qemu+tcp://127.0.0.1:{silent_port}/system"))
     errors: list[BaseException] = []
-    started = time.monotonic()
 
     def ask() -> None:
         try:
-            lane.run(lambda connection: connection.getType())
+            lane.run(lambda connection: connection.getType(), timeout_s=600)
         except HostUnreachable as error:
             errors.append(error)
 
@@ -188,20 +209,24 @@ def test_ten_callers_of_a_silent_host_wait_once_together(silent_port: int, impat
         thread.join()
 
     assert len(errors) == 10
-    assert seconds_since(started) < 2
+    assert openings == ["silent"]
 
 
-def test_a_caller_with_less_patience_than_an_opening_takes_does_not_stop_it(silent_port: int) -> None:
+def test_a_caller_with_less_patience_than_an_opening_takes_does_not_stop_it(
+    silent_port: int, openings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "OPEN_TIMEOUT_S", 600.0)
     lane = HostLane(Host(name="silent", uri=f"qemu+tcp://127.0.0.1:{silent_port}/system"))
 
     with pytest.raises(HostUnreachable):
         lane.run(lambda connection: connection.getType(), timeout_s=0.2)
 
-    # The breaker would have answered at once.
+    # It waits for the same opening; the breaker would have answered at once.
     started = time.monotonic()
     with pytest.raises(HostUnreachable):
         lane.run(lambda connection: connection.getType(), timeout_s=0.4)
-    assert seconds_since(started) >= 0.35
+    assert time.monotonic() - started >= 0.4
+    assert openings == ["silent"]
 
 
 def test_an_operator_who_asks_again_is_not_kept_waiting_for_the_breaker(tmp_path) -> None:
@@ -243,7 +268,7 @@ def test_what_is_wrong_with_a_connection_is_said_in_one_sentence_with_a_next_ste
     assert failed.value.exit_code is ExitCode.HOST_UNREACHABLE
 
 
-def test_a_daemon_that_is_stopped_is_given_up_in_time_and_used_again_when_it_goes_on(
+def test_a_daemon_that_is_stopped_is_given_up_and_used_again_when_it_goes_on(
     bare_host_factory, impatient: None
 ) -> None:
     bare = bare_host_factory()
@@ -251,16 +276,14 @@ def test_a_daemon_that_is_stopped_is_given_up_in_time_and_used_again_when_it_goe
     assert lane.run(lambda connection: connection.getType()) == "QEMU"
 
     bare.signal_daemon(signal.SIGSTOP)
-    started = time.monotonic()
     with pytest.raises(HostUnreachable, match="did not finish"):
         lane.run(lambda connection: connection.getHostname(), timeout_s=1)
     with pytest.raises(HostUnreachable, match="said nothing"):
-        lane.run(lambda connection: connection.getHostname(), timeout_s=5)
-    assert seconds_since(started) < 3.5
+        lane.run(lambda connection: connection.getHostname(), timeout_s=600)
 
     bare.signal_daemon(signal.SIGCONT)
     # The opening that was left behind succeeds now and ends the time in which callers are turned away.
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         try:
             assert lane.run(lambda connection: connection.getType()) == "QEMU"
@@ -316,7 +339,7 @@ print("quit", flush=True)
 """
 
 
-def test_a_process_with_eight_hung_hosts_ends_within_a_second(bare_host_factory) -> None:
+def test_a_process_with_eight_hung_hosts_ends_although_they_go_on_hanging(bare_host_factory) -> None:
     bare = bare_host_factory()
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
     ports = [str(server.getsockname()[1]) for server in servers]
@@ -334,28 +357,26 @@ def test_a_process_with_eight_hung_hosts_ends_within_a_second(bare_host_factory)
     process.stdin.flush()
 
     lines = [process.stdout.readline().strip() for _ in range(9)]
-    answered = time.monotonic()
-    process.wait(10)
+    process.wait(60)
 
     assert lines == ["offline"] * 9
-    assert seconds_since(answered) < 1
     assert process.returncode == 0
     assert process.stderr.read() == ""
     for server in servers:
         server.close()
 
 
-def test_snapshots_of_dead_hosts_do_not_hold_up_those_that_answer(silent_port: int) -> None:
+def test_snapshots_of_dead_hosts_do_not_hold_up_those_that_answer(silent_port: int, impatient: None) -> None:
+    answering = HostLane(TEST_DRIVER)
+    answering.run(lambda connection: connection.getType())
     lanes = [
         HostLane(Host(name="silent", uri=f"qemu+tcp://127.0.0.1:{silent_port}/system")),
-        HostLane(TEST_DRIVER),
+        answering,
         HostLane(Host(name="nowhere", uri="qemu+unix:///session?socket=/nonexistent")),
     ]
-    started = time.monotonic()
 
-    snapshots = take_snapshots(lanes, timeout_s=1)
+    snapshots = take_snapshots(lanes, timeout_s=600)
 
-    assert seconds_since(started) < 2
     assert [(s.host, s.status) for s in snapshots] == [
         ("silent", HostStatus.OFFLINE),
         ("practice", HostStatus.ONLINE),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 import uuid
 
 import pytest
@@ -55,12 +54,10 @@ def test_what_is_so_already_is_fine(lane, defined) -> None:
 
 def test_a_guest_that_does_not_follow_is_told_of_and_left_running(lane, defined) -> None:
     start(lane, defined)
-    started = time.monotonic()
 
     with pytest.raises(GuestDidNotShutDown) as refused:
         shut_down(lane, defined, timeout_s=1)
 
-    assert time.monotonic() - started < 3
     assert refused.value.exit_code is ExitCode.GUEST
     assert "no guest agent answered" in refused.value.what
     assert vm_state(lane, defined) is VmState.RUNNING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import libvirt
@@ -32,14 +32,18 @@ def journal(lab: Lab, host: str, vm: str) -> dict[str, int]:
 def asked_on_the_console(lab: Lab, host: str, vm: str) -> dict[str, int]:
     """The same from the console, which answers without an agent and while file systems are frozen."""
     with lane_to(lab.layout.host(host)) as lane:
-        return json.loads(console.ask_status(lane, lab.uuid(vm), timeout_s=20))
+        return json.loads(console.ask_status(lane, lab.uuid(vm), timeout_s=60))
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 120.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def is_off_within(lab: Lab, host: str, vm: str, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
     with libvirt_of(lab, host) as connection:
-        while connection.lookupByName(vm).isActive():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-    return True
+        return wait_for(lambda: not connection.lookupByName(vm).isActive(), timeout_s)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,14 +87,13 @@ def test_a_line_that_a_crash_cut_does_not_count(small: Lab) -> None:
     assert int(head.splitlines()[-1].split()[0]) == after["acked"]
 
 
-def test_up_is_quick_when_all_runs_and_brings_back_what_does_not(small: Lab) -> None:
+def test_up_leaves_what_runs_and_brings_back_what_does_not(small: Lab) -> None:
     lab = small
-    pid = lab.status().hosts[0].pid
+    before = lab.status().hosts[0]
 
-    began = time.monotonic()
     Lab.up(lab.folder)
-    assert time.monotonic() - began < 2
-    assert lab.status().hosts[0].pid == pid
+    after = lab.status().hosts[0]
+    assert (after.pid, after.qemu_pids) == (before.pid, before.qemu_pids)
 
     lab.break_host("alderaan")
     Lab.up(lab.folder)
@@ -142,7 +140,6 @@ def test_a_lab_whose_making_was_killed_is_made_anew() -> None:
         for line in making.stdout:
             if "daemons answer" in line:
                 break
-        time.sleep(1)
         making.send_signal(signal.SIGKILL)
         making.wait()
         left = processes.processes_of(layout_of(folder).names(), program="libvirtd")

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -36,18 +35,16 @@ def test_the_socket_is_its_owners_alone_and_gone_after_closing(tmp_path: Path, d
     assert not path.exists()
 
 
-def test_closing_ends_idle_clients_and_every_thread_within_a_second(tmp_path: Path, disk: MemoryExport) -> None:
+def test_closing_ends_idle_clients_and_every_thread(tmp_path: Path, disk: MemoryExport) -> None:
     server = Server(tmp_path / "ours.sock", {"vda": disk})
     server.start()
     clients = [Client.connect(server.address) for _ in range(5)]
     half_way = socket.socket(socket.AF_UNIX)
     half_way.connect(server.address.path)
 
-    began = time.monotonic()
     server.close()
     server.close()
 
-    assert time.monotonic() - began < 1
     assert not threads_of_nbd()
     assert server.connections == 0
     half_way.close()
@@ -57,11 +54,12 @@ def test_closing_ends_idle_clients_and_every_thread_within_a_second(tmp_path: Pa
 
 
 def test_closing_does_not_wait_for_a_disk_that_hangs(tmp_path: Path, disk: MemoryExport) -> None:
-    reading, go = threading.Event(), threading.Event()
+    reading, go, gone_on = threading.Event(), threading.Event(), threading.Event()
 
     def hang(offset: int, length: int) -> None:
         reading.set()
-        go.wait(20)
+        go.wait(60)
+        gone_on.set()
 
     disk.before_read = hang
     server = Server(tmp_path / "ours.sock", {"vda": disk})
@@ -77,15 +75,14 @@ def test_closing_does_not_wait_for_a_disk_that_hangs(tmp_path: Path, disk: Memor
 
     reader = threading.Thread(target=read)
     reader.start()
-    reading.wait(10)
+    reading.wait(60)
 
-    began = time.monotonic()
     server.close()
-    took = time.monotonic() - began
     reader.join()
+    still_hung = not gone_on.is_set()
     go.set()
 
-    assert took < 1
+    assert still_hung
     assert len(failures) == 1
 
 

@@ -37,7 +37,7 @@ def server(tmp_path: Path, disk: MemoryExport) -> Iterator[Server]:
 
 
 def test_several_requests_of_one_connection_are_worked_on_at_the_same_time(server: Server, disk: MemoryExport) -> None:
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=60)
     disk.before_read = lambda offset, length: together.wait() and None
 
     with Client.connect(server.address) as client:
@@ -50,7 +50,7 @@ def test_several_requests_of_one_connection_are_worked_on_at_the_same_time(serve
 
 def test_a_slow_read_does_not_hold_up_the_others(server: Server, disk: MemoryExport) -> None:
     go = threading.Event()
-    disk.before_read = lambda offset, length: None if offset else (go.wait(10) and None)
+    disk.before_read = lambda offset, length: None if offset else (go.wait(60) and None)
 
     with Client.connect(server.address) as client:
         requests = [ReadRequest(at * 4096, memoryview(bytearray(4096))) for at in range(16)]

@@ -205,7 +205,7 @@ def test_a_slow_disk_slows_the_producer_instead_of_filling_memory(
 
     def slow(self: NewFile, key: str) -> None:
         if key.startswith("packs/"):
-            gate.wait(10)
+            gate.wait(120)
         finish(self, key)
 
     monkeypatch.setattr(NewFile, "finish", slow)

@@ -47,16 +47,15 @@ class PseudoTerminal:
             pass
         return len(self.received) - before
 
-    def read_until(self, condition: Callable[[], bool], *, timeout_s: float = 60.0) -> float:
-        """Take what comes until the condition holds; answers how long that took."""
+    def read_until(self, condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
+        """Take what comes until the condition holds."""
         begun = time.monotonic()
         while not condition():
             left = timeout_s - (time.monotonic() - begun)
             assert left > 0, "never came; the screen:\n" + "\n".join(self.text)
             self._take(min(0.1, left))
-        return time.monotonic() - begun
 
-    def read_until_quiet(self, quiet_s: float = 1.0, *, timeout_s: float = 60.0) -> None:
+    def read_until_quiet(self, quiet_s: float = 1.0, *, timeout_s: float = 120.0) -> None:
         """Take what comes until nothing has come for a while."""
         end = time.monotonic() + timeout_s
         while self.read_for(quiet_s):
@@ -75,8 +74,8 @@ class PseudoTerminal:
         os.close(self.master)
         self.master = -1
 
-    def wait_for_end(self, *, timeout_s: float = 30.0) -> float:
-        """Wait until the process has ended; answers how long that took."""
+    def wait_for_end(self, *, timeout_s: float = 60.0) -> None:
+        """Wait until the process has ended."""
         begun = time.monotonic()
         while self.exit_status is None:
             ended, status = os.waitpid(self.pid, os.WNOHANG)
@@ -88,7 +87,6 @@ class PseudoTerminal:
                 self._take(0.02)
             else:
                 time.sleep(0.02)
-        return time.monotonic() - begun
 
     def _take(self, timeout_s: float) -> bool:
         ready, _, _ = select.select([self.master], [], [], max(0.0, timeout_s))
