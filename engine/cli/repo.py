@@ -10,6 +10,7 @@ from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
 from engine.cli.repo_pin import pin, protect, unpin
 from engine.cli.repo_prune import prune
+from engine.cli.repo_sync import sync
 from engine.cli.repo_test_storage import test_storage
 from engine.cli.repo_verify import verify
 
@@ -24,6 +25,7 @@ def repo() -> None:
       newhope repo info vault      what it holds and what room is left
       newhope repo verify --full   whether every byte in it is as it was written
       newhope repo prune vault     drop the points that no rule keeps, and free the space
+      newhope repo sync vault far  have every recovery point in a second repository too
       newhope repo test-storage    whether its folder or bucket keeps what a repository relies on
     """
 
@@ -34,6 +36,7 @@ repo.add_command(pin)
 repo.add_command(unpin)
 repo.add_command(protect)
 repo.add_command(test_storage)
+repo.add_command(sync)
 
 
 @repo.command("init")

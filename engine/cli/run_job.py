@@ -23,12 +23,13 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
 
     def work(job: Job, context: JobContext) -> str | JobResult:
         # The packages behind a kind of job are imported inside `run`, so that even a broken one fails the job properly.
-        from engine.cli import launching, work_of_jobs
+        from engine.cli import launching, sync_job, work_of_jobs
 
         kinds: dict[str, Callable[[Settings, Job, JobContext], str | JobResult]] = {
             launching.BACKUP: work_of_jobs.make_backup,
             launching.BACKUPS: work_of_jobs.make_backups,
             launching.RESTORE: work_of_jobs.restore_vm,
+            launching.SYNC: sync_job.sync_repositories,
         }
         return kinds[job.kind](settings, job, context)
 

@@ -85,7 +85,12 @@ class Sync:
             if same_point(point) in there
         }
         transfer_bytes, unreadable = self._estimate(copies) if estimate else (None, ())
-        damaged = tuple(str(damage) for damage in self._source.damaged if damage.key.startswith("points/"))
+        vms = {point.manifest.vm.uuid for point in chosen}
+        damaged = tuple(
+            str(damage)
+            for damage in self._source.damaged
+            if damage.key.startswith("points/") and (not self._request.vms or damage.key.split("/")[1] in vms)
+        )
         return SyncPlan(
             source=self._source.name,
             target=self._target.name,
