@@ -72,7 +72,7 @@ from engine.repository.model import (
     WriterLimits,
     WriterStats,
 )
-from engine.repository.point_names import local_time, parse_point_name, select_point
+from engine.repository.point_names import local_time, one_of_each, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
 from engine.repository.repository import Repository
@@ -163,6 +163,7 @@ __all__ = [
     "WriterStats",
     "decide",
     "local_time",
+    "one_of_each",
     "parse_point_name",
     "select_point",
     "try_storage",

@@ -12,11 +12,11 @@ import pytest
 from engine.cli import sync_job
 from engine.cli.sync_job import StandingLimits
 from engine.errors import ExitCode
-from engine.jobs import Journal, JobState
+from engine.jobs import JobState, Journal
 from engine.repository import Point, Repository
 from engine.repository.manifest import point_key
 from engine.settings import load
-from tests.cli.conftest import Place, Run, make_point
+from tests.cli.conftest import Place, Run
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_it_copies_as_a_job_and_has_nothing_left_to_do_afterwards(
     assert originals(far) == {point.id for point in points}
     (job,) = journal.jobs()
     assert (job.kind, job.subject, job.state) == ("sync", "vault to far", JobState.DONE)
-    assert [step.title for step in job.steps][0] == "compare"
+    assert job.steps[0].title == "compare"
     assert len(job.steps) == 4
     assert job.done_bytes == job.total_bytes > 0
 
@@ -158,9 +158,7 @@ def test_the_one_before_is_not_a_copy_of_the_latest(
     assert newhope("points", "show", f"web@{points[0].id[:8]}").code == ExitCode.OK
 
 
-def test_a_limit_that_is_changed_while_it_runs_counts(
-    place: Place, far: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_limit_that_is_changed_while_it_runs_counts(place: Place, far: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [0.0]
     monkeypatch.setattr(sync_job, "monotonic", lambda: now_s[0])
     limits = StandingLimits(load(place.settings_file))
