@@ -8,7 +8,8 @@ class (`errors`).
 - Power and definitions: `shut_down`, `start`, ... `define`, `undefine` (`power`).
 - A definition read, described, and turned into that of another VM on another host (`definition`, `rewrite`,
   `host_ties`); the small files beside the disks (`nvram`, `host_file`).
-- Volumes to restore into (`volumes`); images at rest as NBD exports (`image`).
+- Volumes to restore into (`volumes`) and what is written into them (`disk_sink`, `raw_file`); images at rest as NBD
+  exports (`image`).
 - The guest: its agent (`agent`), its file systems held still with a thaw that a second process guarantees (`freeze`,
   `thaw`, `thaw_guard`).
 - One moment of all disks of a running or paused VM, as NBD exports (`pull_backup`, `checkpoints`, `scratch`).

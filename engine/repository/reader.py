@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from engine.repository.block_record import decode_record
 from engine.repository.disk_map import blocks_of, walk_map
@@ -29,6 +29,8 @@ WINDOW_BLOCKS = 1024
 CACHED_BYTES = 16 << 20
 CACHED_NODES = 512
 WORKERS = 3
+
+Result = TypeVar("Result")
 
 
 def _as_it_is() -> None:
@@ -94,18 +96,47 @@ class Reader:
 
     def read_disk(self, record: DiskRecord, *, workers: int = WORKERS) -> Iterator[tuple[int, bytes]]:
         """Offsets and contents of all blocks that are not zero, in the order in which they are best read."""
+
+        def read(name: bytes, length: int, blocks: list[int]) -> tuple[bytes, list[int]]:
+            return self._block(name, length, record.target), blocks
+
+        for content, blocks in self._each_block(record, read, workers):
+            for block in blocks:
+                yield block * self._block_bytes, content
+
+    def copy_disk(
+        self, record: DiskRecord, write: Callable[[int, bytes], None], *, workers: int = WORKERS
+    ) -> Iterator[int]:
+        """Hand offsets and contents of all blocks that are not zero to `write`, in threads of its own, several at once.
+
+        Gives the number of bytes that were written, block after block; what `write` raises, it raises. Faster than
+        `read_disk`, because what has been read in a thread is written in the same one.
+        """
+
+        def copy(name: bytes, length: int, blocks: list[int]) -> int:
+            content = self._block(name, length, record.target)
+            for block in blocks:
+                write(block * self._block_bytes, content)
+            return length * len(blocks)
+
+        yield from self._each_block(record, copy, workers)
+
+    def _each_block(
+        self, record: DiskRecord, use: Callable[[bytes, int, list[int]], Result], workers: int
+    ) -> Iterator[Result]:
+        """Call `use` with name, length and block numbers of all that is not zero, in threads; its results, in order."""
         names = self._names(record)
         with ThreadPoolExecutor(workers, thread_name_prefix="read blocks") as pool:
-            waiting: deque[tuple[Future[bytes], list[int]]] = deque()
+            waiting: deque[Future[Result]] = deque()
             try:
                 for name, length, blocks in self._in_order_of_packs(names, record.size_bytes):
-                    waiting.append((pool.submit(self._block, name, length, record.target), blocks))
+                    waiting.append(pool.submit(use, name, length, blocks))
                     if len(waiting) > 2 * workers:
-                        yield from self._placed(*waiting.popleft())
+                        yield waiting.popleft().result()
                 while waiting:
-                    yield from self._placed(*waiting.popleft())
+                    yield waiting.popleft().result()
             finally:
-                for future, _ in waiting:
+                for future in waiting:
                     future.cancel()
 
     def read_range(self, record: DiskRecord, offset: int, length: int) -> bytes:
@@ -195,10 +226,6 @@ class Reader:
     def _place(self, block: tuple[bytes, int]) -> tuple[bytes, int]:
         found = self._index.find(block[0])
         return (found[0].pack, found[0].offset) if found else (b"", 0)
-
-    def _placed(self, content: Future[bytes], blocks: list[int]) -> Iterator[tuple[int, bytes]]:
-        for block in blocks:
-            yield block * self._block_bytes, content.result()
 
     def _length(self, size_bytes: int, block: int) -> int:
         return min(self._block_bytes, size_bytes - block * self._block_bytes)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from engine import nbd
 from engine.errors import ExitCode, NewhopeError
 from engine.fleet import CheckState, FitnessCheck, Fleet
-from engine.hosts import HostLane, HostLanes, agent, image, power, scratch, take_snapshot, volumes
+from engine.hosts import HostLane, HostLanes, agent, power, scratch, take_snapshot, volumes
+from engine.hosts.disk_sink import DiskSink, open_sink
 from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import Definition, HostFacts
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
@@ -27,7 +27,6 @@ from engine.restore.report import as_markdown
 from engine.settings import Settings, find_repository
 
 AGENT_TIMEOUT_S = 300.0
-IN_FLIGHT = 16
 
 
 class PreflightFailed(NewhopeError):
@@ -151,11 +150,8 @@ class _Restore:
         path = volumes.create(lane, pool, name, image_format, disk.size_bytes)
         undo.callback(self._undo, f"volume {name} in pool {pool}", lambda: volumes.delete(lane, pool, name))
         socket = scratch.scratch_folder(lane.host) / f"newhope-{self._request.new_uuid[:8]}-{disk.target}.sock"
-        with (
-            image.serve(path, image_format, socket, writable=True) as address,
-            nbd.Client.connect(address) as client,
-        ):
-            write_disk(reader, disk, client, step.advance, self._context.raise_if_cancelled)
+        with open_sink(path, image_format, socket) as sink:
+            write_disk(reader, disk, sink, step.advance, self._context.raise_if_cancelled)
         self._context.log(f"{disk.target} is written to {path} ({image_format})")
         return path, image_format
 
@@ -232,19 +228,10 @@ def _network_choices(point: Point, request: Request) -> dict[int, NetworkChoice]
 
 
 def write_disk(
-    reader: Reader,
-    disk: DiskRecord,
-    client: nbd.Client,
-    advance: Callable[[int], None],
-    check: Callable[[], None],
+    reader: Reader, disk: DiskRecord, sink: DiskSink, advance: Callable[[int], None], check: Callable[[], None]
 ) -> None:
-    """Write the data of one disk to a new, empty export; what is not data is zero there already."""
-
-    def requests() -> Iterator[nbd.WriteRequest]:
-        for offset, data in reader.read_disk(disk):
-            yield nbd.WriteRequest(offset, memoryview(data))
-
-    for written in client.write_many(requests(), in_flight=IN_FLIGHT):
-        advance(len(written.buffer))
+    """Write the data of one disk to a new, empty image, and make it durable; what is not data is zero there already."""
+    for written_bytes in reader.copy_disk(disk, sink.write):
+        advance(written_bytes)
         check()
-    client.flush()
+    sink.flush()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine import nbd
 from engine.backup.disk_copy import copy_disk
-from engine.hosts import image
+from engine.hosts.disk_sink import open_sink
 from engine.repository import Repository
 from engine.repository.model import Consistency, VmFacts
 from engine.restore.run import write_disk
@@ -56,11 +56,8 @@ def restore(folder: Path, target: Path) -> None:
     with Repository.open(folder) as repository, repository.reader() as reader:
         record = repository.points()[0].manifest.disks[0]
         subprocess.run(["qemu-img", "create", "-q", "-f", "raw", target, str(record.size_bytes)], check=True)
-        with (
-            image.serve(str(target), "raw", target.with_suffix(".sock"), writable=True) as address,
-            nbd.Client.connect(address) as client,
-        ):
-            write_disk(reader, record, client, _nothing, _nothing)
+        with open_sink(target, "raw", target.with_suffix(".sock")) as sink:
+            write_disk(reader, record, sink, _nothing, _nothing)
 
 
 if __name__ == "__main__":

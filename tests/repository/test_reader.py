@@ -181,3 +181,28 @@ def test_a_record_of_another_size_is_not_believed(repository: Repository):
                 list(reader.read_disk(replace(record, size_bytes=wrong)))
         with pytest.raises(RepositoryDamaged):
             list(reader.read_disk(replace(record, map_height=0)))
+
+
+def test_a_disk_is_copied_whole_by_threads_that_read_and_write(repository: Repository):
+    content = mixed_disk()
+    record = back_up(repository, content).manifest.disks[0]
+    copy = bytearray(len(content))
+
+    def write(offset: int, data: bytes) -> None:
+        copy[offset : offset + len(data)] = data
+
+    with repository.reader() as reader:
+        written = sum(reader.copy_disk(record, write))
+
+    assert copy == content
+    assert written == record.data_bytes
+
+
+def test_what_cannot_be_written_ends_a_copy(repository: Repository):
+    record = back_up(repository, mixed_disk()).manifest.disks[0]
+
+    def refuse(offset: int, data: bytes) -> None:
+        raise ZeroDivisionError
+
+    with repository.reader() as reader, pytest.raises(ZeroDivisionError):
+        list(reader.copy_disk(record, refuse))
