@@ -11,7 +11,8 @@ byte. One recovery point on its way in and out:
 5. Reading goes the way back and checks every block against its name before handing it out (`reader`).
 6. Verifying looks at everything in its own time, oldest-checked first, and names the points and ranges that are hurt
    (`verify`, and the files beside it: `verify_structure`, `verify_pack`, `damage`, `verify_history`).
-7. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
+7. Points are copied to another repository, of any block size, key and storage (`sync`, `copied_blocks`).
+8. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
    any more is collected (`collection`, which argues why that is safe).
 
 Who may run beside whom (nothing takes a lock in the storage; objects appear whole and are never overwritten):
@@ -33,6 +34,9 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
     beside another    gone before its next delete, and a delete it had begun is of a pack that stays condemned
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
+    a sync            yes: it is a writer of its target, a    yes: it is a reader of its source; a point that is
+                      reader of its source; two of one point  dropped there meanwhile is passed over
+                      make the same manifest, once
     a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
                       a collector what it had announced; a collection is taken up by the next one; in a bucket
                       there are no unfinished objects, and what was on its way lay in files without a name
@@ -41,7 +45,7 @@ With credentials that may create and not delete, all of this works except collec
 then run out instead of being given back, and are cleared by the collector.
 
 Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
-by the location's text, `probe` finds out whether a place keeps its word.
+by the location's text, `probe` finds out whether a place keeps its word, `limited_storage` slows one down.
 
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
