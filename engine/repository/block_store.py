@@ -4,7 +4,8 @@
 2. It is compressed by the calling thread, and appended to the open pack under `_pack_lock`.
 3. A full pack is sealed and handed to the sync thread, which makes it durable while the next one fills.
 4. When enough blocks lie in durable packs, the sync thread writes an index file over them: what a writer that dies, or
-   is stopped, has stored is found by the next one, and the names held in memory stay few.
+   is stopped, has stored is found by the next one, and the names held in memory stay few. It merges index files, too,
+   or the look-ups of a long backup would ask hundreds of them.
 
 Locks: `_names_lock` guards the set of names, `_pack_lock` the open pack; no thread holds both. Sealing waits for the
 sync thread (it takes only `_names_lock`) under `_pack_lock`: that is the brake on writers faster than the disk.
@@ -160,6 +161,9 @@ class BlockStore:
         self._durable_blocks += len(sealed.entries)
         if self._durable_blocks >= self._limits.index_every_blocks:
             self._index_durable()
+            # The packs are durable and indexed without it.
+            with suppress(NewhopeError):
+                self._index.merge_if_many()
 
     def _index_durable(self) -> None:
         if not self._durable:

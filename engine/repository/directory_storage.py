@@ -22,6 +22,7 @@ from pathlib import Path
 
 from engine.errors import NewhopeError, NoSpace
 from engine.repository.errors import ObjectExists, ObjectMissing, StorageFailed
+from engine.repository.ranges import FileRanges
 from engine.repository.storage import Bytes, ObjectEntry
 
 TEMPORARY_PREFIX = ".new-"
@@ -70,6 +71,12 @@ class DirectoryStorage:
             if os.fstat(file).st_size == 0:
                 return b""
             return mmap.mmap(file, 0, access=mmap.ACCESS_READ)
+
+    def ranges(self, key: str, size_bytes: int | None = None) -> FileRanges:
+        """The file, opened; its size is that of now."""
+        with self.explained("read", key):
+            file = os.open(self.folder / key, os.O_RDONLY | os.O_CLOEXEC)
+            return FileRanges(file, lambda error: self._explain(error, "read", key))
 
     def size(self, key: str) -> int:
         """Size in bytes."""

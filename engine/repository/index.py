@@ -4,27 +4,40 @@
 - Index files are a convenience, packs are the truth: where a block is not found, or not where an index says, the packs
   that no sound index file covers are asked for their own indexes (`recover`), and reading goes on.
 - Merging writes the new file durably first. The old ones are removed a day later by somebody's next merge: until then
-  whoever listed them before can still open them.
+  whoever listed them before can still open them. A file that was opened, and is gone, is made up for by looking anew.
+- Few files count at any time, however long a writer writes: a look-up of a new block asks every one of them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 from engine.errors import NewhopeError
 from engine.repository.errors import ObjectExists, ObjectMissing, Unsound
-from engine.repository.index_file import IndexFile, Location, index_content, index_key, write_merged
+from engine.repository.index_file import IndexFile, Location, index_content, index_key
+from engine.repository.index_merge import write_merged
 from engine.repository.model import DamagedObject
 from engine.repository.pack import PackEntry, SealedPack, pack_id_of, pack_key, read_pack_index, scan_pack
 from engine.repository.storage import Storage
 
-MERGE_AT = 16
-MERGE_AT_LEAST = 8
+MERGE_AT = 8
+MERGE_AT_LEAST = 4
+LOOKS = 3
 REMOVE_AFTER_US = 24 * 3600 * 1_000_000
 RECOVERED_PACKS_A_FILE = 256
+
+_T = TypeVar("_T")
+
+
+class _Header(NamedTuple):
+    """What must be known of a file even when it does not count: it is not kept open for that."""
+
+    created_us: int
+    superseded: tuple[str, ...]
 
 
 class Index:
@@ -33,7 +46,12 @@ class Index:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._lock = threading.Lock()
+        self._merging = threading.Lock()
+        """Held by who merges; who finds it held need not."""
+        self._headers: dict[str, _Header] = {}
+        """Of every sound file that is there."""
         self._opened: dict[str, IndexFile] = {}
+        """The files that count."""
         self._files: tuple[IndexFile, ...] = ()
         self._recovered: tuple[IndexFile, ...] = ()
         self._unsound: dict[str, str] = {}
@@ -48,13 +66,13 @@ class Index:
     def refresh(self) -> None:
         """See the index files that are there now."""
         with self._lock:
-            names = {entry.key.rpartition("/")[2] for entry in self._storage.list("index/")}
-            self._opened = {name: file for name, file in self._opened.items() if name in names}
-            self._unsound = {name: reason for name, reason in self._unsound.items() if name in names}
-            for name in names - self._opened.keys() - self._unsound.keys():
-                with suppress(ObjectMissing):
-                    self._open(name)
-            self._choose()
+            sizes = {entry.key.rpartition("/")[2]: entry.size_bytes for entry in self._storage.list("index/")}
+            self._headers = {name: header for name, header in self._headers.items() if name in sizes}
+            self._unsound = {name: reason for name, reason in self._unsound.items() if name in sizes}
+            opened = {name: file for name, file in self._opened.items() if name in sizes}
+            for name in sizes.keys() - self._headers.keys() - self._unsound.keys():
+                self._open(name, sizes[name], opened)
+            self._choose(opened, sizes)
 
     def spare(self, condemned: Collection[bytes]) -> None:
         """Lean on none of these packs from now on, and look anew whether the others are there.
@@ -83,11 +101,7 @@ class Index:
 
     def find(self, name: bytes) -> list[Location]:
         """Every place where a block should lie, newest first."""
-        found: list[Location] = []
-        for file in (*self._files, *self._recovered):
-            with suppress(Unsound):
-                found += file.find(name)
-        return found
+        return self._with_files_of_now(lambda: self._find(name))
 
     def stored(self, name: bytes) -> bool:
         """Whether a block need not be stored again: it is indexed in a pack that is there with its full size.
@@ -95,11 +109,7 @@ class Index:
         Each pack is looked at once a writer: a new recovery point must not lean on a pack that was lost, nor on one
         that is condemned (`collection` says why).
         """
-        for file in self._files:
-            with suppress(Unsound):
-                if any(self._pack_there(place) for place in file.find(name)):
-                    return True
-        return False
+        return self._with_files_of_now(lambda: self._stored(name))
 
     def add(self, packs: list[SealedPack]) -> None:
         """Write an index file over packs that are durable."""
@@ -116,23 +126,23 @@ class Index:
 
     def merge(self) -> None:
         """Replace many small files by one, and remove what was superseded long ago."""
-        self.refresh()
-        files = sorted(self._files, key=lambda file: file.count)
-        if len(files) >= MERGE_AT:
-            chosen = files[:MERGE_AT_LEAST]
-            total = sum(file.count for file in chosen)
-            for file in files[MERGE_AT_LEAST:]:
-                if file.count > total:
-                    break
-                chosen.append(file)
-                total += file.count
+        self.merge_if_many()
+        self._remove_superseded()
+
+    def merge_if_many(self) -> None:
+        """Replace many small files by one."""
+        if not self._merging.acquire(blocking=False):
+            return
+        try:
+            self.refresh()
             # A flipped bit in a record would get a new, valid name by being copied.
-            chosen = [file for file in chosen if self._trusted(file)]
+            chosen = [file for file in self._to_merge() if self._trusted(file)]
             if len(chosen) > 1:
                 newest_first = sorted(chosen, key=lambda file: file.created_us, reverse=True)
                 write_merged(self._storage, newest_first, now_us())
                 self.refresh()
-        self._remove_superseded()
+        finally:
+            self._merging.release()
 
     def recover(self) -> None:
         """Check every index file to the last bit, and index anew, in memory, the packs that no sound one covers."""
@@ -140,7 +150,7 @@ class Index:
         with self._lock:
             for file in self._files:
                 self._trusted(file)
-            self._choose()
+            self._choose(self._opened, {})
             covered = {pack_id for file in self._files for pack_id, _ in file.packs()}
         recovered: list[IndexFile] = []
         packs: list[SealedPack] = []
@@ -155,11 +165,52 @@ class Index:
         recovered.append(IndexFile.of(index_content(packs, 0)))
         self._recovered = tuple(recovered)
 
-    def _open(self, name: str) -> None:
+    def _find(self, name: bytes) -> list[Location]:
+        found: list[Location] = []
+        for file in (*self._files, *self._recovered):
+            with suppress(Unsound):
+                found += file.find(name)
+        return found
+
+    def _stored(self, name: bytes) -> bool:
+        for file in self._files:
+            with suppress(Unsound):
+                if any(self._pack_there(place) for place in file.find(name)):
+                    return True
+        return False
+
+    def _with_files_of_now(self, look_up: Callable[[], _T]) -> _T:
+        """A look-up, once more with the files of now if one that was merged long ago has been removed meanwhile."""
+        for _ in range(LOOKS):
+            try:
+                return look_up()
+            except ObjectMissing:
+                self.refresh()
+        return look_up()
+
+    def _to_merge(self) -> list[IndexFile]:
+        """The smallest files, and each that is not larger than those before it together."""
+        files = sorted(self._files, key=lambda file: file.count)
+        if len(files) < MERGE_AT:
+            return []
+        chosen = files[:MERGE_AT_LEAST]
+        total = sum(file.count for file in chosen)
+        for file in files[MERGE_AT_LEAST:]:
+            if file.count > total:
+                break
+            chosen.append(file)
+            total += file.count
+        return chosen
+
+    def _open(self, name: str, size_bytes: int | None, opened: dict[str, IndexFile]) -> None:
         try:
-            self._opened[name] = IndexFile(name, self._storage.map(index_key(name)))
+            file = opened[name] = IndexFile(name, self._storage.ranges(index_key(name), size_bytes))
+            self._headers[name] = _Header(file.created_us, file.superseded)
         except Unsound as reason:
             self._unsound[name] = str(reason)
+        except ObjectMissing:
+            # Removed since it was listed.
+            self._headers.pop(name, None)
 
     def _entries(self, key: str) -> tuple[PackEntry, ...]:
         try:
@@ -186,19 +237,31 @@ class Index:
             self._unsound[file.id] = "its content does not match its name"
         return file.id not in self._unsound
 
-    def _choose(self) -> None:
-        sound = [file for file in self._opened.values() if file.id not in self._unsound]
-        superseded = {name for file in sound for name in file.superseded}
-        chosen = [file for file in sound if file.id not in superseded]
-        self._files = tuple(sorted(chosen, key=lambda file: file.created_us, reverse=True))
+    def _choose(self, opened: dict[str, IndexFile], sizes: dict[str, int]) -> None:
+        """Let those files count that are sound and not superseded, and close the others."""
+        sound = {name: header for name, header in self._headers.items() if name not in self._unsound}
+        superseded = {name for header in sound.values() for name in header.superseded}
+        for name in sound.keys() - superseded - opened.keys():
+            # It was superseded by a file that turned out to be unsound.
+            self._open(name, sizes.get(name), opened)
+        self._opened = {name: file for name, file in opened.items() if name in sound and name not in superseded}
+        self._files = tuple(sorted(self._opened.values(), key=lambda file: file.created_us, reverse=True))
 
     def _remove_superseded(self) -> None:
         oldest = now_us() - REMOVE_AFTER_US
-        for file in list(self._opened.values()):
-            waiting = [name for name in file.superseded if name in self._opened]
-            if waiting and file.created_us < oldest and self._trusted(file):
-                for name in waiting:
-                    self._storage.delete(index_key(name))
+        for name, header in list(self._headers.items()):
+            waiting = [old for old in header.superseded if old in self._headers]
+            if waiting and header.created_us < oldest and self._sound(name):
+                for old in waiting:
+                    self._storage.delete(index_key(old))
+
+    def _sound(self, name: str) -> bool:
+        """Whether a file is sound to the last bit, be it one that counts or not."""
+        opened: dict[str, IndexFile] = {}
+        if name not in self._opened and name not in self._unsound:
+            self._open(name, None, opened)
+        file = self._opened.get(name) or opened.get(name)
+        return file is not None and self._trusted(file)
 
 
 def now_us() -> int:

@@ -1,14 +1,18 @@
 """One index file: sorted records of which block lies where, looked up without reading it all.
 
-It is mapped into memory and searched in place: what an entry costs is its 44 bytes of page cache, and nothing of the
-heap. The records come first and everything about them last, so that it is written in one stream.
+1. Opening reads its tables: 40 bytes for each pack, about 1 in 270 of its bytes. The records stay where they are.
+2. A look-up guesses. Names are hashes, so they lie evenly: a name's first bytes say about where it is, and one or two
+   small pieces of the file, wherever it is kept (`ranges`), are enough among millions.
+3. What an entry costs in memory is its part of the packs' table, a sixth of a byte. The records come first and
+   everything about them last, so that the file is written in one stream.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Iterator
-from mmap import mmap
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -16,7 +20,7 @@ from blake3 import blake3
 from engine.repository.block_record import NAME_BYTES
 from engine.repository.errors import Unsound
 from engine.repository.pack import SealedPack
-from engine.repository.storage import Bytes, Storage
+from engine.repository.ranges import HeldRanges, Ranges
 
 MAGIC = b"NHINDX1\n"
 END_MAGIC = b"NHIXEND\n"
@@ -26,8 +30,12 @@ PLACE = struct.Struct("<III")
 RECORD_BYTES = NAME_BYTES + PLACE.size
 PACK = struct.Struct("<32sQ")
 BUCKETS = 256
-WRITE_BYTES = 1 << 20
-GONE = -1
+PIECE_RECORDS = 128
+"""Looked at around a guess: 5.5 KiB."""
+GUESSES = 6
+"""After so many that were wrong the names do not lie evenly, and halving is better."""
+STRETCH_RECORDS = 16384
+"""Read at once where many in a row are wanted: 700 KiB."""
 FANOUT = struct.Struct(f"<{BUCKETS}Q")
 TRAILER_FIELDS = struct.Struct("<QIIQ")
 CHECKSUM_BYTES = 32
@@ -45,32 +53,32 @@ class Location(NamedTuple):
 
 
 class IndexFile:
-    """An index file opened for lookups. Safe for any number of threads: nothing in it changes."""
+    """An index file opened for look-ups. Safe for any number of threads: nothing in it changes."""
 
-    def __init__(self, file_id: str, content: mmap | bytes) -> None:
+    def __init__(self, file_id: str, content: Ranges | bytes) -> None:
         self.id = file_id
-        self._content = content
-        size = len(content)
+        self._ranges = HeldRanges(content) if isinstance(content, bytes) else content
+        size = self._ranges.size_bytes
         if size < HEADER.size + FANOUT.size + TRAILER_BYTES:
             raise Unsound(f"it is cut: {size} bytes")
-        trailer = content[size - TRAILER_BYTES :]
-        magic, version, flags, reserved = HEADER.unpack_from(content)
+        trailer = self._ranges.read(size - TRAILER_BYTES, TRAILER_BYTES)
+        magic, version, flags, reserved = HEADER.unpack(self._ranges.read(0, HEADER.size))
         if magic != MAGIC or trailer[-len(END_MAGIC) :] != END_MAGIC:
             raise Unsound("it does not begin or end as an index does: cut, or changed")
         if version != VERSION or flags or reserved:
             raise Unsound(f"it has version {version} with flags {flags:#x}: made by a newer newhope")
         self.count, self.pack_count, superseded_count, self.created_us = TRAILER_FIELDS.unpack_from(trailer)
-        packs = HEADER.size + self.count * RECORD_BYTES
-        superseded = packs + self.pack_count * PACK.size
-        fanout = superseded + superseded_count * NAME_BYTES
-        if fanout + FANOUT.size + TRAILER_BYTES != size:
+        records_end = HEADER.size + self.count * RECORD_BYTES
+        packs_bytes, names_bytes = self.pack_count * PACK.size, superseded_count * NAME_BYTES
+        if records_end + packs_bytes + names_bytes + FANOUT.size + TRAILER_BYTES != size:
             raise Unsound("its length contradicts its counts")
-        checksum = blake3(content[packs : size - TRAILER_BYTES]).update(trailer[: TRAILER_FIELDS.size]).digest()
+        tables = self._ranges.read(records_end, size - TRAILER_BYTES - records_end)
+        checksum = blake3(tables).update(trailer[: TRAILER_FIELDS.size]).digest()
         if checksum != trailer[TRAILER_FIELDS.size : TRAILER_FIELDS.size + CHECKSUM_BYTES]:
             raise Unsound("the checksum of its tables does not match")
-        self._packs = packs
-        self._fanout: tuple[int, ...] = (0, *FANOUT.unpack_from(content, fanout))
-        names = content[superseded:fanout]
+        self._packs = tables[:packs_bytes]
+        self._fanout: tuple[int, ...] = (0, *FANOUT.unpack_from(tables, packs_bytes + names_bytes))
+        names = tables[packs_bytes : packs_bytes + names_bytes]
         self.superseded = tuple(names[i : i + NAME_BYTES].hex() for i in range(0, len(names), NAME_BYTES))
 
     @classmethod
@@ -80,65 +88,114 @@ class IndexFile:
 
     def find(self, name: bytes) -> list[Location]:
         """Every place where the block lies, newest first."""
-        return [self.location(position) for position in self.positions(name)]
+        found: list[Location] = []
+        for record in self._records_of(name)[1]:
+            number, offset, length = PLACE.unpack_from(record, NAME_BYTES)
+            pack_id, size = self.pack(number)
+            found.append(Location(pack_id, offset, length, size))
+        return found
 
     def positions(self, name: bytes) -> range:
         """Which records, counted from the first, tell of the block."""
-        content = self._content
-        low, high = self._fanout[name[0]], self._fanout[name[0] + 1]
-        end = high
-        while low < high:
-            middle = (low + high) // 2
-            start = HEADER.size + middle * RECORD_BYTES
-            if content[start : start + NAME_BYTES] < name:
-                low = middle + 1
-            else:
-                high = middle
-        first = low
-        while low < end:
-            start = HEADER.size + low * RECORD_BYTES
-            if content[start : start + NAME_BYTES] != name:
-                break
-            low += 1
-        return range(first, low)
+        first, records = self._records_of(name)
+        return range(first, first + len(records))
 
-    def location(self, position: int) -> Location:
-        """What a record tells."""
-        number, offset, length = PLACE.unpack_from(self._content, HEADER.size + position * RECORD_BYTES + NAME_BYTES)
-        pack_id, size = self.pack(number)
-        return Location(pack_id, offset, length, size)
+    def lower_bound(self, name: bytes) -> int:
+        """How many records have names before this one."""
+        return self._locate(name)[0]
+
+    def records(self, first: int, end: int) -> Iterator[bytes]:
+        """The raw records from one position to before another, in order."""
+        for start in range(first, end, STRETCH_RECORDS):
+            stretch = self._read(start, min(STRETCH_RECORDS, end - start))
+            yield from (stretch[at : at + RECORD_BYTES] for at in range(0, len(stretch), RECORD_BYTES))
+
+    def named(self) -> Iterator[tuple[bytes, int]]:
+        """Of every record, in order: the block's name, and the record's length."""
+        for record in self.records(0, self.count):
+            yield record[:NAME_BYTES], PLACE.unpack_from(record, NAME_BYTES)[2]
 
     def pack_numbers(self) -> Iterator[tuple[int, int]]:
         """Of every record, in order: the number of its pack in the table, and its length."""
-        for position in range(self.count):
-            number, _, length = PLACE.unpack_from(self._content, HEADER.size + position * RECORD_BYTES + NAME_BYTES)
+        self.expect_all()
+        for record in self.records(0, self.count):
+            number, _, length = PLACE.unpack_from(record, NAME_BYTES)
             yield number, length
 
     def pack(self, number: int) -> tuple[bytes, int]:
         """Name and size of a pack of the table."""
         if number >= self.pack_count:
             raise Unsound(f"it names pack {number} of {self.pack_count}")
-        pack_id, size = PACK.unpack_from(self._content, self._packs + number * PACK.size)
+        pack_id, size = PACK.unpack_from(self._packs, number * PACK.size)
         return pack_id, size
 
     def packs(self) -> Iterator[tuple[bytes, int]]:
         """Names and sizes of all packs it tells of."""
         return (self.pack(number) for number in range(self.pack_count))
 
-    def bucket(self, first_byte: int) -> Iterator[bytes]:
-        """The raw records of the names that begin with a byte, in order."""
-        start = HEADER.size + self._fanout[first_byte] * RECORD_BYTES
-        end = HEADER.size + self._fanout[first_byte + 1] * RECORD_BYTES
-        return (self._content[at : at + RECORD_BYTES] for at in range(start, end, RECORD_BYTES))
-
-    def numbered(self, first_byte: int) -> Iterator[tuple[int, bytes, int]]:
-        """Number, name and length of the records whose names begin with a byte, in order."""
-        for position, record in enumerate(self.bucket(first_byte), self._fanout[first_byte]):
-            yield position, bytes(record[:NAME_BYTES]), PLACE.unpack_from(record, NAME_BYTES)[2]
-
     def sound(self) -> bool:
         """Whether every byte is as it was written: the file is named by its hash. Reads it all."""
-        return blake3(self._content).hexdigest() == self.id
+        self.expect_all()
+        size = self._ranges.size_bytes
+        stretch = STRETCH_RECORDS * RECORD_BYTES
+        hashed = blake3()
+        try:
+            for offset in range(0, size, stretch):
+                hashed.update(self._ranges.read(offset, min(stretch, size - offset)))
+        except Unsound:
+            return False
+        return hashed.hexdigest() == self.id
+
+    def expect_all(self) -> None:
+        """Say that all of it is going to be read, or much."""
+        self._ranges.expect_all()
+
+    def _read(self, first: int, count: int) -> bytes:
+        return self._ranges.read(HEADER.size + first * RECORD_BYTES, count * RECORD_BYTES)
+
+    def _records_of(self, name: bytes) -> tuple[int, list[bytes]]:
+        """The first position at which the name could stand, and the raw records that have it."""
+        first, piece = self._locate(name)
+        end = self._fanout[name[0] + 1]
+        found: list[bytes] = []
+        while first + len(found) < end:
+            if not piece:
+                piece = self._read(first + len(found), min(2, end - first - len(found)))
+            if not piece.startswith(name):
+                break
+            found.append(piece[:RECORD_BYTES])
+            piece = piece[RECORD_BYTES:]
+        return first, found
+
+    def _locate(self, name: bytes) -> tuple[int, bytes]:
+        """The first position whose name is not before this one, and records from there, as far as they were read."""
+        low, high = self._fanout[name[0]], self._fanout[name[0] + 1]
+        key = int.from_bytes(name[:8], "big")
+        low_key = name[0] << 56
+        high_key = low_key + (1 << 56)
+        guesses = 0
+        while low < high:
+            even = guesses < GUESSES and low_key < high_key
+            guess = low + (high - low) * (key - low_key) // (high_key - low_key) if even else (low + high) // 2
+            guesses += 1
+            start = max(low, min(guess - PIECE_RECORDS // 2, high - PIECE_RECORDS))
+            count = min(PIECE_RECORDS, high - start)
+            piece = self._read(start, count)
+            first, last = piece[:NAME_BYTES], piece[-RECORD_BYTES : NAME_BYTES - RECORD_BYTES]
+            if last < name:
+                low, low_key = start + count, int.from_bytes(last[:8], "big")
+            elif start > low and first >= name:
+                high, high_key = start, int.from_bytes(first[:8], "big")
+            else:
+                at = _bisect(piece, count, name)
+                return start + at, piece[at * RECORD_BYTES :]
+        return low, b""
+
+
+def _bisect(piece: bytes, count: int, name: bytes) -> int:
+    return bisect_left(
+        range(count), name, key=lambda number: piece[number * RECORD_BYTES : number * RECORD_BYTES + NAME_BYTES]
+    )
 
 
 def index_key(file_id: str) -> str:
@@ -160,69 +217,18 @@ def index_content(packs: Iterable[SealedPack], created_us: int) -> bytes:
     return b"".join(encode_index(buckets, rows, (), created_us))
 
 
-def write_merged(
-    storage: Storage, files: list[IndexFile], created_us: int, gone: Collection[bytes] = frozenset()
-) -> str:
-    """Write one index file in place of several (newest first), bucket by bucket in bounded memory; its name.
-
-    What they tell of packs that are `gone` is left out.
-    """
-    numbers: dict[tuple[bytes, int], int] = {}
-    tables = [
-        [GONE if pack[0] in gone else numbers.setdefault(pack, len(numbers)) for pack in file.packs()] for file in files
-    ]
-    buckets = (_merged_bucket(files, tables, first_byte) for first_byte in range(BUCKETS))
-    new = storage.open_new()
-    try:
-        name = blake3()
-        for piece in _joined(encode_index(buckets, list(numbers), tuple(file.id for file in files), created_us)):
-            name.update(piece)
-            new.write(piece)
-        new.finish(index_key(name.hexdigest()))
-        return name.hexdigest()
-    finally:
-        new.abandon()
-
-
 def encode_index(
-    buckets: Iterable[list[bytes]], packs: list[tuple[bytes, int]], superseded: tuple[str, ...], created_us: int
+    runs: Iterable[list[bytes]], packs: list[tuple[bytes, int]], superseded: tuple[str, ...], created_us: int
 ) -> Iterator[bytes]:
-    """The pieces of an index file: buckets hold sorted raw records."""
+    """The pieces of an index file. The raw records come sorted, in runs whose names begin with one byte each."""
     yield HEADER.pack(MAGIC, VERSION, 0, 0)
-    count = 0
-    fanout: list[int] = []
-    for bucket in buckets:
-        count += len(bucket)
-        fanout.append(count)
-        yield b"".join(bucket)
+    counts = [0] * BUCKETS
+    for run in runs:
+        if run:
+            counts[run[0][0]] += len(run)
+            yield b"".join(run)
     table = b"".join(PACK.pack(*pack) for pack in packs)
     names = b"".join(bytes.fromhex(name) for name in superseded)
-    tables = table + names + FANOUT.pack(*fanout)
-    fields = TRAILER_FIELDS.pack(count, len(packs), len(superseded), created_us)
+    tables = table + names + FANOUT.pack(*accumulate(counts))
+    fields = TRAILER_FIELDS.pack(sum(counts), len(packs), len(superseded), created_us)
     yield tables + fields + blake3(tables).update(fields).digest() + END_MAGIC
-
-
-def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer pieces: most buckets of a small index are a few records, and a write each is dear."""
-    joined = bytearray()
-    for piece in pieces:
-        joined += piece
-        if len(joined) >= WRITE_BYTES:
-            yield bytes(joined)
-            joined.clear()
-    yield bytes(joined)
-
-
-def _merged_bucket(files: list[IndexFile], tables: list[list[int]], first_byte: int) -> list[bytes]:
-    merged: dict[bytes, None] = {}
-    for file, table in zip(files, tables, strict=True):
-        for record in file.bucket(first_byte):
-            number, offset, length = PLACE.unpack_from(record, NAME_BYTES)
-            if table[number] != GONE:
-                merged[record[:NAME_BYTES] + PLACE.pack(table[number], offset, length)] = None
-    # Stable: of two places of one block, that of the newer file stays first.
-    return sorted(merged, key=_name_of)
-
-
-def _name_of(record: Bytes) -> bytes:
-    return bytes(record[:NAME_BYTES])

@@ -1,7 +1,7 @@
 """A storage whose packs are read and written no faster than a limiter lets them.
 
 Only packs count, which are all but everything. What is small passes at once: a lease that waited behind a pack could
-run out meanwhile, and an index file in a folder is mapped, not read.
+run out meanwhile.
 
 In a folder a pack grows as its blocks come, so it grows at the limit. Into a bucket it is one request, sent as fast as
 the line allows once its bytes have been waited for: the mean keeps to the limit, in bursts of a pack.
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from mmap import mmap
 
 from engine.repository.bandwidth import Limiter
+from engine.repository.ranges import Ranges
 from engine.repository.storage import Bytes, NewObject, ObjectEntry, Storage
 
 PACKS = "packs/"
@@ -53,6 +54,10 @@ class LimitedStorage:
     def map(self, key: str) -> mmap | bytes:
         """The whole object as a buffer."""
         return self._inner.map(key)
+
+    def ranges(self, key: str, size_bytes: int | None = None) -> Ranges:
+        """The object, opened to read many pieces of it."""
+        return self._inner.ranges(key, size_bytes)
 
     def size(self, key: str) -> int:
         """Size in bytes."""

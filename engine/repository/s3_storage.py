@@ -30,8 +30,10 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from engine.errors import NewhopeError, NoSpace
+from engine.repository.bucket_ranges import BucketRanges, Pages
 from engine.repository.errors import ObjectMissing, StorageFailed
 from engine.repository.patience import NO_PATIENCE, Patience, Tries
+from engine.repository.ranges import FileRanges, HeldRanges, Ranges
 from engine.repository.read_ahead import ReadAhead
 from engine.repository.s3_address import S3Address
 from engine.repository.s3_credentials import S3Access, find_access
@@ -78,6 +80,7 @@ class S3Storage:
         """Guards the stores, which are made when they are first needed."""
         self._stores: dict[int, S3Store] = {}
         self._ahead = ReadAhead(lambda key, offset, length: self._read(key, offset, length, patience))
+        self._pages = Pages()
 
     @property
     def location(self) -> str:
@@ -104,14 +107,23 @@ class S3Storage:
         size = self.size(key)
         if size <= SMALL_BYTES:
             return self.read(key) if size else b""
-        with spool(self.location) as file, spooling(self.location):
-            for offset in range(0, size, STRETCH_BYTES):
-                stretch = self.read(key, offset, min(STRETCH_BYTES, size - offset))
-                if not stretch:
-                    break
-                file.write(stretch)
-            file.flush()
+        with self._fetched(key, size) as file, spooling(self.location):
             return mmap(file.fileno(), 0, access=ACCESS_READ)
+
+    def ranges(self, key: str, size_bytes: int | None = None) -> BucketRanges:
+        """The object, of which what is looked at is fetched: pages, or the whole once these cost as much."""
+        size = self.size(key) if size_bytes is None else size_bytes
+
+        def fetch(offset: int, length: int) -> bytes:
+            return self._read(key, offset, length, self._patience)
+
+        def fetch_all() -> Ranges:
+            if size <= SMALL_BYTES:
+                return HeldRanges(self.read(key) if size else b"")
+            with self._fetched(key, size) as file, spooling(self.location):
+                return FileRanges(os.dup(file.fileno()), lambda error: _spool_trouble(error, self.location))
+
+        return BucketRanges(key, size, self._pages, fetch, fetch_all)
 
     def size(self, key: str) -> int:
         """Size in bytes."""
@@ -125,7 +137,7 @@ class S3Storage:
         """Finished objects below a prefix, in the order of their keys."""
         tries = Tries(self._patience)
         last: str | None = None
-        pages = self._pages(prefix, last)
+        pages = self._listed(prefix, last)
         while True:
             try:
                 page = next(pages, None)
@@ -133,7 +145,7 @@ class S3Storage:
                 failure = read_failure(error)
                 if not self._again(failure, tries):
                     raise explain(failure, "list", "", self.location, tried=tries.failures or 1) from error
-                pages = self._pages(prefix, last)
+                pages = self._listed(prefix, last)
                 continue
             if page is None:
                 return
@@ -200,7 +212,20 @@ class S3Storage:
     def _head(self, key: str, patience: Patience) -> _Meta:
         return self._try("read", key, lambda store: cast("_Meta", obstore.head(store, self._prefix + key)), patience)
 
-    def _pages(self, prefix: str, after: str | None) -> Iterator[list[_Meta]]:
+    @contextmanager
+    def _fetched(self, key: str, size: int) -> Generator[IO[bytes]]:
+        with spool(self.location) as file:
+            for offset in range(0, size, STRETCH_BYTES):
+                stretch = self._read(key, offset, min(STRETCH_BYTES, size - offset), self._patience)
+                if not stretch:
+                    break
+                with spooling(self.location):
+                    file.write(stretch)
+            with spooling(self.location):
+                file.flush()
+            yield file
+
+    def _listed(self, prefix: str, after: str | None) -> Iterator[list[_Meta]]:
         whole = f"{self._prefix}{prefix}" or None
         # One of its overloads speaks of a library that is not installed.
         list_objects = cast("Callable[..., object]", obstore.list)  # pyright: ignore[reportUnknownMemberType]
@@ -301,13 +326,17 @@ def spooling(location: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        folder = _spool_folder()
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise (NoSpace if full else StorageFailed)(
-            f"Could not write a temporary file in {folder} on the way to {location}: {error.strerror or error}.",
-            untouched=COMPLETE_STAYS,
-            next_step=f"Make room there (df -h {folder}), or name another folder in TMPDIR.",
-        ) from error
+        raise _spool_trouble(error, location) from error
+
+
+def _spool_trouble(error: OSError, location: str) -> NewhopeError:
+    folder = _spool_folder()
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return (NoSpace if full else StorageFailed)(
+        f"Could not use a temporary file in {folder} on the way to or from {location}: {error.strerror or error}.",
+        untouched=COMPLETE_STAYS,
+        next_step=f"Make room there (df -h {folder}), or name another folder in TMPDIR.",
+    )
 
 
 def _spool_folder() -> Path:

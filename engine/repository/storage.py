@@ -21,6 +21,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from engine.repository.ranges import Ranges
+
 Bytes = bytes | bytearray | memoryview
 
 
@@ -69,6 +71,10 @@ class Storage(Protocol):
 
     def map(self, key: str) -> mmap | bytes:
         """The whole object as a buffer of which only what is looked at needs to be read."""
+        ...
+
+    def ranges(self, key: str, size_bytes: int | None = None) -> Ranges:
+        """The object, opened to read many pieces of it. Its size need not be asked for again where it is known."""
         ...
 
     def size(self, key: str) -> int:

@@ -138,7 +138,7 @@ def _index_files(storage: Storage, findings: list[Finding], met: Met) -> tuple[s
         try:
             if _hash_of(storage, entry.key, entry.size_bytes) != name:
                 raise Unsound("its content does not match its name")
-            file = IndexFile(name, storage.map(index_key(name)))
+            file = IndexFile(name, storage.ranges(index_key(name), entry.size_bytes))
             expected[name] = dict(file.packs())
         except ObjectMissing:
             continue

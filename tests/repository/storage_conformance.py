@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from engine.repository.errors import ObjectExists, ObjectMissing
+from engine.repository.errors import ObjectExists, ObjectMissing, Unsound
 from engine.repository.storage import DatedStorage, Storage
 
 
@@ -124,7 +124,7 @@ class StorageConformance:
         storage.create("index/one", b"anew")
         assert storage.read("index/one") == b"anew"
 
-    @pytest.mark.parametrize("ask", ["read", "size", "map"])
+    @pytest.mark.parametrize("ask", ["read", "size", "map", "ranges"])
     def test_what_is_not_there_is_said_to_be_missing(self, storage: Storage, ask: str):
         with pytest.raises(ObjectMissing, match="packs/ab/abcd"):
             getattr(storage, ask)("packs/ab/abcd")
@@ -136,6 +136,18 @@ class StorageConformance:
 
         assert mapped[:7] == b"content"
         assert len(mapped) == 7000
+
+    def test_any_piece_of_an_opened_object_is_read_and_none_beyond_its_end(self, storage: Storage):
+        content = bytes(range(256)) * 400
+        storage.create("index/one", content)
+        for ranges in (storage.ranges("index/one"), storage.ranges("index/one", len(content))):
+            assert ranges.size_bytes == len(content)
+            assert ranges.read(0, 10) == content[:10]
+            assert ranges.read(65530, 20) == content[65530:65550]
+            ranges.expect_all()
+            assert ranges.read(len(content) - 5, 5) == content[-5:]
+            with pytest.raises(Unsound, match="cut"):
+                ranges.read(len(content) - 5, 6)
 
     def test_when_an_object_was_created_is_known(self, storage: DatedStorage):
         begun = datetime.now(UTC)

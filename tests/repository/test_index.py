@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from engine.repository import Repository, index
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.index import Index
-from tests.repository.building import SMALL, WEB, back_up, later, mixed_disk, packs_of, restored
+from tests.repository.building import BLOCK, SMALL, WEB, back_up, later, mixed_disk, packs_of, restored
 
 
 @pytest.fixture
@@ -38,6 +39,32 @@ def test_many_index_files_are_merged_and_everything_is_still_found(repository: R
     seen.refresh()
     assert len(seen._files) < index.MERGE_AT + 8
     assert seen.totals()[0] == len(packs_of(tmp_path / "vault"))
+
+
+def test_however_long_a_writer_writes_few_index_files_count(repository: Repository, tmp_path: Path):
+    counted: list[int] = []
+    with repository.writer("a test", limits=SMALL) as writer:
+        disk = writer.disk("vda", 2000 * BLOCK, "qcow2")
+        for block in range(2000):
+            buffer = disk.buffer()
+            buffer[:] = os.urandom(BLOCK)
+            disk.submit(block, buffer, BLOCK)
+            counted.append(len(repository._index.stored_files()))
+        disk.finish("full")
+
+    assert len(index_files(tmp_path)) > 30
+    assert max(counted) <= index.MERGE_AT + 4
+
+
+def test_files_that_do_not_count_are_not_kept_open(repository: Repository, tmp_path: Path):
+    for seed in range(2 * index.MERGE_AT):
+        back_up(repository, mixed_disk(20, seed), moment=later(seed))
+    before = len(os.listdir("/proc/self/fd"))
+    seen = Index(DirectoryStorage(tmp_path / "vault"))
+    seen.refresh()
+
+    assert len(seen._files) < len(index_files(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) - before <= len(seen._files)
 
 
 def test_superseded_files_are_ignored_and_removed_a_day_later(
@@ -114,7 +141,7 @@ def test_a_damaged_index_file_is_not_merged_into_a_sound_one(repository: Reposit
         back_up(repository, mixed_disk(20, seed), moment=later(seed))
 
     opened = Repository.open(tmp_path / "vault")
-    superseded = {name for file in _files(tmp_path) for name in file.superseded}
+    superseded = {name for header in _headers(tmp_path) for name in header.superseded}
     assert superseded
     assert victim.name not in superseded
     for point, content in zip(points, contents, strict=True):
@@ -152,7 +179,7 @@ def test_a_reader_that_is_open_finds_points_that_are_made_meanwhile(repository: 
     assert len(other.points(WEB)) == 1
 
 
-def _files(folder: Path) -> list[index.IndexFile]:
+def _headers(folder: Path) -> list[index._Header]:
     seen = Index(DirectoryStorage(folder / "vault"))
     seen.refresh()
-    return list(seen._opened.values())
+    return list(seen._headers.values())
