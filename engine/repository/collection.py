@@ -24,10 +24,14 @@ leases.
    it had announced its manifest before, and the second look saw that.
  - A block that W found in a pack that was condemned only later, by another collector, is this argument once more.
 
-Nothing here compares two machines' clocks: a wrong one can take a lease away too early, which ends a backup with an
-error, and never hurts a point. A collector that sleeps between its last look at its own lease and a delete does no harm
-either: the pack is still condemned or gone, and what was needed of it was copied before. Its lease, looked at right
-before each delete, saves two collectors from doing the same work, and ends one that was taken for dead.
+Nothing here compares two machines' clocks. That a lease ran out is told by the clock of the storage alone, from when
+its last renewal and our own were created; if that clock jumps, and its holder did not renew since an earlier run, a
+lease is taken away too early, which ends a backup with an error, and never hurts a point. A protection ends when both
+our clock and that of the storage say so.
+
+A collector that sleeps between its last look at its own lease and a delete does no harm: the pack is still condemned or
+gone, and what was needed of it was copied before. Its lease, looked at right before each delete, saves two collectors
+from doing the same work, and ends one that was taken for dead.
 
 Memory: a few bits for each record of the index, and a few numbers for each pack.
 """
@@ -35,6 +39,7 @@ Memory: a few bits for each record of the index, and a few numbers for each pack
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -45,7 +50,7 @@ from engine.errors import Conflict, NoSpace
 from engine.repository.block_record import BlockKind
 from engine.repository.block_store import BlockStore
 from engine.repository.condemned import Condemnation, absolve, condemn, condemnations, witnesses
-from engine.repository.errors import RepositoryDamaged, Unsound
+from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.guards import guarded, guards
 from engine.repository.identity import Identity
 from engine.repository.index import Index
@@ -109,6 +114,7 @@ class Collector:
                 raise
             self._lease = self._hold_lease()
         try:
+            self._began = self._storage.created_at(self._lease.lease.anchor)
             self._pass_other_collectors()
         except BaseException:
             self._lease.release()
@@ -126,11 +132,11 @@ class Collector:
     def drop(self, points: Iterable[Point]) -> int:
         """Drop recovery points, oldest first; how many. Raises `Conflict` at one that is guarded or a VM's newest."""
         dropped = 0
-        clear_pending(self._storage)
+        clear_pending(self._storage, self._now_there())
         for point in sorted(points, key=lambda point: point.manifest.moment):
             vm, key = point.manifest.vm, point_key(point)
             found = [guard for guard in guards(self._storage, vm.uuid) if guard.point_id == point.id]
-            reasons = guarded(found, datetime.now(UTC)).get(point.id, ())
+            reasons = guarded(found, self._earliest_now()).get(point.id, ())
             if not self._has_newer(point):
                 reasons = (*reasons, "the newest usable point of this VM")
             if reasons:
@@ -148,13 +154,17 @@ class Collector:
 
     def collect(self) -> Collected:
         """Delete what no point needs, as far as it may be deleted now. What is left is for the next run."""
-        clear_pending(self._storage)
+        clear_pending(self._storage, self._now_there())
         earlier = condemnations(self._storage)
         self._second_look(earlier)
         already = {pack for each in earlier for pack in each.packs}
         look = Look(self._storage, self._identity, self._index)
+        for hopeless in look.hopeless:
+            self._lease.check()
+            self._storage.delete(hopeless.key)
         chosen = look.to_condemn(self._storage.free_bytes())
         self._second_look(self._condemn([pack for pack in chosen if pack not in already]))
+        self._watch_silent_leases()
         keep_reserve(self._storage)
         waiting = condemnations(self._storage)
         present = {pack_id_of(entry.key) for entry in self._storage.list("packs/")}
@@ -180,6 +190,21 @@ class Collector:
                 break
             self._ours.add(new[-1].id)
         return new
+
+    def _watch_silent_leases(self) -> None:
+        """See that the next run may end leases that ran out: until then packs of their writers are left alone.
+
+        A condemnation of no pack does it, whose witnesses are watched like those of any other. Writers of other
+        machines that died, and those that may not delete, leave such leases.
+        """
+        watched = {lease_id for each in condemnations(self._storage) for lease_id in witnesses(self._storage, each)}
+        silent = [lease for lease in leases(self._storage)[0] if lease.id not in watched and self._silent(lease)]
+        if silent:
+            self._lease.check()
+            with suppress(NoSpace):
+                nothing = condemn(self._storage, ())
+                self._ours.add(nothing.id)
+                witnesses(self._storage, nothing)
 
     def _second_look(self, several: list[Condemnation]) -> None:
         ready = [each for each in several if not self._present_witnesses(each)]
@@ -269,9 +294,24 @@ class Collector:
     def _passable(self, condemnation: Condemnation, lease: Lease, sequence_seen: int) -> bool:
         if lease.dead():
             return True
-        # Our clock alone does not make a lease run out: its holder must also have been silent since an earlier run.
+        # A clock alone does not make a lease run out: its holder must also have been silent since an earlier run.
         watched = condemnation.id not in self._ours and lease.sequence == sequence_seen
-        return watched and not lease.held(datetime.now(UTC))
+        return watched and self._silent(lease)
+
+    def _silent(self, lease: Lease) -> bool:
+        return lease.id != self._lease.id and lease.silent(self._storage, self._now_there())
+
+    def _earliest_now(self) -> datetime:
+        """A clock of ours that has jumped ahead must not end a protection: that of the storage has to agree."""
+        return min(datetime.now(UTC), self._began)
+
+    def _now_there(self) -> datetime:
+        """The time by the clock of the storage, as of the last renewal of our lease."""
+        try:
+            return self._storage.created_at(self._lease.lease.key)
+        except ObjectMissing:
+            # It was renewed this instant, or taken away, which `check` finds.
+            return self._began
 
     def _holders(self, waiting: list[Condemnation]) -> tuple[str, ...]:
         ids = {lease_id for each in waiting for lease_id in self._present_witnesses(each)}
@@ -289,15 +329,14 @@ class Collector:
         return False
 
     def _pass_other_collectors(self) -> None:
-        now = datetime.now(UTC)
         for lease in leases(self._storage)[0]:
             if lease.kind != COLLECTOR or lease.id == self._lease.id:
                 continue
-            if lease.held(now):
+            if not lease.dead() and not self._silent(lease):
                 raise Conflict(
                     f"{lease.owner} on {lease.host} (process {lease.pid}) collects in this repository already.",
-                    next_step="Wait until it is done, or end it; its lease runs out by itself at "
-                    f"{lease.expires:%Y-%m-%dT%H:%M:%SZ}.",
+                    next_step="Wait until it is done, or end it. If it died on another machine, its lease runs out "
+                    f"{lease.lasts_s / 60:.0f} minutes after it was last renewed.",
                 )
             # Even if it wakes up: it finds its lease gone before its next delete.
             break_lease(self._storage, lease.id)

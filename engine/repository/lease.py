@@ -56,6 +56,8 @@ class Lease(Struct, frozen=True):
     """Clock ticks after boot at which the process began."""
     created: datetime
     expires: datetime
+    lasts_s: float = 0.0
+    """From each renewal on; 0 in leases of older writers, which do not say."""
 
     @property
     def key(self) -> str:
@@ -73,8 +75,18 @@ class Lease(Struct, frozen=True):
         return here and _started(self.pid) != self.pid_started
 
     def held(self, now: datetime) -> bool:
-        """Whether it must be respected."""
+        """Whether, for all that its holder says, it is still held: to be shown, as two clocks may differ by years."""
         return now < self.expires and not self.dead()
+
+    def silent(self, storage: Storage, now: datetime) -> bool:
+        """Whether its holder did not renew it for as long as it lasts. `now`, and what it is compared with, are by the
+        clock of the storage: neither its holder's nor ours counts.
+        """
+        lasts = timedelta(seconds=self.lasts_s) if self.lasts_s else self.expires - self.created
+        try:
+            return now - storage.created_at(self.key) >= lasts
+        except ObjectMissing:
+            return False
 
 
 class HeldLease:
@@ -98,6 +110,7 @@ class HeldLease:
             pid_started=_started(os.getpid()),
             created=now,
             expires=now + timedelta(seconds=lease_s),
+            lasts_s=lease_s,
         )
         self._ends = _clock_s() + lease_s
         _create(storage, self._lease)

@@ -12,7 +12,7 @@ from engine.repository.lease import lease_ids
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
 from engine.repository.pack import PackEntry, pack_id_of, pack_key, pack_owner, read_pack_index
-from engine.repository.pending import pending_points
+from engine.repository.pending import PendingPoint, may_commit, pending_points
 from engine.repository.reachable import PackUse, Reachable
 from engine.repository.reader import Reader
 from engine.repository.storage import Storage
@@ -39,9 +39,8 @@ class Look:
         self._indexed = {pack for file in index.stored_files() for pack, _ in file.packs()}
         self.reader = Reader(storage, identity, index)
         self.reachable = Reachable(index.files(), self.reader.block, identity.block_bytes)
-        for each in pending:
-            if each.point_key not in left_out:
-                self.reachable.add(each.manifest)
+        self.hopeless = [each for each in pending if each.point_key not in left_out and not self._add_pending(each)]
+        """What was announced and can never be committed: some of its blocks are gone, and so is its writer's lease."""
         self.add(key for key in keys if key not in left_out)
 
     def add(self, keys: Iterable[str]) -> None:
@@ -56,6 +55,15 @@ class Look:
                     untouched="Nothing was deleted.",
                     next_step="Bring that file back from a copy of the repository, or move it out of it if it is lost.",
                 ) from reason
+
+    def _add_pending(self, pending: PendingPoint) -> bool:
+        try:
+            self.reachable.add(pending.manifest)
+        except RepositoryDamaged:
+            if may_commit(self._storage, pending):
+                raise
+            return False
+        return True
 
     def use(self) -> dict[bytes, PackUse]:
         """Of every pack that is there in its full size, how much is needed."""

@@ -9,11 +9,19 @@ lease, and wake. So it says first what it is about to create:
 
 A collector that takes a lease away lists pending objects after that, and manifests last. A writer that passed step 2
 did so before its lease was taken, so its pending object is there and its blocks are kept, or its manifest is there
-already. The object is kept until its point is listed or its process is known to be dead; of a process on another
-machine nobody can know that, and the operator's word is needed.
+already. The pending object is deleted when
+
+- its point is listed, or
+- its writer's process is known to be dead, and what that had asked the storage for is done or never will be, or
+- its writer's lease is gone, and a block that the point needs is gone too: then the writer did not pass step 2, and
+  will not, as its blocks would have been kept (`look` finds that out), or
+- its writer's lease is gone, and the object is older than 30 days, by the clock of the storage. Whether a process of
+  another machine is dead nobody can know; that one sleeps for 30 days between two calls, and wakes, is not expected.
 """
 
 from __future__ import annotations
+
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +34,7 @@ from engine.repository.model import Manifest
 from engine.repository.storage import Storage
 
 PREFIX = "pending/"
+ASLEEP_AT_MOST_S = 30 * 24 * 3600.0
 
 
 class PendingPoint(Struct, frozen=True):
@@ -71,19 +80,37 @@ def pending_points(storage: Storage) -> list[PendingPoint]:
     return found
 
 
-def clear_pending(storage: Storage) -> list[PendingPoint]:
-    """Remove what is settled: the point is listed, or its writer is dead. Those that stay."""
-    staying: list[PendingPoint] = []
+def clear_pending(storage: Storage, now: datetime) -> None:
+    """Remove what is settled; `now` is by the clock of the storage."""
     for pending in pending_points(storage):
-        if pending.lease.dead() or _listed(storage, pending):
+        if _listed(storage, pending) or _over(storage, pending, now):
             storage.delete(pending.key)
-        else:
-            staying.append(pending)
-    return staying
+
+
+def may_commit(storage: Storage, pending: PendingPoint) -> bool:
+    """Whether the lease is there under which its writer may find that it may commit."""
+    return _there(storage, pending.lease.anchor)
+
+
+def _over(storage: Storage, pending: PendingPoint, now: datetime) -> bool:
+    if pending.lease.dead():
+        waits_s = storage.settles_s
+    elif may_commit(storage, pending):
+        return False
+    else:
+        waits_s = ASLEEP_AT_MOST_S
+    try:
+        return now - storage.created_at(pending.key) >= timedelta(seconds=waits_s)
+    except ObjectMissing:
+        return False
 
 
 def _listed(storage: Storage, pending: PendingPoint) -> bool:
+    return _there(storage, pending.point_key)
+
+
+def _there(storage: Storage, key: str) -> bool:
     try:
-        return storage.size(pending.point_key) > 0
+        return storage.size(key) > 0
     except ObjectMissing:
         return False

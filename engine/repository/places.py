@@ -10,7 +10,7 @@ from engine.errors import Conflict, NewhopeError
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.errors import ObjectExists, RepositoryMissing, StorageFailed
 from engine.repository.s3_address import S3Address, is_s3
-from engine.repository.storage import DatedStorage, Storage
+from engine.repository.storage import Storage
 
 __all__ = ["PROBE", "empty_s3", "is_s3", "refuse_overwriting", "s3_at", "storage_at"]
 
@@ -18,7 +18,7 @@ PROBE = "probe/"
 """Where a storage test keeps its objects for the moment that it takes."""
 
 
-def s3_at(location: str) -> DatedStorage:
+def s3_at(location: str) -> Storage:
     """The storage at an `s3://` address."""
     # Loaded when it is needed: the library for S3 starts threads of its own.
     from engine.repository.s3_storage import S3Storage
@@ -26,7 +26,7 @@ def s3_at(location: str) -> DatedStorage:
     return S3Storage(S3Address.parse(location))
 
 
-def empty_s3(location: str) -> DatedStorage:
+def empty_s3(location: str) -> Storage:
     """The storage at an `s3://` address that a repository is to be made of; raises `Conflict` if it is in use."""
     storage = s3_at(location)
     found = list(islice((entry.key for entry in storage.list("") if not entry.key.startswith(PROBE)), 3))
@@ -38,7 +38,7 @@ def empty_s3(location: str) -> DatedStorage:
     return storage
 
 
-def storage_at(location: Path | str) -> DatedStorage:
+def storage_at(location: Path | str) -> Storage:
     """The storage at a location that need not be a repository yet; a folder must exist."""
     if is_s3(location):
         return s3_at(str(location))

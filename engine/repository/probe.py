@@ -31,7 +31,7 @@ from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.errors import ObjectExists, ObjectMissing
 from engine.repository.mounted import file_system_of
 from engine.repository.places import PROBE, storage_at
-from engine.repository.storage import DatedStorage
+from engine.repository.storage import Storage
 
 RIVALS = 6
 ROUNDS = 3
@@ -90,7 +90,7 @@ def try_storage(location: Path | str) -> StorageTest:
                 (storage.folder / PROBE).rmdir()
 
 
-def try_out(storage: DatedStorage) -> StorageTest:
+def try_out(storage: Storage) -> StorageTest:
     """Try out a storage."""
     probe = _Probe(storage)
     tests: tuple[tuple[str, Callable[[], tuple[Verdict, str]], bool], ...] = (
@@ -123,7 +123,7 @@ def _checked(name: str, test: Callable[[], tuple[Verdict, str]], needed: bool) -
 class _Probe:
     """One test: its objects, and the properties in the order in which they are tried."""
 
-    def __init__(self, storage: DatedStorage) -> None:
+    def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._id = secrets.token_hex(6)
         self._keys: set[str] = set()

@@ -56,6 +56,8 @@ FIRST_CONTACT_S = 15.0
 """How long to try a server that has never answered: its address is more likely wrong than its answer late."""
 READ_IN_A_ROW = "packs/"
 """Objects of which a restore reads many neighbouring pieces."""
+SETTLES_S = 3600.0
+"""A guess on the far side: servers and proxies give up on a request after minutes at most."""
 QUICK_BYTES = 10 << 20
 """What must be through within the shortest time limit: 10 MiB in 30 s is 350 kB/s."""
 
@@ -87,6 +89,11 @@ class S3Storage:
         """The address, with the server where it was found in the environment."""
         address = self._address
         return str(S3Address(address.bucket, address.prefix, self._access.endpoint, address.region, address.profile))
+
+    @property
+    def settles_s(self) -> float:
+        """A request that was on its way, or stuck in a proxy, may be done long after its sender has died."""
+        return SETTLES_S
 
     def create(self, key: str, content: Bytes) -> None:
         """Create a small object."""

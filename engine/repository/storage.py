@@ -57,6 +57,11 @@ class Storage(Protocol):
         """Where it is, for people."""
         ...
 
+    @property
+    def settles_s(self) -> float:
+        """For how long after a process died something that it asked for may still be done, by who keeps the objects."""
+        ...
+
     def create(self, key: str, content: Bytes) -> None:
         """Create a small object."""
         ...
@@ -81,6 +86,10 @@ class Storage(Protocol):
         """Size in bytes."""
         ...
 
+    def created_at(self, key: str) -> datetime:
+        """When an object was created, by the clock of the storage: the one clock that all who use it share."""
+        ...
+
     def list(self, prefix: str) -> Iterator[ObjectEntry]:
         """Finished objects whose keys begin with `prefix` (which ends with a slash), in the order of their keys."""
         ...
@@ -95,12 +104,4 @@ class Storage(Protocol):
 
     def free_bytes(self) -> int | None:
         """How much more can be stored; None where that is not known, or not limited."""
-        ...
-
-
-class DatedStorage(Storage, Protocol):
-    """A storage that knows when its objects were created: what a comparison of clocks needs."""
-
-    def created_at(self, key: str) -> datetime:
-        """When an object was created, by the clock of the storage."""
         ...

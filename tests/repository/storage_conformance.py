@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine.repository.errors import ObjectExists, ObjectMissing, Unsound
-from engine.repository.storage import DatedStorage, Storage
+from engine.repository.storage import Storage
 
 
 class StorageConformance:
@@ -149,7 +149,7 @@ class StorageConformance:
             with pytest.raises(Unsound, match="cut"):
                 ranges.read(len(content) - 5, 6)
 
-    def test_when_an_object_was_created_is_known(self, storage: DatedStorage):
+    def test_when_an_object_was_created_is_known(self, storage: Storage):
         begun = datetime.now(UTC)
         storage.create("index/one", b"content")
 

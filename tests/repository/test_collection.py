@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -244,17 +244,11 @@ def test_a_repository_kept_open_for_months_does_not_lean_on_what_it_once_saw(rep
     assert restored(Repository.open(folder), again.manifest.disks[0]) == content
 
 
-def silent(storage: DirectoryStorage, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Collect once, so that all leases are known, and let them run out by everybody's wall clock."""
+def silent(folder: Path) -> None:
+    """Collect once, so that all leases are known, and let them be of long ago."""
     collect(folder)
-    real = datetime
-
-    class Tomorrow(datetime):
-        @classmethod
-        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-            return real.now(UTC) + timedelta(days=1)
-
-    monkeypatch.setattr("engine.repository.collection.datetime", Tomorrow)
+    for lease in folder.glob("leases/*"):
+        os.utime(lease, (0, 0))
 
 
 def test_a_backup_that_was_silent_since_an_earlier_run_loses_its_lease_and_does_not_commit(
@@ -267,7 +261,7 @@ def test_a_backup_that_was_silent_since_an_earlier_run_loses_its_lease_and_does_
         Repository.open(folder).writer("asleep", limits=SMALL) as writer,
     ):
         disk = write_disk(writer, "vda", content)
-        silent(storage, folder, monkeypatch)
+        silent(folder)
         assert collect(folder).waiting_packs == 0
         commit(writer, (disk,), later(500))
 
@@ -280,7 +274,7 @@ def test_a_clock_that_jumps_takes_no_lease_from_a_backup_that_renews(
     content = unneeded_packs(repository)
     with Repository.open(folder).writer("awake", limits=SMALL) as writer:
         disk = write_disk(writer, "vda", content)
-        silent(storage, folder, monkeypatch)
+        silent(folder)
         writer._lease.renew()  # pyright: ignore[reportPrivateUsage]
         assert collect(folder).waiting_packs > 0
         commit(writer, (disk,), later(500))
@@ -304,7 +298,7 @@ def test_a_backup_that_sleeps_between_its_last_look_at_its_lease_and_its_commit_
 
     with Repository.open(folder).writer("asleep", limits=SMALL) as writer:
         disk = write_disk(writer, "vda", content)
-        silent(storage, folder, monkeypatch)
+        silent(folder)
         monkeypatch.setattr(HeldLease, "check", check_and_sleep)
         commit(writer, (disk,), later(500))
 
