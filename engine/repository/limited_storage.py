@@ -10,6 +10,7 @@ the line allows once its bytes have been waited for: the mean keeps to the limit
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from mmap import mmap
 
 from engine.repository.bandwidth import Limiter
@@ -30,6 +31,11 @@ class LimitedStorage:
     def location(self) -> str:
         """Where it is."""
         return self._inner.location
+
+    @property
+    def settles_s(self) -> float:
+        """For how long after a process died something that it asked for may still be done."""
+        return self._inner.settles_s
 
     def create(self, key: str, content: Bytes) -> None:
         """Create a small object."""
@@ -62,6 +68,10 @@ class LimitedStorage:
     def size(self, key: str) -> int:
         """Size in bytes."""
         return self._inner.size(key)
+
+    def created_at(self, key: str) -> datetime:
+        """When an object was created."""
+        return self._inner.created_at(key)
 
     def list(self, prefix: str) -> Iterator[ObjectEntry]:
         """Finished objects below a prefix."""
