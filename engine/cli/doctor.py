@@ -14,8 +14,8 @@ from engine.errors import ExitCode
 def doctor(invocation: Invocation) -> ExitCode:
     """Programs and libraries of the operating system: version, what each is for, and the command that mends it.
 
-    The exit status is 12 if something is missing that backups and restores need; what only the practice hosts or the
-    tests need is shown and does not count.
+    The exit status is 12 if something is missing that backups and restores need; what only the practice hosts, the
+    tests or the bench need is shown and does not count.
     """
     from engine.cli import printing
     from engine.cli.documents import plain

@@ -28,6 +28,7 @@ class Purpose(StrEnum):
     RUN = "run"
     LAB = "lab"
     TEST = "test"
+    BENCH = "bench"
 
     @property
     def meaning(self) -> str:
@@ -40,6 +41,7 @@ _MEANINGS = {
     Purpose.RUN: "to back up and restore",
     Purpose.LAB: "for the practice hosts",
     Purpose.TEST: "for the tests",
+    Purpose.BENCH: "for ./dev bench",
 }
 
 

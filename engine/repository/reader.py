@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -29,12 +30,33 @@ WINDOW_BLOCKS = 1024
 CACHED_BYTES = 16 << 20
 CACHED_NODES = 512
 WORKERS = 3
+GROUP_BLOCKS = 8
+"""What a thread that copies takes at a time: handing over single blocks would cost as much as copying them."""
 
+_Wanted = tuple[bytes, int, list[int]]
+"""Name and length of a block, and the numbers it has on the disk."""
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def _as_it_is() -> None:
     return
+
+
+def _in_threads(work: Callable[[Task], Result], tasks: Iterator[Task], workers: int) -> Iterator[Result]:
+    """What `work` makes of the tasks, in their order, a bounded number of them ahead of who takes it."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="read blocks") as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(work, task))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 class _Cache:
@@ -97,10 +119,11 @@ class Reader:
     def read_disk(self, record: DiskRecord, *, workers: int = WORKERS) -> Iterator[tuple[int, bytes]]:
         """Offsets and contents of all blocks that are not zero, in the order in which they are best read."""
 
-        def read(name: bytes, length: int, blocks: list[int]) -> tuple[bytes, list[int]]:
+        def read(wanted: _Wanted) -> tuple[bytes, list[int]]:
+            name, length, blocks = wanted
             return self._block(name, length, record.target), blocks
 
-        for content, blocks in self._each_block(record, read, workers):
+        for content, blocks in _in_threads(read, self._in_order_of_packs(record), workers):
             for block in blocks:
                 yield block * self._block_bytes, content
 
@@ -109,35 +132,22 @@ class Reader:
     ) -> Iterator[int]:
         """Hand offsets and contents of all blocks that are not zero to `write`, in threads of its own, several at once.
 
-        Gives the number of bytes that were written, block after block; what `write` raises, it raises. Faster than
-        `read_disk`, because what has been read in a thread is written in the same one.
+        Gives numbers of bytes that have been written; what `write` raises, it raises. Faster than `read_disk`, because
+        what has been read in a thread is written in the same one, and threads seldom wait for each other.
         """
 
-        def copy(name: bytes, length: int, blocks: list[int]) -> int:
-            content = self._block(name, length, record.target)
-            for block in blocks:
-                write(block * self._block_bytes, content)
-            return length * len(blocks)
+        def copy(group: Sequence[_Wanted]) -> int:
+            written_bytes = 0
+            for name, length, blocks in group:
+                content = self._block(name, length, record.target)
+                for block in blocks:
+                    write(block * self._block_bytes, content)
+                written_bytes += length * len(blocks)
+            return written_bytes
 
-        yield from self._each_block(record, copy, workers)
-
-    def _each_block(
-        self, record: DiskRecord, use: Callable[[bytes, int, list[int]], Result], workers: int
-    ) -> Iterator[Result]:
-        """Call `use` with name, length and block numbers of all that is not zero, in threads; its results, in order."""
-        names = self._names(record)
-        with ThreadPoolExecutor(workers, thread_name_prefix="read blocks") as pool:
-            waiting: deque[Future[Result]] = deque()
-            try:
-                for name, length, blocks in self._in_order_of_packs(names, record.size_bytes):
-                    waiting.append(pool.submit(use, name, length, blocks))
-                    if len(waiting) > 2 * workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        wanted = self._in_order_of_packs(record)
+        groups = iter(lambda: list(islice(wanted, GROUP_BLOCKS)), [])
+        yield from _in_threads(copy, groups, workers)
 
     def read_range(self, record: DiskRecord, offset: int, length: int) -> bytes:
         """Any range of a disk. Blocks used last are kept decoded."""
@@ -208,14 +218,13 @@ class Reader:
         except Unsound as reason:
             raise self._damaged(f"The map of {of} is wrong: {reason}.") from reason
 
-    def _in_order_of_packs(
-        self, names: Iterator[tuple[int, bytes]], size_bytes: int
-    ) -> Iterator[tuple[bytes, int, list[int]]]:
-        """Names, lengths and block numbers, window by window."""
+    def _in_order_of_packs(self, record: DiskRecord) -> Iterator[_Wanted]:
+        """All blocks that are not zero, window by window."""
+        names = self._names(record)
         while True:
             window: dict[tuple[bytes, int], list[int]] = {}
             for block, name in names:
-                window.setdefault((name, self._length(size_bytes, block)), []).append(block)
+                window.setdefault((name, self._length(record.size_bytes, block)), []).append(block)
                 if len(window) == WINDOW_BLOCKS:
                     break
             if not window:

@@ -1,83 +1,156 @@
-"""`./dev bench [--size GIB] [--rounds N]`: measure and print the tables."""
+"""`./dev bench [--table full|incremental|restore] [--size GIB] [--rounds N]`: measure, and print Markdown tables."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
+import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from engine import nbd
-from engine.hosts import image as images
-from tests.bench import image
-from tests.bench.measure import Row, table
+from engine.hosts import image as images_of_hosts
+from tests.bench import full, image, incremental, ours, peers, restores
+from tests.bench.measure import Row, run_rows, table
+from tests.bench.promises import Promise, below
+from tests.bench.promises import table as table_of_promises
+
+TABLES = ("full", "incremental", "restore")
+SHARES = {"full": 0.4, "incremental": 0.35, "restore": 0.25}
+"""Of the time there is. What a table leaves goes to those that follow."""
+MOST_MEMORY_MIB = 300
 
 
 def main() -> None:
-    """Build the image, run every row in turn, print the tables."""
+    """Build the images, run every row of the chosen tables in turn, print the tables."""
     arguments = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    arguments.add_argument("--size", type=int, default=4, metavar="GIB", help="size of the disk image (4)")
-    arguments.add_argument("--rounds", type=int, default=5, help="how often each row runs (5)")
-    arguments.add_argument("--folder", type=Path, help="where image and results go; needs twice the image's size")
+    arguments.add_argument("--table", action="append", choices=TABLES, help="only this table; may be repeated")
+    arguments.add_argument("--size", type=int, default=8, metavar="GIB", help="size of the disk image (8)")
+    arguments.add_argument("--rounds", type=int, default=5, help="how often each row runs at most (5)")
+    arguments.add_argument("--minutes", type=float, default=20, help="no new round begins after these (20)")
+    arguments.add_argument(
+        "--limit", type=float, default=180, metavar="S", help="a row that takes longer is given up (180)"
+    )
+    arguments.add_argument(
+        "--folder",
+        type=Path,
+        default=Path.home() / ".cache" / "newhope-bench",
+        help="where images and results go (~/.cache/newhope-bench); needs three times the image's size",
+    )
     chosen = arguments.parse_args()
-    with tempfile.TemporaryDirectory(prefix="newhope-bench-", dir=chosen.folder) as temporary:
-        folder = Path(temporary)
-        disk = image.build(chosen.folder or folder, chosen.size)
-        with images.serve(str(disk), "qcow2", folder / "disk.sock") as address:
-            full = _full_rows(disk, address)
-            _measure(full, folder, chosen.rounds)
-            print(table(f"Full backup of a {chosen.size} GiB disk", full, full[0]))
-            repository = folder / "repository"
-            subprocess.run(full[0].command(repository), check=True)
-        restores = _restore_rows(disk, repository)
-        _measure(restores, folder, chosen.rounds)
-        print(table("Restore to a raw file", restores, restores[0]))
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=chosen.folder))
+        bench = _Bench(Path(temporary), image.build(chosen.folder, chosen.size), chosen, stack)
+        print(_heading(bench.images, chosen.size), flush=True)
+        promises: list[Promise] = []
+        begun = time.monotonic()
+        share = 0.0
+        tables = [name for name in TABLES if not chosen.table or name in chosen.table]
+        for name in tables:
+            share += SHARES[name] / sum(SHARES[other] for other in tables)
+            promises += bench.run(name, begun + share * chosen.minutes * 60)
+        promises.append(
+            below(f"peak memory below {MOST_MEMORY_MIB} MiB", bench.our_rows, "peak_mib", MOST_MEMORY_MIB, "MiB")
+        )
+        print(table_of_promises(promises), flush=True)
 
 
-def _full_rows(disk: Path, address: nbd.UnixAddress) -> list[Row]:
-    socket = str(address.path)
-    uri = f"nbd+unix:///?socket={socket}"
-    return [
-        Row("newhope", lambda folder: _ours("backup", socket, str(folder))),
-        Row("nbdcopy to nothing (limit: reading)", lambda _: ["nbdcopy", uri, "null:"]),
-        Row("nbdcopy to a raw file", lambda folder: ["nbdcopy", uri, str(folder / "disk.raw")]),
-        Row(
-            "qemu-img convert -c, zstd, 16 at once",
-            lambda folder: [
-                *("qemu-img", "convert", "-c", "-W", "-m", "16", "-O", "qcow2", "-o", "compression_type=zstd"),
-                *(str(disk), str(folder / "disk.qcow2")),
-            ],
-        ),
-    ]
+class _Bench:
+    """The images, their servers and the repositories that tables share, each made when it is first needed."""
+
+    def __init__(self, folder: Path, images: image.Images, chosen: argparse.Namespace, stack: ExitStack) -> None:
+        self._folder = folder
+        self.images = images
+        self._chosen = chosen
+        self._stack = stack
+        self.our_rows: list[Row] = []
+
+    def run(self, name: str, until: float) -> list[Promise]:
+        """Measure and print one table; what it says of the promises."""
+        make, title, judge = self._tables()[name]
+        rows = make()
+        size_bytes = sum(file.stat().st_blocks * 512 for file in self._warm)
+        if size_bytes > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.6:
+            print("the images do not fit into the page cache: rows may wait for the disk", file=sys.stderr)
+        rounds = run_rows(
+            rows, self._folder, self._chosen.rounds, limit_s=self._chosen.limit, until=until, warm=self._warm
+        )
+        print(table(f"{title} of a {self._chosen.size} GiB disk", rows, rounds), flush=True)
+        self.our_rows += [row for row in rows if row.name.startswith("newhope")]
+        return judge(rows)
+
+    def _tables(self) -> dict[str, tuple[Callable[[], list[Row]], str, Callable[[Sequence[Row]], list[Promise]]]]:
+        return {
+            "full": (self._full, "Full backup", full.promises),
+            "incremental": (
+                self._incremental,
+                "Incremental backup, 5 % changed in pieces of 64 KiB,",
+                incremental.promises,
+            ),
+            "restore": (self._restore, "Restore to a raw file", restores.promises),
+        }
+
+    def _full(self) -> list[Row]:
+        return full.rows(self.images, self._served, [*self._rivals, peers.borg_of_debian()])
+
+    def _incremental(self) -> list[Row]:
+        changed = self._serve(self.images.changed, "raw")
+        return incremental.rows(self.images, changed, self._served, self._repository, self._rivals, self._bases)
+
+    def _restore(self) -> list[Row]:
+        return restores.rows(self.images, self._repository, self._rivals, self._bases)
+
+    @property
+    def _warm(self) -> list[Path]:
+        return [self.images.raw, self.images.qcow2, self.images.changed]
+
+    @cached_property
+    def _rivals(self) -> list[peers.Peer]:
+        return [peers.restic(), peers.borg_best(self._chosen.folder)]
+
+    @cached_property
+    def _served(self) -> nbd.UnixAddress:
+        return self._serve(self.images.qcow2, "qcow2")
+
+    def _serve(self, path: Path, image_format: str) -> nbd.UnixAddress:
+        return self._stack.enter_context(images_of_hosts.serve(path, image_format, self._folder / f"{path.stem}.sock"))
+
+    @cached_property
+    def _repository(self) -> Path:
+        print("making the repositories to begin with", file=sys.stderr, flush=True)
+        home = self._folder / "base"
+        home.mkdir()
+        subprocess.run(
+            ours.command("backup", self._served.path, home), env=os.environ | ours.environment(home), check=True
+        )
+        return home
+
+    @cached_property
+    def _bases(self) -> dict[str, Path]:
+        return full.base_repositories(self._folder, self.images, self._rivals)
 
 
-def _restore_rows(disk: Path, repository: Path) -> list[Row]:
-    return [
-        Row("newhope", lambda folder: _ours("restore", str(repository), str(folder / "disk.raw"))),
-        Row(
-            "qemu-img convert to raw (no decompression)",
-            lambda folder: ["qemu-img", "convert", "-O", "raw", str(disk), str(folder / "disk.raw")],
-        ),
-    ]
+def _heading(images: image.Images, size_gib: int) -> str:
+    memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1024**3
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({_processor()}), {memory_gib:.0f} GiB of memory, "
+        f"Linux {platform.release()}, Python {platform.python_version()}; a disk of {size_gib} GiB with "
+        f"{images.data_mib():.0f} MiB of data. Rows ran in turn; what they read was in the page cache, and their time "
+        "ends when what they wrote is on the disk. CPU counts the NBD server that a row reads from.\n"
+    )
 
 
-def _ours(*words: str) -> list[str]:
-    return [sys.executable, "-m", "tests.bench.ours", *words]
-
-
-def _measure(rows: Sequence[Row], folder: Path, rounds: int) -> None:
-    for number in range(rounds):
-        for row in rows:
-            print(f"round {number + 1} of {rounds}: {row.name}", file=sys.stderr, flush=True)
-            target = folder / "result"
-            target.mkdir()
-            try:
-                row.run(target)
-            finally:
-                shutil.rmtree(target)
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

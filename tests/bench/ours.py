@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,19 @@ from engine.restore.run import write_disk
 _VM = VmFacts(
     "bench", "00000000-0000-4000-8000-000000000001", "bench", 1, 0, "", "", "", "", None, "", False, False, (), ()
 )
+
+
+_ROOT = Path(__file__).parents[2]
+
+
+def command(verb: str, first: Path | str, second: Path) -> list[str]:
+    """The command line of one of our rows."""
+    return [sys.executable, "-m", "tests.bench.ours", verb, str(first), str(second)]
+
+
+def environment(folder: Path) -> Mapping[str, str]:
+    """What our rows need to run in any folder."""
+    return {"PYTHONPATH": str(_ROOT)}
 
 
 def _nothing(*_: object) -> None:

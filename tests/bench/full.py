@@ -1,0 +1,67 @@
+"""Backing up a whole disk for the first time, from an NBD export as newhope gets it, or from the image as peers do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine import nbd
+from tests.bench import peers
+from tests.bench.image import Images
+from tests.bench.measure import Row
+from tests.bench.ours import command, environment
+from tests.bench.promises import Promise, at_most
+
+COMPRESS = ("qemu-img", "convert", "-c", "-O", "qcow2", "-o", "compression_type=zstd")
+
+
+def rows(images: Images, address: nbd.UnixAddress, rivals: Sequence[peers.Peer]) -> list[Row]:
+    """Ours first, then what bounds it, then the others."""
+    qemu_img, nbdcopy = peers.version_of("qemu-img"), peers.version_of("nbdcopy")
+    return [
+        Row("newhope", lambda folder: command("backup", address.path, folder), environment),
+        Row(f"nbdcopy {nbdcopy} to nothing", lambda _: ["nbdcopy", address.uri(), "null:"]),
+        Row(f"nbdcopy {nbdcopy} to a raw file", lambda folder: ["nbdcopy", address.uri(), str(folder / "disk.raw")]),
+        Row(
+            f"qemu-img {qemu_img} convert -c -W -m16, zstd",
+            lambda folder: [*COMPRESS, "-W", "-m", "16", str(images.qcow2), str(folder / "disk.qcow2")],
+        ),
+        Row(
+            f"qemu-img {qemu_img} convert -c, zstd",
+            lambda folder: [*COMPRESS, str(images.qcow2), str(folder / "disk.qcow2")],
+        ),
+        *(
+            Row(
+                peer.name,
+                lambda _, peer=peer: [*peer.backup, str(images.raw)],
+                peer.environment,
+                prepare=peer.create,
+            )
+            for peer in rivals
+        ),
+    ]
+
+
+def promises(measured: Sequence[Row]) -> list[Promise]:
+    """What was promised of these rows."""
+    ours, _, raw, compressed, _, *rivals = measured
+    restic, best = rivals[0], rivals[1]
+    return [
+        at_most("full backup: 4.5 times restic's speed", ours, restic, "wall_s", 1 / 4.5),
+        at_most("full backup: 1.7 times the best borg's speed", ours, best, "wall_s", 1 / 1.7),
+        at_most("full backup: 1.7 times the speed of qemu-img convert -c -W -m16", ours, compressed, "wall_s", 1 / 1.7),
+        at_most("full backup: at most 1.5 times the time of nbdcopy to a raw file", ours, raw, "wall_s", 1.5),
+        at_most("full backup: at most 1.05 times the space of borg with fixed blocks", ours, best, "stored_mib", 1.05),
+    ]
+
+
+def base_repositories(folder: Path, images: Images, rivals: Sequence[peers.Peer]) -> dict[str, Path]:
+    """One repository a peer with the disk in it, for incremental backups and restores; by the peer's name."""
+    made: dict[str, Path] = {}
+    for number, peer in enumerate(rivals):
+        home = folder / f"base-{number}"
+        home.mkdir()
+        peer.create(home)
+        peer.fill(home, images.raw)
+        made[peer.name] = home
+    return made
