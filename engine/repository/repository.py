@@ -6,12 +6,13 @@ import re
 import secrets
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, NewhopeError, NotFound
 from engine.repository.bandwidth import Limiter
 from engine.repository.collection import Collector
 from engine.repository.directory_storage import DirectoryStorage
@@ -21,7 +22,7 @@ from engine.repository.frame import FrameKind, decode_frame, encode_frame
 from engine.repository.guards import FoundGuard, Guard, add_guard, guarded, guards, pin, protect, unpin
 from engine.repository.identity import IDENTITY_KEY, Identity, decode_identity, encode_identity, new_identity
 from engine.repository.index import Index
-from engine.repository.lease import WRITER, leases
+from engine.repository.lease import WRITER, leases, remove_dead
 from engine.repository.limited_storage import LimitedStorage
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
@@ -227,8 +228,12 @@ class Repository:
         """Whether equal contents have equal names in both: their blocks are of one size and named with one key."""
         return self.block_bytes == other.block_bytes
 
-    def adopt_orphans(self) -> int:
-        """Let the next writer lean on what one that was killed had stored and not indexed; how many packs."""
+    def take_over(self) -> int:
+        """Clear what killed writers left, and index the packs that they did not live to index; how many packs."""
+        with suppress(NewhopeError):
+            # Where nothing may be deleted, a collector does it.
+            self._storage.clear_leftovers()
+            remove_dead(self._storage)
         return adopt_orphans(self._storage, self._index)
 
     def marked(self) -> Reachable:

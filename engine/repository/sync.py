@@ -105,7 +105,7 @@ class Sync:
     def run(self, plan: SyncPlan, watch: Watch | None = None) -> Synced:
         """Do what was planned."""
         watch = watch or Unwatched()
-        self._target.adopt_orphans()
+        self._target.take_over()
         chosen = wanted(self._source.points(), self._request, self._source.name)
         guards = sum(
             self._guard(*self._pairs[same_point(point)]) for point in chosen if same_point(point) in self._pairs
