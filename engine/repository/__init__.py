@@ -56,12 +56,15 @@ from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
     RepositoryError,
+    RepositoryLocked,
     RepositoryMissing,
     RepositoryTooNew,
     StorageFailed,
 )
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
+from engine.repository.key_slots import KeySlot
+from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
 from engine.repository.model import (
     Consistency,
     DamagedObject,
@@ -129,10 +132,13 @@ __all__ = [
     "Guard",
     "GuardKind",
     "KeepRules",
+    "KeySlot",
     "LeaseLost",
     "Limiter",
     "Manifest",
+    "MasterKey",
     "Origin",
+    "Passphrase",
     "Point",
     "PointName",
     "PointRefused",
@@ -143,8 +149,10 @@ __all__ = [
     "RepositoryDamaged",
     "RepositoryError",
     "RepositoryInfo",
+    "RepositoryLocked",
     "RepositoryMissing",
     "RepositoryTooNew",
+    "Secret",
     "Severity",
     "Stage",
     "StorageFailed",
@@ -154,6 +162,7 @@ __all__ = [
     "SyncPlan",
     "SyncRequest",
     "Synced",
+    "Unlock",
     "Verdict",
     "Verification",
     "Verifier",

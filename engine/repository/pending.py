@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.keys import Keys
 from engine.repository.lease import Lease
 from engine.repository.manifest import key_of
 from engine.repository.model import Manifest
@@ -48,25 +49,24 @@ class PendingPoint(Struct, frozen=True):
         """Where it is announced."""
         return PREFIX + self.lease.id
 
-    @property
-    def point_key(self) -> str:
+    def point_key(self, keys: Keys | None = None) -> str:
         """Where it will be listed."""
-        return key_of(self.manifest)
+        return key_of(self.manifest, keys)
 
 
-def announce(storage: Storage, lease: Lease, manifest: Manifest) -> PendingPoint:
+def announce(storage: Storage, lease: Lease, manifest: Manifest, keys: Keys | None = None) -> PendingPoint:
     """From when this returns a collector keeps what the manifest needs."""
     pending = PendingPoint(lease, manifest)
-    storage.create(pending.key, encode_frame(pending.key, FrameKind.RECORD, msgspec.json.encode(pending)))
+    storage.create(pending.key, encode_frame(pending.key, FrameKind.RECORD, msgspec.json.encode(pending), keys))
     return pending
 
 
-def pending_points(storage: Storage) -> list[PendingPoint]:
+def pending_points(storage: Storage, keys: Keys | None = None) -> list[PendingPoint]:
     """All that are announced; raises `RepositoryDamaged` where one cannot be read."""
     found: list[PendingPoint] = []
     for entry in list(storage.list(PREFIX)):
         try:
-            content = decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key))
+            content = decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys)
             found.append(msgspec.json.decode(content, type=PendingPoint))
         except ObjectMissing:
             continue
@@ -80,10 +80,10 @@ def pending_points(storage: Storage) -> list[PendingPoint]:
     return found
 
 
-def clear_pending(storage: Storage, now: datetime) -> None:
+def clear_pending(storage: Storage, now: datetime, keys: Keys | None = None) -> None:
     """Remove what is settled; `now` is by the clock of the storage."""
-    for pending in pending_points(storage):
-        if _listed(storage, pending) or _over(storage, pending, now):
+    for pending in pending_points(storage, keys):
+        if _listed(storage, pending, keys) or _over(storage, pending, now):
             storage.delete(pending.key)
 
 
@@ -105,8 +105,8 @@ def _over(storage: Storage, pending: PendingPoint, now: datetime) -> bool:
         return False
 
 
-def _listed(storage: Storage, pending: PendingPoint) -> bool:
-    return _there(storage, pending.point_key)
+def _listed(storage: Storage, pending: PendingPoint, keys: Keys | None) -> bool:
+    return _there(storage, pending.point_key(keys))
 
 
 def _there(storage: Storage, key: str) -> bool:

@@ -30,6 +30,7 @@ from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
 from engine.repository.errors import LeaseLost, ObjectExists, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.lease import HeldLease, remove_dead
 from engine.repository.manifest import MANIFEST_VERSION, key_of, moment_now, read_manifest, write_manifest
 from engine.repository.model import (
@@ -68,9 +69,17 @@ class Writer:
     """Writes one recovery point. `disk`, `file` and `commit` belong to one thread, a `DiskWriter` to one each."""
 
     def __init__(
-        self, storage: Storage, identity: Identity, index: Index, name: str, owner: str, limits: WriterLimits
+        self,
+        storage: Storage,
+        identity: Identity,
+        index: Index,
+        name: str,
+        owner: str,
+        limits: WriterLimits,
+        keys: Keys | None = None,
     ) -> None:
         self._storage = storage
+        self._keys = keys
         self._identity = identity
         self._index = index
         self._name = name
@@ -90,8 +99,8 @@ class Writer:
         self._storage.clear_leftovers()
         with suppress(NewhopeError):
             # Where nothing may be deleted, a collector does it.
-            remove_dead(self._storage)
-        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s)
+            remove_dead(self._storage, self._keys)
+        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s, self._keys)
         try:
             # In this order, with the lease first: `collection` relies on it.
             self._index.refresh()
@@ -99,7 +108,8 @@ class Writer:
         except BaseException:
             self._lease.release()
             raise
-        self._store = BlockStore(self._storage, self._index, self._limits, bytes.fromhex(self._lease.id))
+        owner = bytes.fromhex(self._lease.id)
+        self._store = BlockStore(self._storage, self._index, self._limits, owner, self._keys)
         for number in range(self._workers):
             thread = threading.Thread(target=self._process, name=f"blocks {number}", daemon=True)
             thread.start()
@@ -199,7 +209,7 @@ class Writer:
 
     def _list(self, manifest: Manifest) -> Point:
         """Write the manifest, announced before, under a lease that still holds."""
-        pending = announce(self._storage, self._lease.lease, manifest)
+        pending = announce(self._storage, self._lease.lease, manifest, self._keys)
         try:
             self._lease.check()
             point = self._write(manifest)
@@ -212,15 +222,15 @@ class Writer:
 
     def _write(self, manifest: Manifest) -> Point:
         try:
-            return write_manifest(self._storage, manifest, self._name)
+            return write_manifest(self._storage, manifest, self._name, self._keys)
         except ObjectExists:
             # A manifest is named by its content: two that copy the same point at once mean the same object.
+            key = key_of(manifest, self._keys)
             try:
-                return read_manifest(self._storage, key_of(manifest), self._name)
+                return read_manifest(self._storage, key, self._name, self._keys)
             except Unsound as reason:
                 raise RepositoryDamaged(
-                    f"The recovery point {key_of(manifest)} is in the repository {self._name} already, and it is "
-                    f"damaged: {reason}.",
+                    f"The recovery point {key} is in the repository {self._name} already, and it is damaged: {reason}.",
                     untouched="It was left as it is.",
                     next_step="Move that object out of the repository and run this again.",
                 ) from reason
@@ -233,7 +243,7 @@ class Writer:
     def _not_to_lean_on(self) -> set[bytes]:
         """Packs that are condemned; all that there are if that cannot be read: storing twice is better than waiting."""
         try:
-            return {pack for condemnation in condemnations(self._storage) for pack in condemnation.packs}
+            return {pack for condemnation in condemnations(self._storage, self._keys) for pack in condemnation.packs}
         except RepositoryDamaged:
             return {pack for file in self._index.files() for pack, _ in file.packs()}
 
