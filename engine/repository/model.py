@@ -184,5 +184,7 @@ class WriterLimits(Struct, frozen=True):
     """Size at which a pack is full."""
     index_every_blocks: int = 65536
     """After how many new blocks an index file is written: what a writer that dies has stored up to then is not lost."""
+    streams: int = 1
+    """Packs that are made durable at once: of several requests to a far bucket each has a part of the line."""
     lease_s: float = 15 * 60.0
     """How long others respect a writer that shows no sign of life."""

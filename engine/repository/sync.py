@@ -66,7 +66,8 @@ class Sync:
         self._target = target
         self._request = request
         self._owner = owner
-        self._limits = limits
+        # Half as many are sent as are read: a pack is many blocks, and each must get through before its time is up.
+        self._writing = structs.replace(limits.writer, streams=max(request.streams // 2, 1))
         self._alike = source.names_like(target)
         self._pairs: dict[tuple[str, str], tuple[Point, Point]] = {}
         """Points that are in both, as they are here and there."""
@@ -132,7 +133,7 @@ class Sync:
         try:
             with (
                 self._source.reader() as reader,
-                self._target.writer(self._owner, limits=self._limits.writer) as writer,
+                self._target.writer(self._owner, limits=self._writing) as writer,
             ):
                 side = Side(reader, self._source.block_bytes)
                 manifest, read_bytes = self._blocks(point, side, writer, advance)

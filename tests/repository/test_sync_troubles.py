@@ -220,3 +220,22 @@ def test_what_a_stopped_run_stored_is_not_stored_again(source: Repository, tmp_p
         for entry in read_pack_index(storage, pack.relative_to(storage.folder).as_posix())
     ]
     assert len(names) == len(set(names))
+
+
+def test_packs_are_sent_several_at_once(source: Repository, target: Repository, monkeypatch: pytest.MonkeyPatch):
+    together = threading.Barrier(2)
+    finish = NewFile.finish
+
+    def meet(self: NewFile, key: str) -> None:
+        if key.startswith("packs/") and not met:
+            together.wait(60)
+            met.append(key)
+        finish(self, key)
+
+    met: list[str] = []
+    monkeypatch.setattr(NewFile, "finish", meet)
+
+    sync(source, target, SyncRequest(streams=4))
+
+    assert len(met) == 2
+    assert held(target) == held(source)
