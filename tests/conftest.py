@@ -21,6 +21,10 @@ settings.load_profile("busy machines")
 
 LabFactory = Callable[..., Lab]
 
+# On a busy machine making an example may take seconds: that says nothing about what is tested.
+settings.register_profile("newhope", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("newhope")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever asks for a lab is marked so: `-m "not lab"` is the quick run."""

@@ -5,7 +5,8 @@ byte. One recovery point on its way in and out:
 
 1. A disk is cut into blocks; each is named by its hash. Zero blocks and known ones are not stored (`block_store`).
 2. New blocks are compressed and appended to packs, which describe themselves (`block_record`, `pack`).
-3. The names, in order, form a tree that is stored as blocks too (`disk_map`).
+3. The names, in order, form a tree that is stored as blocks too (`disk_map`). What did not change since another point
+   is taken over from its tree without being read or looked up (`changed_ranges`, `disk_writer`, `parent_map`).
 4. Packs are made durable, then index files over them (`index_file`, `index`), then the manifest (`manifest`): it is the
    only commit, so that a crash at any instant leaves every earlier point whole and nothing half-listed (`writer`).
 5. Reading goes the way back and checks every block against its name before handing it out (`reader`).
@@ -26,8 +27,8 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
                       for before a pack is deleted that     and found anew by a look at the index
                       it may lean on; one that begins
                       does not lean on condemned packs
-    dropping a point  yes: a writer leans on blocks, not    of that point: it stops with an error once blocks
-                      on points                             are collected; of another: yes
+    dropping a point  yes: what a writer takes over from    of that point: it stops with an error once blocks
+                      it stays until the writer ends        are collected; of another: yes
     pinning a point   yes                                   yes; beside a drop of the same point: the pin fails, or
                                                             comes first, or is lost with the point in one instant
     a collector       no: `collector` leases exclude each other; one that was taken for dead and wakes finds its lease
@@ -37,12 +38,27 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
     a sync            yes: it is a writer of its target, a    yes: it is a reader of its source; a point that is
                       reader of its source; two of one point  dropped there meanwhile is passed over
                       make the same manifest, once
+    removing a key    yes: the master key stays              yes
+    removing a key    no: `keys` leases exclude each other, so that the last two keys never go together; adding one
+    beside another    needs no lease
     a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
                       a collector what it had announced; a collection is taken up by the next one; in a bucket
                       there are no unfinished objects, and what was on its way lay in files without a name
 
 With credentials that may create and not delete, all of this works except collecting, dropping and unpinning: leases
 then run out instead of being given back, and are cleared by the collector.
+
+An encrypted repository (`keys`; passphrases: `key_slots`, `unlocking`, `recovery_sheet`) hides what is in disks, files,
+manifests, guards, records and leases from whoever has its objects and no key. Names of blocks are keyed, so that nobody
+can ask whether a known file is there. Whatever is changed, exchanged or invented without the key is refused.
+
+    hidden       contents, names of VMs, hosts, disks and people, facts, reasons, findings, where in a disk data lies
+    not hidden   how many points, blocks and packs there are, and how large and when they were made; how well each
+                 block compresses (its length before and after), and whether it is data, map or file; uuids of VMs and
+                 moments of points (they stand in the objects' keys), kinds and names of records; which packs were
+                 written by one writer; names and dates of the passphrases, the block size, the repository's id
+    not stopped  deleting objects, bringing back older ones that were deleted, and whoever has had the master key:
+                 taking a passphrase away does not change that key
 
 Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
 by the location's text, `probe` finds out whether a place keeps its word, `limited_storage` slows one down.
@@ -51,7 +67,9 @@ May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_
 """
 
 from engine.repository.bandwidth import Limiter
+from engine.repository.changed_ranges import BlockRun, ChangedRange, MixedBlock, in_blocks
 from engine.repository.collection import Collected, Collector
+from engine.repository.disk_writer import DiskWriter
 from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
@@ -110,11 +128,13 @@ from engine.repository.verify_model import (
     VerifyProgress,
     VerifyRequest,
 )
-from engine.repository.writer import DiskWriter, Writer
+from engine.repository.writer import Writer
 
 __all__ = [
     "Advance",
     "ArrivalDamaged",
+    "BlockRun",
+    "ChangedRange",
     "Collected",
     "Collector",
     "Consistency",
@@ -137,6 +157,7 @@ __all__ = [
     "Limiter",
     "Manifest",
     "MasterKey",
+    "MixedBlock",
     "Origin",
     "Passphrase",
     "Point",
@@ -175,6 +196,7 @@ __all__ = [
     "WriterLimits",
     "WriterStats",
     "decide",
+    "in_blocks",
     "local_time",
     "one_of_each",
     "parse_point_name",
