@@ -72,6 +72,22 @@ def test_it_copies_as_a_job_and_has_nothing_left_to_do_afterwards(
     assert "repo sync vault far" in again.document["job"]["again"]
 
 
+def test_a_sync_that_was_cancelled_goes_on_when_it_is_started_again(
+    newhope_process: Run, far: Path, points: tuple[Point, ...], journal: Journal
+) -> None:
+    # At this limit it would take minutes: it is still at work when it is cancelled.
+    launched = newhope_process("repo", "sync", "vault", "far", "--limit", "1KiB", "--detach", "--json")
+    job = launched.document["job"]["id"]
+
+    assert newhope_process("jobs", "cancel", job).code == ExitCode.OK
+    assert newhope_process("jobs", "follow", job).code == ExitCode.CANCELLED
+    assert journal.job(job).state is JobState.CANCELLED
+    assert len(originals(far)) < 3
+
+    assert newhope_process("repo", "sync", "vault", "far").code == ExitCode.OK
+    assert originals(far) == {point.id for point in points}
+
+
 def test_a_damaged_point_is_refused_by_name_and_the_others_are_copied(
     newhope_process: Run, place: Place, far: Path, points: tuple[Point, ...]
 ) -> None:
