@@ -20,6 +20,8 @@
                                                             pin, protect: {"guard": Guard}
                                                             unpin: {"unpinned": {"vm", "id", "pins"}}
                                                             unlock: {"leases": [LeaseHolder], "ended": [id]}
+                                                            sync: --dry-run: {"plan": SyncPlan, its points as vm,
+                                                            vm_uuid, id, moment, size_bytes}; otherwise {"job": Job}
                                                             test-storage: {"storage": StorageTest, "fit": true}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line

@@ -44,6 +44,7 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
     from engine.cli.documents import of_point
     from engine.cli.named import of_vm
     from engine.errors import NotFound
+    from engine.repository import one_of_each
 
     views, found = read_points(invocation, repository)
     if vm is not None:
@@ -51,7 +52,8 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
         if not found:
             raise NotFound(f"VM {vm} has no recovery point.", next_step=f"make one: `newhope backup {vm}`.")
     if limit:
-        found = found[:limit]
+        named = {(each.manifest.vm.uuid, each.original_id) for each in one_of_each(found)[:limit]}
+        found = tuple(each for each in found if (each.manifest.vm.uuid, each.original_id) in named)
     if invocation.json:
         printing.show_json({"points": [of_point(point) for point in found]})
         return
@@ -106,7 +108,11 @@ def _show(found: tuple[Point, ...]) -> None:
     from engine.cli import printing
     from engine.cli.table import Column
     from engine.cli.wording import local, since, size
+    from engine.repository import one_of_each
 
+    homes: dict[tuple[str, str], list[str]] = {}
+    for point in found:
+        homes.setdefault((point.manifest.vm.uuid, point.original_id), []).append(point.repository)
     columns = (
         Column("ID"),
         Column("VM", gives_way=True),
@@ -126,9 +132,9 @@ def _show(found: tuple[Point, ...]) -> None:
             point.manifest.method,
             _guest(point),
             size(point.size_bytes),
-            point.repository,
+            ",".join(homes[point.manifest.vm.uuid, point.original_id]),
         )
-        for point in found
+        for point in one_of_each(found)
     ]
     printing.show_table(columns, rows)
 
@@ -159,6 +165,8 @@ def _show_one(point: Point) -> None:
         ("read", f"{size(manifest.read_bytes)}, of which new in the repository {size(manifest.new_bytes)}"),
         ("written by", f"{manifest.writer}, finished {local(manifest.finished)}"),
     ]
+    if manifest.origin:
+        facts.insert(1, ("copy of", f"{vm.name}@{manifest.origin.point}, made in another repository"))
     printing.show_facts(facts)
     printing.say()
     disks = [

@@ -11,6 +11,7 @@ from engine.cli.repo_key import key
 from engine.cli.repo_pin import pin, protect, unpin
 from engine.cli.repo_prune import prune
 from engine.cli.repo_repair import repair
+from engine.cli.repo_sync import sync
 from engine.cli.repo_test_storage import test_storage
 from engine.cli.repo_unlock import unlock
 from engine.cli.repo_verify import verify
@@ -29,6 +30,7 @@ def repo() -> None:
       newhope repo prune vault     drop the points that no rule keeps, and free the space
       newhope repo unlock vault    who writes to it, and end what a killed process left
       newhope repo key list        the passphrases that open it, by name
+      newhope repo sync vault far  have every recovery point in a second repository too
       newhope repo test-storage    whether its folder or bucket keeps what a repository relies on
     """
 
@@ -43,6 +45,7 @@ repo.add_command(unpin)
 repo.add_command(protect)
 repo.add_command(test_storage)
 repo.add_command(unlock)
+repo.add_command(sync)
 
 
 @repo.command()

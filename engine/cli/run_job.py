@@ -25,7 +25,7 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
 
     def work(job: Job, context: JobContext) -> str | JobResult:
         # The packages behind a kind of job are imported inside `run`, so that even a broken one fails the job properly.
-        from engine.cli import launching, prune_job, repair_job, verify_job, work_of_jobs
+        from engine.cli import launching, prune_job, repair_job, sync_job, verify_job, work_of_jobs
         from engine.fleet import accept_keys
 
         accept_keys(handed)
@@ -36,6 +36,7 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
             verify_job.VERIFY: verify_job.verify_repository,
             prune_job.PRUNE: prune_job.prune_repository,
             repair_job.REPAIR: repair_job.repair_repository,
+            launching.SYNC: sync_job.sync_repositories,
         }
         return kinds[job.kind](settings, job, context)
 

@@ -12,10 +12,11 @@ byte. One recovery point on its way in and out:
 5. Reading goes the way back and checks every block against its name before handing it out (`reader`).
 6. Verifying looks at everything in its own time, oldest-checked first, and names the points and ranges that are hurt
    (`verify`, and the files beside it: `verify_structure`, `verify_pack`, `damage`, `verify_history`).
-7. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
+7. Points are copied to another repository, of any block size, key and storage (`sync`, `copied_blocks`).
+8. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
    any more is collected (`collection`, which argues why that is safe).
 
-8. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
+9. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
    are condemned and what is sound in them stored again, lost blocks are fetched from other repositories (`repair`,
    which argues why nothing sound is lost, and the files beside it; `quarantine` keeps the originals).
 
@@ -43,6 +44,9 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
     others            it is a collector, whose doings are looked at twice
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
+    a sync            yes: it is a writer of its target, a    yes: it is a reader of its source; a point that is
+                      reader of its source; two of one point  dropped there meanwhile is passed over
+                      make the same manifest, once
     removing a key    yes: the master key stays              yes
     removing a key    no: `keys` leases exclude each other, so that the last two keys never go together; adding one
     beside another    needs no lease
@@ -72,11 +76,12 @@ can ask whether a known file is there. Whatever is changed, exchanged or invente
                  taking a passphrase away does not change that key
 
 Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
-by the location's text, `probe` finds out whether a place keeps its word.
+by the location's text, `probe` finds out whether a place keeps its word, `limited_storage` slows one down.
 
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
 
+from engine.repository.bandwidth import Limiter
 from engine.repository.changed_ranges import BlockRun, ChangedRange, MixedBlock, in_blocks
 from engine.repository.collection import Collected, CollectionProgress, Collector
 from engine.repository.disk_writer import DiskWriter
@@ -101,13 +106,14 @@ from engine.repository.model import (
     DiskRecord,
     FileRecord,
     Manifest,
+    Origin,
     Point,
     RepositoryInfo,
     VmFacts,
     WriterLimits,
     WriterStats,
 )
-from engine.repository.point_names import local_time, parse_point_name, select_point
+from engine.repository.point_names import local_time, one_of_each, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
 from engine.repository.repair import Repairer
@@ -125,6 +131,18 @@ from engine.repository.repair_model import (
 from engine.repository.repair_source import Source
 from engine.repository.repository import Repository
 from engine.repository.retention import Decision, KeepRules, decide
+from engine.repository.sync import Sync
+from engine.repository.sync_model import (
+    Advance,
+    ArrivalDamaged,
+    Copied,
+    PointRefused,
+    Refused,
+    Synced,
+    SyncLimits,
+    SyncPlan,
+    SyncRequest,
+)
 from engine.repository.verify import Verifier
 from engine.repository.verify_model import (
     DiskLoss,
@@ -143,12 +161,15 @@ from engine.repository.verify_state import VerificationState, VerifiedLast
 from engine.repository.writer import Writer
 
 __all__ = [
+    "Advance",
+    "ArrivalDamaged",
     "BlockRun",
     "ChangedRange",
     "Collected",
     "CollectionProgress",
     "Collector",
     "Consistency",
+    "Copied",
     "DamagedObject",
     "DataRun",
     "Decision",
@@ -168,15 +189,19 @@ __all__ = [
     "LeaseLost",
     "LeftAlone",
     "Life",
+    "Limiter",
     "Manifest",
     "MasterKey",
     "MixedBlock",
+    "Origin",
     "Passphrase",
     "Phase",
     "Point",
     "PointName",
+    "PointRefused",
     "PropertyCheck",
     "Reader",
+    "Refused",
     "Remedy",
     "RepairPlan",
     "RepairProgress",
@@ -197,6 +222,11 @@ __all__ = [
     "Stage",
     "StorageFailed",
     "StorageTest",
+    "Sync",
+    "SyncLimits",
+    "SyncPlan",
+    "SyncRequest",
+    "Synced",
     "Unlock",
     "Verdict",
     "Verification",
@@ -214,6 +244,7 @@ __all__ = [
     "decide",
     "in_blocks",
     "local_time",
+    "one_of_each",
     "parse_point_name",
     "select_point",
     "try_storage",

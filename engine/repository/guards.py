@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine.errors import Conflict, NotFound
 from engine.repository.errors import ObjectMissing, Unsound
@@ -119,6 +119,11 @@ def unpin(storage: Storage, point: Point, keys: Keys | None = None) -> int:
     for found in pins:
         storage.delete(found.key)
     return len(pins)
+
+
+def add_guard(storage: Storage, point: Point, guard: Guard, keys: Keys | None = None) -> Guard:
+    """Guard a point as another one, of which it is a copy, is guarded."""
+    return _create(storage, point, structs.replace(guard, vm_uuid=point.manifest.vm.uuid, point_id=point.id), keys)
 
 
 def _guard(point: Point, kind: GuardKind, why: str, by: str, until: datetime | None) -> Guard:

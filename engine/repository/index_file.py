@@ -121,6 +121,11 @@ class IndexFile:
             if number in numbers:
                 yield record[:NAME_BYTES], offset, length
 
+    def named(self) -> Iterator[tuple[bytes, int]]:
+        """Of every record, in order: the block's name, and the record's length."""
+        for record in self.records(0, self.count):
+            yield record[:NAME_BYTES], PLACE.unpack_from(record, NAME_BYTES)[2]
+
     def pack_numbers(self) -> Iterator[tuple[int, int]]:
         """Of every record, in order: the number of its pack in the table, and its length."""
         self.expect_all()

@@ -193,9 +193,21 @@ class Reader:
             content[start : start + length] = self._block(name, length, record.name)
         return bytes(content)
 
+    def names(self, record: DiskRecord | FileRecord) -> Iterator[tuple[int, bytes]]:
+        """Numbers and names of all blocks that are not zero, in order."""
+        return self._names(record)
+
+    def place(self, name: bytes) -> tuple[bytes, int]:
+        """Where a block lies: what is read in the order of its places is read fastest."""
+        return self._place((name, 0))
+
     def block(self, name: bytes, length: int, of: str) -> bytes:
         """The content of one block, from whichever of its places is sound."""
         return self._block(name, length, of)
+
+    def recent_block(self, name: bytes, length: int, of: str) -> bytes:
+        """The content of one block, kept for a while for whoever wants it again."""
+        return self._cached_block(name, length, of)
 
     def block_outside(self, packs: Collection[bytes], name: bytes, length: int) -> bytes | None:
         """The content of one block, from a sound place in a pack that is none of these; None if there is none."""

@@ -6,35 +6,42 @@ import re
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, NewhopeError, NotFound
+from engine.repository.bandwidth import Limiter
 from engine.repository.collection import Collector
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.errors import ObjectExists, ObjectMissing, RepositoryDamaged, RepositoryMissing, Unsound
 from engine.repository.forecast import Forecast, forecast
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
-from engine.repository.guards import Guard, guarded, guards, pin, protect, unpin
+from engine.repository.guards import FoundGuard, Guard, add_guard, guarded, guards, pin, protect, unpin
 from engine.repository.identity import IDENTITY_KEY, Identity, encode_identity, new_identity
 from engine.repository.index import Index
 from engine.repository.key_slots import KeySlot, is_slot_key
 from engine.repository.keys import Keys
-from engine.repository.lease import COLLECTOR, WRITER, leases
+from engine.repository.lease import COLLECTOR, WRITER, leases, remove_dead
 from engine.repository.lease_holders import LeaseHolder, end_lease, lease_holders
+from engine.repository.limited_storage import LimitedStorage
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
 from engine.repository.master_key import MasterKey, Passphrase, Unlock
 from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
+from engine.repository.orphaned_packs import adopt_orphans
 from engine.repository.places import empty_s3, is_s3, refuse_overwriting, s3_at
+from engine.repository.reachable import Reachable
 from engine.repository.reader import Reader
 from engine.repository.recovery_sheet import sheet
 from engine.repository.repair import Repairer
 from engine.repository.repair_source import Source
 from engine.repository.reserve import keep_reserve
 from engine.repository.storage import Storage
+from engine.repository.sync import USUAL_SYNC_LIMITS, Sync
+from engine.repository.sync_model import SyncLimits, SyncRequest
 from engine.repository.unlocking import add_key, key_slots, new_keys, read_identity, remove_key
 from engine.repository.verify import USUAL_VERIFY_LIMITS, Verifier
 from engine.repository.verify_history import read_history
@@ -174,6 +181,11 @@ class Repository:
         return self._identity.id
 
     @property
+    def location(self) -> str:
+        """Where it is."""
+        return self._storage.location
+
+    @property
     def block_bytes(self) -> int:
         """Size of a block."""
         return self._identity.block_bytes
@@ -284,6 +296,43 @@ class Repository:
         """A reader for any number of recovery points."""
         return Reader(self._storage, self._identity, self._index, self._keys)
 
+    def sync_to(
+        self,
+        target: Repository,
+        request: SyncRequest,
+        owner: str,
+        *,
+        limits: SyncLimits = USUAL_SYNC_LIMITS,
+    ) -> Sync:
+        """A sync of this repository's points to another one: ask it for its plan, or run that."""
+        return Sync(self, target, request, owner, limits)
+
+    def limited(self, limiter: Limiter) -> Repository:
+        """The same repository, whose packs are read and written no faster than a limiter lets them."""
+        return Repository(LimitedStorage(self._storage, limiter), self._identity, self.name, self._keys)
+
+    def names_like(self, other: Repository) -> bool:
+        """Whether equal contents have equal names in both: their blocks are of one size and named with one key."""
+        # What an encrypted repository names its blocks with is made of its own id, even under another's master key.
+        return self.block_bytes == other.block_bytes and not self.encrypted and not other.encrypted
+
+    def take_over(self) -> int:
+        """Clear what killed writers left, and index the packs that they did not live to index; how many packs."""
+        with suppress(NewhopeError):
+            # Where nothing may be deleted, a collector does it.
+            self._storage.clear_leftovers()
+            remove_dead(self._storage, self._keys)
+        return adopt_orphans(self._storage, self._index)
+
+    def marked(self) -> Reachable:
+        """Nothing marked yet: to find out which blocks, of those that there are now, some points need."""
+        self._index.refresh()
+        return Reachable(self._index.files(), self.reader().block, self.block_bytes)
+
+    def holds(self, name: bytes) -> bool:
+        """Whether a block of that name is here."""
+        return self._index.stored(name)
+
     def verifier(self, request: VerifyRequest, *, limits: VerifyLimits = USUAL_VERIFY_LIMITS) -> Verifier:
         """A verification of the whole repository: ask it for its plan, or run it."""
         return Verifier(self._storage, self._identity, self.name, request, limits, keys=self._keys)
@@ -307,6 +356,18 @@ class Repository:
     def guarded(self) -> dict[str, tuple[str, ...]]:
         """Ids of the points that must stay now, and why: pins and protections."""
         return guarded(guards(self._storage, keys=self._keys), datetime.now(UTC))
+
+    def guards(self, vm_uuid: str) -> list[FoundGuard]:
+        """All pins and protections of a VM's points, also those that have ended."""
+        return guards(self._storage, vm_uuid, self._keys)
+
+    def add_guard(self, point: Point, guard: Guard) -> Guard:
+        """Guard a point as the one is guarded that it is a copy of."""
+        return add_guard(self._storage, point, guard, self._keys)
+
+    def point_ids(self) -> frozenset[str]:
+        """Ids of all points, also of those whose manifests are damaged."""
+        return frozenset(entry.key.rpartition("-")[2] for entry in self._storage.list(POINTS))
 
     def pin(self, point: Point, *, why: str, by: str) -> Guard:
         """Keep a point until somebody takes the pin away."""

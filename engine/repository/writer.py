@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
@@ -28,12 +29,12 @@ from engine.repository.block_store import BlockStore
 from engine.repository.condemned import condemnations
 from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
 from engine.repository.disk_writer import DiskWriter, Parent, Parts
-from engine.repository.errors import LeaseLost, RepositoryDamaged, Unsound
+from engine.repository.errors import LeaseLost, ObjectExists, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.keys import Keys
 from engine.repository.lease import HeldLease, remove_dead
-from engine.repository.manifest import MANIFEST_VERSION, moment_now, write_manifest
+from engine.repository.manifest import MANIFEST_VERSION, key_of, moment_now, read_manifest, write_manifest
 from engine.repository.model import (
     Consistency,
     DiskRecord,
@@ -212,6 +213,21 @@ class Writer:
             checkpoint=checkpoint,
             writer=writer,
         )
+        return self._commit(manifest)
+
+    def commit_copy(self, manifest: Manifest, look_first: Callable[[], None]) -> Point:
+        """Make a copy of another repository's point exist, as `manifest` says; its maps are this repository's.
+
+        `look_first` is called when all its blocks are durable and indexed, and may refuse by raising.
+        """
+        if self._over:
+            raise RuntimeError("a writer commits once")
+        self._stop_workers()
+        self._store.finish()
+        look_first()
+        return self._commit(manifest)
+
+    def _commit(self, manifest: Manifest) -> Point:
         point = self._list(manifest)
         self._over = True
         self._merge_index()
@@ -222,7 +238,7 @@ class Writer:
         pending = announce(self._storage, self._lease.lease, manifest, self._keys)
         try:
             self._lease.check()
-            point = write_manifest(self._storage, manifest, self._name, self._keys)
+            point = self._write(manifest)
         except LeaseLost:
             self._withdraw(pending)
             raise
@@ -234,6 +250,21 @@ class Writer:
         # After any other failure the manifest may appear all the same: what was announced stays until we are dead.
         self._withdraw(pending)
         return point
+
+    def _write(self, manifest: Manifest) -> Point:
+        try:
+            return write_manifest(self._storage, manifest, self._name, self._keys)
+        except ObjectExists:
+            # A manifest is named by its content: two that copy the same point at once mean the same object.
+            key = key_of(manifest, self._keys)
+            try:
+                return read_manifest(self._storage, key, self._name, self._keys)
+            except Unsound as reason:
+                raise RepositoryDamaged(
+                    f"The recovery point {key} is in the repository {self._name} already, and it is damaged: {reason}.",
+                    untouched="It was left as it is.",
+                    next_step="Move that object out of the repository and run this again.",
+                ) from reason
 
     def _withdraw(self, pending: PendingPoint) -> None:
         # Where nothing may be deleted, a collector does it.
@@ -264,6 +295,10 @@ class Writer:
         """For `DiskWriter`: hand a block to the workers."""
         self._work.put((disk, block, buffer, same))
         self._store.raise_failure()
+
+    def has(self, name: bytes) -> bool:
+        """Whether a block of that name is here and may be leaned on, so that nobody need give its content."""
+        return self._store.has(name)
 
     def store_content(self, kind: BlockKind, content: memoryview) -> bytes:
         """Store a block that may be zero; its name."""

@@ -189,6 +189,18 @@ class Table:
         values = cast("dict[str, object] | None", self._of_kind(key, dict, "a table", how))
         return None if values is None else Table(values, (*self.path, key), self._complaints)
 
+    def tables(self, key: str, how: str) -> tuple[Table, ...]:
+        """Return the tables of a list; what is none is complained about."""
+        values = cast("list[object] | None", self._of_kind(key, list, "a list of tables", how))
+        found: list[Table] = []
+        for number, value in enumerate(values or ()):
+            if isinstance(value, dict):
+                path = (*self.path, key, number)
+                found.append(Table(cast("dict[str, object]", value), path, self._complaints))
+            else:
+                self.complain_about_element(key, number, f"It is {_kind(value)}, not a table.", how)
+        return tuple(found)
+
     def named_tables(self, key: str, kind: str) -> tuple[tuple[str, Table], ...]:
         """Return the sections `[key.NAME]` whose names can be used, with those names."""
         sections = self.table(key, f"Name each {kind} in the header of its section: [{key}.NAME].")

@@ -9,6 +9,7 @@ from pathlib import Path
 import tomli_w
 from msgspec.structs import asdict
 
+from engine.settings import bandwidth
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
 from engine.settings.model import Host, Keep, Level, Repository, Settings
@@ -68,7 +69,8 @@ def _repository(repository: Repository) -> dict[str, object]:
         "passphrase_file": None if file is None else str(file),
         "passphrase_command": list(repository.passphrase_command),
     }
-    return _given({**place, "on_host": repository.on_host, **source, "places": repository.places})
+    rest = {"on_host": repository.on_host, **source, "places": repository.places}
+    return _given({**place, **rest, **bandwidth.as_toml(repository)})
 
 
 def _level(level: Level) -> dict[str, object]:
