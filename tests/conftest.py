@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -15,9 +16,9 @@ from tests.faults.figures import pytest_sessionfinish, pytest_terminal_summary, 
 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
-# How long an example takes says how busy the machine is, not whether the code is right.
-settings.register_profile("busy machines", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy machines")
+# How fast a machine makes up examples says nothing about what is tested: others work on it too.
+hypothesis.settings.register_profile("shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared machine")
 
 LabFactory = Callable[..., Lab]
 

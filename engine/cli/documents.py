@@ -5,10 +5,15 @@
               "unseen": [Exposure]}                          VMs that only recovery points know
     points   {"points": [Point + "vm", "size_bytes"]}        engine.repository.model; show: {"point": Point + ...}
     repo     {"repository": RepositoryInfo};               verify: {"verification": Verification}, --dry-run:
-                                                            {"plan": VerifyPlan}
+                                                            {"plan": VerifyPlan}; {"job": Job} when it came to no
+                                                            result, or with --detach; so does prune
                                                             prune: {"prune": {"repository", "points": [vm, vm_uuid, id,
                                                             moment, keep, reasons], "forecast": Forecast}}, and once it
                                                             is done "dropped": 3, "collected": Collected
+                                                            init adds "encrypted", info "keys": [KeySlot] as well
+                                                            key list: {"keys": [KeySlot]}; add: {"key": KeySlot}
+                                                            key remove: {"removed", "left", "useless_source"}
+                                                            key export: {"sheet": {"text"} or {"file"}}
                                                             pin, protect: {"guard": Guard}
                                                             unpin: {"unpinned": {"vm", "id", "pins"}}
                                                             sync: --dry-run: {"plan": SyncPlan, its points as vm,

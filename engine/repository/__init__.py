@@ -68,7 +68,7 @@ May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_
 
 from engine.repository.bandwidth import Limiter
 from engine.repository.changed_ranges import BlockRun, ChangedRange, MixedBlock, in_blocks
-from engine.repository.collection import Collected, Collector
+from engine.repository.collection import Collected, CollectionProgress, Collector
 from engine.repository.disk_writer import DiskWriter
 from engine.repository.errors import (
     LeaseLost,
@@ -136,6 +136,7 @@ __all__ = [
     "BlockRun",
     "ChangedRange",
     "Collected",
+    "CollectionProgress",
     "Collector",
     "Consistency",
     "Copied",

@@ -41,7 +41,7 @@ Memory: a few bits for each record of the index, and a few numbers for each pack
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -93,6 +93,16 @@ class Collected(Struct, frozen=True):
     """There was no room to copy what is still needed in some packs."""
 
 
+class CollectionProgress(Struct, frozen=True):
+    """How far a collection is."""
+
+    doing: str
+    """For people: `deleting packs`."""
+    deleted_packs: int
+    deleted_bytes: int
+    copied_bytes: int
+
+
 class Collector:
     """Drops recovery points and collects. One at a time in a repository, beside any number of writers and readers."""
 
@@ -110,6 +120,7 @@ class Collector:
         self._deleted = self._deleted_bytes = self._copied_bytes = 0
         self._kept: dict[bytes, DamagedObject] = {}
         self._out_of_space = False
+        self._tell: Callable[[CollectionProgress], None] = lambda progress: None
 
     def __enter__(self) -> Self:
         self._storage.clear_leftovers()
@@ -136,8 +147,11 @@ class Collector:
     def _hold_lease(self) -> HeldLease:
         return HeldLease(self._storage, COLLECTOR, self._owner, self._limits.lease_s, self._keys)
 
-    def drop(self, points: Iterable[Point]) -> int:
-        """Drop recovery points, oldest first; how many. Raises `Conflict` at one that is guarded or a VM's newest."""
+    def drop(self, points: Iterable[Point], tell: Callable[[int], None] = lambda dropped: None) -> int:
+        """Drop recovery points, oldest first; how many. Raises `Conflict` at one that is guarded or a VM's newest.
+
+        `tell` hears before each one how many are dropped; an exception that it raises stops cleanly.
+        """
         dropped = 0
         clear_pending(self._storage, self._now_there(), self._keys)
         for point in sorted(points, key=lambda point: point.manifest.moment):
@@ -152,6 +166,7 @@ class Collector:
                     untouched=f"It is whole. {dropped} points were dropped before it.",
                     next_step="Leave it out. A pin can be taken away; a protection ends at its time and not before.",
                 )
+            tell(dropped)
             self._lease.check()
             self._storage.delete(key)
             dropped += 1
@@ -159,12 +174,18 @@ class Collector:
                 self._storage.delete(guard.key)
         return dropped
 
-    def collect(self) -> Collected:
-        """Delete what no point needs, as far as it may be deleted now. What is left is for the next run."""
+    def collect(self, tell: Callable[[CollectionProgress], None] = lambda progress: None) -> Collected:
+        """Delete what no point needs, as far as it may be deleted now. What is left is for the next run.
+
+        `tell` hears before everything that takes its time how far it is; an exception that it raises stops cleanly,
+        and the next run goes on from there.
+        """
+        self._tell = tell
         clear_pending(self._storage, self._now_there(), self._keys)
         earlier = condemnations(self._storage, self._keys)
         self._second_look(earlier)
         already = {pack for each in earlier for pack in each.packs}
+        self._say("looking at what is needed")
         look = Look(self._storage, self._identity, self._index, keys=self._keys)
         for hopeless in look.hopeless:
             self._lease.check()
@@ -218,6 +239,7 @@ class Collector:
         ready = [each for each in several if not self._present_witnesses(each)]
         if not ready:
             return
+        self._say("looking at what is needed")
         look = Look(self._storage, self._identity, self._index, keys=self._keys)
         condemned = {pack for each in condemnations(self._storage, self._keys) for pack in each.packs}
         self._index.spare(condemned)
@@ -243,6 +265,7 @@ class Collector:
         store = BlockStore(self._storage, self._index, self._limits, owner, self._keys)
         try:
             for pack in packs:
+                self._say("copying what is needed in packs")
                 self._copy(pack, look, condemned, store)
             store.finish()
         except BaseException as error:
@@ -267,7 +290,11 @@ class Collector:
         except (Unsound, RepositoryDamaged) as reason:
             self._keep(pack, str(reason))
 
+    def _say(self, doing: str) -> None:
+        self._tell(CollectionProgress(doing, self._deleted, self._deleted_bytes, self._copied_bytes))
+
     def _delete(self, pack: bytes, look: Look) -> None:
+        self._say("deleting packs")
         self._lease.check()
         self._storage.delete(pack_key(pack))
         self._deleted += 1

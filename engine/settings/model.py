@@ -74,6 +74,15 @@ class Repository(Struct, frozen=True):
     """Where it is instead of in a folder."""
     bandwidth: Bandwidth = Bandwidth()
     """What `newhope repo sync` may use of it. Backups and restores are never held back."""
+    passphrase_file: Path | None = None
+    """File with the passphrase of an encrypted repository."""
+    passphrase_command: tuple[str, ...] = ()
+    """Program, with arguments, that prints the passphrase."""
+
+    @property
+    def names_passphrase_source(self) -> bool:
+        """Whether the settings say where its passphrase comes from, so that it can only be an encrypted one."""
+        return self.passphrase_file is not None or bool(self.passphrase_command)
 
     @property
     def folder(self) -> Path | None:

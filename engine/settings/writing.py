@@ -64,7 +64,12 @@ def _repository(repository: Repository) -> dict[str, object]:
     if storage is not None:
         place = {"path": storage.url, "endpoint": storage.endpoint}
         place |= {"region": storage.region, "profile": storage.profile}
-    rest = {"on_host": repository.on_host, "places": repository.places}
+    file = repository.passphrase_file
+    source = {
+        "passphrase_file": None if file is None else str(file),
+        "passphrase_command": list(repository.passphrase_command),
+    }
+    rest = {"on_host": repository.on_host, **source, "places": repository.places}
     return _given({**place, **rest, **bandwidth.as_toml(repository)})
 
 
