@@ -17,7 +17,9 @@ from tests.faults.figures import pytest_sessionfinish, pytest_terminal_summary, 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
 # How fast a machine makes up examples says nothing about what is tested: others work on it too.
-hypothesis.settings.register_profile("shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("shared machine")
 
 LabFactory = Callable[..., Lab]
