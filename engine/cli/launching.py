@@ -11,16 +11,14 @@ import msgspec
 from engine import backup, restore
 from engine.cli.command_line import with_config
 from engine.cli.opened_repository import named
-from engine.cli.sync_job import SyncJob
 from engine.cli.wording import count
 from engine.fleet import keys_to_hand
 from engine.jobs import Job, Journal, launch
-from engine.settings import Settings, format_rate
+from engine.settings import Settings
 
 BACKUP = "backup"
 BACKUPS = "backups"
 RESTORE = "restore"
-SYNC = "sync"
 
 
 def job_command(settings: Settings) -> list[str]:
@@ -81,26 +79,4 @@ def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePl
         again=with_config(settings.file, plan.command),
         untouched=f"{plan.untouched} Volumes that were being written may remain on {request.to_host}.",
         handed=keys_for(settings, request.repository),
-    )
-
-
-def launch_sync(settings: Settings, journal: Journal, asked: SyncJob) -> Job:
-    """Start a sync as a job; raises `Conflict` while another one works on the same two repositories."""
-    request = asked.request
-    words = ["newhope", "repo", "sync", asked.source, asked.target]
-    words += [word for vm in request.vms for word in ("--vm", vm)]
-    words += ["--newest", str(request.newest)] if request.newest else []
-    words += ["--limit", format_rate(asked.limit)] if asked.limit else []
-    words += ["--verify"] if request.verify else []
-    words += ["--delete"] if request.delete else []
-    return launch(
-        journal,
-        SYNC,
-        f"{asked.source} to {asked.target}",
-        "",
-        msgspec.json.encode(asked),
-        lock=asked.lock,
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, shlex.join(words)),
-        untouched="Every point that is listed is whole; what was copied of the next one is used when it goes on.",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,16 +61,17 @@ def sync(
       newhope repo sync far /mnt/new-disk        after a fire
     """
     from engine.cli.confirmation import confirm
-    from engine.cli.sync_job import SyncJob, opened
+    from engine.cli.opened_repository import open_named, wherever
+    from engine.cli.sync_job import SyncJob
     from engine.cli.wording import count
     from engine.repository import SyncRequest
     from engine.settings import parse_rate
 
     request = SyncRequest(vms, newest, verify, delete, streams)
-    job = SyncJob(_whole(source), _whole(target), request, None if limit is None else parse_rate(limit))
+    job = SyncJob(wherever(source), wherever(target), request, None if limit is None else parse_rate(limit))
     with (
-        opened(invocation.settings, job.source) as here,
-        opened(invocation.settings, job.target) as there,
+        open_named(lambda: invocation.settings, job.source) as here,
+        open_named(lambda: invocation.settings, job.target) as there,
         invocation.patience("comparing recovery points"),
     ):
         plan = here.sync_to(there, request, "newhope repo sync").plan(estimate=dry_run)
@@ -91,17 +91,12 @@ def _launch(invocation: Invocation, asked: SyncJob, plan: SyncPlan, *, follow: b
     from msgspec.structs import replace
 
     from engine.cli.following import tell_launched, watch
-    from engine.cli.launching import launch_sync
+    from engine.cli.sync_job import launch_sync
 
     asked = replace(asked, drops=tuple(point.id for point in plan.drops))
     with invocation.journal() as journal:
         job = launch_sync(invocation.settings, journal, asked)
         return watch(invocation, journal, job.id) if follow else tell_launched(invocation, journal, job)
-
-
-def _whole(name: str) -> str:
-    """A path is told to a process that works in another folder."""
-    return str(Path(name).absolute()) if "/" in name and "://" not in name else name
 
 
 def _show(invocation: Invocation, plan: SyncPlan) -> None:

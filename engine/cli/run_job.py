@@ -36,7 +36,7 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
             verify_job.VERIFY: verify_job.verify_repository,
             prune_job.PRUNE: prune_job.prune_repository,
             repair_job.REPAIR: repair_job.repair_repository,
-            launching.SYNC: sync_job.sync_repositories,
+            sync_job.SYNC: sync_job.sync_repositories,
         }
         return kinds[job.kind](settings, job, context)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from time import monotonic
 
 import msgspec
 from msgspec import Struct, structs
 
+from engine.cli.command_line import with_config
+from engine.cli.launching import job_command, keys_for
+from engine.cli.opened_repository import open_named
 from engine.cli.wording import count, local, size
 from engine.errors import NewhopeError
-from engine.jobs import Job, JobContext, JobResult
-from engine.repository import Advance, Limiter, Point, Repository, Synced, SyncPlan, SyncRequest
+from engine.jobs import Job, JobContext, JobResult, Journal, launch
+from engine.repository import Advance, Limiter, Point, Synced, SyncPlan, SyncRequest
 from engine.repository.errors import RepositoryError
-from engine.settings import Settings, find_repository, limit_at, load
+from engine.settings import Settings, format_rate, limit_at, load
 
+SYNC = "sync"
 LOOK_EVERY_S = 2.0
 REFUSED_NAMED = 5
 
@@ -44,12 +48,27 @@ class SyncIncomplete(RepositoryError):
     """Some recovery points could not be copied; all others were."""
 
 
-def opened(settings: Settings, name: str) -> Repository:
-    """The repository of that name in the settings, or at that path or address."""
-    if "/" in name:
-        return Repository.open(name, name=Path(name.partition("?")[0]).name)
-    kept = find_repository(settings, name)
-    return Repository.open(kept.location, name=kept.name)
+def launch_sync(settings: Settings, journal: Journal, asked: SyncJob) -> Job:
+    """Start a sync as a job; raises `Conflict` while another one works on the same two repositories."""
+    request = asked.request
+    words = ["newhope", "repo", "sync", asked.source, asked.target]
+    words += [word for vm in request.vms for word in ("--vm", vm)]
+    words += ["--newest", str(request.newest)] if request.newest else []
+    words += ["--limit", format_rate(asked.limit)] if asked.limit else []
+    words += ["--verify"] if request.verify else []
+    words += ["--delete"] if request.delete else []
+    return launch(
+        journal,
+        SYNC,
+        f"{asked.source} to {asked.target}",
+        "",
+        msgspec.json.encode(asked),
+        lock=asked.lock,
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, shlex.join(words)),
+        untouched="Every point that is listed is whole; what was copied of the next one is used when it goes on.",
+        handed=keys_for(settings, asked.source, asked.target),
+    )
 
 
 def sync_repositories(settings: Settings, job: Job, context: JobContext) -> JobResult:
@@ -57,7 +76,7 @@ def sync_repositories(settings: Settings, job: Job, context: JobContext) -> JobR
     asked = msgspec.json.decode(job.spec, type=SyncJob)
     limits = StandingLimits(settings)
     owner = f"newhope repo sync {asked.source} {asked.target}"
-    with opened(settings, asked.source) as source, opened(settings, asked.target) as target:
+    with open_named(lambda: settings, asked.source) as source, open_named(lambda: settings, asked.target) as target:
         source, target = (
             side.limited(Limiter(limits.of(name, asked.limit), stop=context.raise_if_cancelled))
             for side, name in ((source, asked.source), (target, asked.target))

@@ -32,8 +32,9 @@ def read_host(name: str, table: Table) -> Host | None:
 
 def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
     """Read `[repositories.NAME]`; `folder` holds the settings file. None if it cannot be used."""
-    own = ("path", "on_host", "places", *object_storage.KEYS, *bandwidth.KEYS)
-    table.only((*own, *passphrase_source.KEYS), apart_from=passphrase_source.SECRETS)
+    own = ("path", "on_host", "places")
+    keys = (*own, *object_storage.KEYS, *passphrase_source.KEYS, *bandwidth.KEYS)
+    table.only(keys, apart_from=passphrase_source.SECRETS)
     if "path" not in table.names():
         table.complain(None, f'The repository "{name}" has no "path".', 'Add path = "/srv/newhope".')
     path, storage = object_storage.read_place(table, folder)
