@@ -5,7 +5,8 @@ byte. One recovery point on its way in and out:
 
 1. A disk is cut into blocks; each is named by its hash. Zero blocks and known ones are not stored (`block_store`).
 2. New blocks are compressed and appended to packs, which describe themselves (`block_record`, `pack`).
-3. The names, in order, form a tree that is stored as blocks too (`disk_map`).
+3. The names, in order, form a tree that is stored as blocks too (`disk_map`). What did not change since another point
+   is taken over from its tree without being read or looked up (`changed_ranges`, `disk_writer`, `parent_map`).
 4. Packs are made durable, then index files over them (`index_file`, `index`), then the manifest (`manifest`): it is the
    only commit, so that a crash at any instant leaves every earlier point whole and nothing half-listed (`writer`).
 5. Reading goes the way back and checks every block against its name before handing it out (`reader`).
@@ -25,8 +26,8 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
                       for before a pack is deleted that     and found anew by a look at the index
                       it may lean on; one that begins
                       does not lean on condemned packs
-    dropping a point  yes: a writer leans on blocks, not    of that point: it stops with an error once blocks
-                      on points                             are collected; of another: yes
+    dropping a point  yes: what a writer takes over from    of that point: it stops with an error once blocks
+                      it stays until the writer ends        are collected; of another: yes
     pinning a point   yes                                   yes; beside a drop of the same point: the pin fails, or
                                                             comes first, or is lost with the point in one instant
     a collector       no: `collector` leases exclude each other; one that was taken for dead and wakes finds its lease
@@ -46,7 +47,9 @@ by the location's text, `probe` finds out whether a place keeps its word.
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
 
+from engine.repository.changed_ranges import BlockRun, ChangedRange, MixedBlock, in_blocks
 from engine.repository.collection import Collected, Collector
+from engine.repository.disk_writer import DiskWriter
 from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
@@ -89,9 +92,11 @@ from engine.repository.verify_model import (
     VerifyProgress,
     VerifyRequest,
 )
-from engine.repository.writer import DiskWriter, Writer
+from engine.repository.writer import Writer
 
 __all__ = [
+    "BlockRun",
+    "ChangedRange",
     "Collected",
     "Collector",
     "Consistency",
@@ -110,6 +115,7 @@ __all__ = [
     "KeepRules",
     "LeaseLost",
     "Manifest",
+    "MixedBlock",
     "Point",
     "PointName",
     "PropertyCheck",
@@ -136,6 +142,7 @@ __all__ = [
     "WriterLimits",
     "WriterStats",
     "decide",
+    "in_blocks",
     "local_time",
     "parse_point_name",
     "select_point",

@@ -1,8 +1,9 @@
 """Collection: packs that no recovery point needs are deleted, beside running backups, and killed at any instant.
 
- 1. *First look.* Packs are listed, then leases, then what is about to be committed (`pending`), then manifests; all
-    that these lead to is marked (`reachable`). A pack of which nothing is marked is *dead*; one of which at least half
-    is not marked is *wasteful*. Packs of a writer that holds a lease are left alone (their salt names the lease).
+ 1. *First look.* Packs are listed, then leases, then manifests, then what is about to be committed or leant on
+    (`pending`), then manifests again; all that these lead to is marked (`reachable`). A pack of which nothing is marked
+    is *dead*; one of which at least half is not marked is *wasteful*. Packs of a writer that holds a lease are left
+    alone (their salt names the lease).
  2. *Condemn.* The dead and the wasteful are named in `condemned/<id>`; then the leases that are there are written down
     in `witnesses/<id>`. From now on nobody leans on these packs, ever: a condemnation is never taken back.
  3. *Wait for the witnesses.* In this run if there are none, otherwise in a later one: until every one of these leases
@@ -22,6 +23,8 @@ leases.
  - W is a witness that sleeps or hangs, and its lease was taken away (it had run out, and was not renewed since it was
    first seen). If W had not yet looked at its lease for the last time, it will find it gone and not commit. If it had,
    it had announced its manifest before, and the second look saw that.
+ - What W takes over from another point without looking at it: `pending` says why the second look saw that point, or
+   what W said of it.
  - A block that W found in a pack that was condemned only later, by another collector, is this argument once more.
 
 Nothing here compares two machines' clocks. That a lease ran out is told by the clock of the storage alone, from when

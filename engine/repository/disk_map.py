@@ -7,12 +7,14 @@ as many names as it has children, so the last one of a level may be short. There
 1. `MapBuilder` takes names in nearly any order and holds only the nodes that are not full yet: a 10 TiB disk needs no
    flat map. A node that is full is stored, and its name goes one level up.
 2. Every block must be given exactly once. A map with a gap, or with two opinions, is a defect and never becomes a root.
-3. `walk_map` goes down only where something is not zero, and only where the caller looks.
+3. What is as in a parent's map is taken over node by node: a subtree without a change is one name.
+4. `walk_map` goes down only where something is not zero, and only where the caller looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from engine.repository.block_record import NAME_BYTES
 from engine.repository.errors import Unsound
@@ -35,6 +37,22 @@ def height_of(blocks: int) -> int:
     return height
 
 
+class Parent(Protocol):
+    """A map of which another one takes over parts: `parent_map`."""
+
+    def shares(self, level: int, node: int, blocks: int) -> bool:
+        """Whether a node of a map over so many blocks stands over the same ones here."""
+        ...
+
+    def child(self, level: int, index: int) -> bytes:
+        """The name at this place among the names of a level."""
+        ...
+
+    def children(self, level: int, first: int, count: int) -> bytes:
+        """Names that stand side by side in one node."""
+        ...
+
+
 class _OpenNode:
     """A node some of whose names are known; bit i of `known` stands for name i."""
 
@@ -47,8 +65,10 @@ class _OpenNode:
 class MapBuilder:
     """Builds one map. For one thread at a time."""
 
-    def __init__(self, blocks: int, store: Callable[[bytes], bytes]) -> None:
+    def __init__(self, blocks: int, store: Callable[[bytes], bytes], parent: Parent | None = None) -> None:
         self._store = store
+        self._parent = parent
+        self._blocks = blocks
         self._height = height_of(blocks)
         self._names_at = [blocks]
         for _ in range(self._height):
@@ -65,6 +85,13 @@ class MapBuilder:
         if count:
             self._set(0, first, count, ZERO_NAME)
 
+    def put_same(self, first: int, count: int) -> None:
+        """These blocks are as in the parent, which must have them in the same length."""
+        if self._parent is None:
+            raise ValueError("a map without a parent has nothing to be the same as")
+        if count:
+            self._set(0, first, count, None)
+
     def finish(self) -> tuple[str, int]:
         """Name of the root (empty for a map of zeroes) and its level."""
         if self._root is None:
@@ -74,29 +101,37 @@ class MapBuilder:
             raise ValueError("blocks were given twice: once with all around them, and once more")
         return ("" if self._root == ZERO_NAME else self._root.hex()), self._height
 
-    def _set(self, level: int, first: int, count: int, name: bytes) -> None:
+    def _set(self, level: int, first: int, count: int, name: bytes | None) -> None:
+        """Give these children of a level a name; None is that which each has in the parent."""
         if first < 0 or count < 1 or first + count > self._names_at[level]:
             raise ValueError(f"blocks {first} to {first + count - 1} of level {level} are outside the disk")
         end = first + count
         while first < end:
             node = first // NAMES_A_NODE
             node_end = min((node + 1) * NAMES_A_NODE, self._names_at[level])
-            if name == ZERO_NAME and first == node * NAMES_A_NODE and end >= node_end:
-                first = self._set_whole_nodes_zero(level, node, end)
+            whole = first == node * NAMES_A_NODE and end >= node_end
+            if whole and (name == ZERO_NAME or (name is None and self._shares(level, node))):
+                first = self._set_whole_nodes(level, node, end, name)
             else:
                 stop = min(end, node_end)
                 self._set_names(level, node, first - node * NAMES_A_NODE, stop - first, name)
                 first = stop
 
-    def _set_whole_nodes_zero(self, level: int, node: int, end: int) -> int:
-        """Zero all nodes from `node` that end within `end`, without touching each; the first name not covered."""
+    def _shares(self, level: int, node: int) -> bool:
+        return self._parent is not None and self._parent.shares(level, node, self._blocks)
+
+    def _set_whole_nodes(self, level: int, node: int, end: int, name: bytes | None) -> int:
+        """Set all nodes from `node` that end within `end`, without touching each; the first name not covered."""
         last = -(-end // NAMES_A_NODE) if end == self._names_at[level] else end // NAMES_A_NODE
+        if name is None and not self._shares(level, last - 1):
+            # Only the one over the end of the smaller disk can differ, and the caller asked for the first.
+            last -= 1
         if any(node <= opened < last for opened in self._open[level]):
-            raise ValueError(f"blocks of level {level} were given and then called zero")
-        self._completed(level, node, last - node, ZERO_NAME)
+            raise ValueError(f"blocks of level {level} were given twice: once, and then with all around them")
+        self._completed(level, node, last - node, name)
         return min(last * NAMES_A_NODE, self._names_at[level])
 
-    def _set_names(self, level: int, node: int, slot: int, count: int, name: bytes) -> None:
+    def _set_names(self, level: int, node: int, slot: int, count: int, name: bytes | None) -> None:
         opened = self._open[level].get(node)
         if opened is None:
             names = min(NAMES_A_NODE, self._names_at[level] - node * NAMES_A_NODE)
@@ -104,19 +139,22 @@ class MapBuilder:
         bits = ((1 << count) - 1) << slot
         if opened.known & bits:
             raise ValueError(f"block {node * NAMES_A_NODE + slot} of level {level} was given twice")
-        opened.known |= bits
-        if name != ZERO_NAME:
+        if name is None and self._parent is not None:
+            names_there = self._parent.children(level, node * NAMES_A_NODE + slot, count)
+            opened.content[slot * NAME_BYTES : (slot + count) * NAME_BYTES] = names_there
+        elif name is not None and name != ZERO_NAME:
             opened.content[slot * NAME_BYTES : (slot + 1) * NAME_BYTES] = name
+        opened.known |= bits
         if opened.known == opened.all_known:
             del self._open[level][node]
             content = bytes(opened.content)
             self._completed(level, node, 1, self._store(content) if any(content) else ZERO_NAME)
 
-    def _completed(self, level: int, node: int, count: int, name: bytes) -> None:
+    def _completed(self, level: int, node: int, count: int, name: bytes | None) -> None:
         if level < self._height:
             self._set(level + 1, node, count, name)
         elif self._root is None:
-            self._root = name
+            self._root = self._parent.child(level + 1, node) if name is None and self._parent else name
         else:
             raise ValueError("the whole map was given twice")
 

@@ -33,8 +33,10 @@ class Look:
             if pack_id := pack_id_of(entry.key):
                 self.packs[pack_id] = entry.size_bytes
         self._writing = lease_ids(storage)
+        # Points twice: `pending` says why.
+        first = [entry.key for entry in storage.list(POINTS)]
         pending = pending_points(storage)
-        keys = [entry.key for entry in storage.list(POINTS)]
+        keys = list(dict.fromkeys([*first, *(entry.key for entry in storage.list(POINTS))]))
         index.recover()
         self._indexed = {pack for file in index.stored_files() for pack, _ in file.packs()}
         self.reader = Reader(storage, identity, index)

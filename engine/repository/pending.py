@@ -17,6 +17,17 @@ already. The pending object is deleted when
   will not, as its blocks would have been kept (`look` finds that out), or
 - its writer's lease is gone, and the object is older than 30 days, by the clock of the storage. Whether a process of
   another machine is dead nobody can know; that one sleeps for 30 days between two calls, and wakes, is not expected.
+
+A writer that takes over parts of another point's maps leans on blocks that it never looks at. It says so in the same
+way (`lean_on`): what it creates is a point that is never listed and has the maps of the other one.
+
+1. It creates `pending/<lease id>-<point id>`.
+2. It looks whether the other point is listed. If not, it does not lean on it.
+3. It deletes the object when it ends; its own point, if there is one, is listed by then.
+
+A collector lists points, then pending objects, then points again. If the other point is not in the first list, it was
+dropped before that, so step 2 finds it gone, or was done before and step 1 with it: then the object, or the writer's
+own point, is in one of the other two lists.
 """
 
 from __future__ import annotations
@@ -25,12 +36,14 @@ from datetime import datetime, timedelta
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from engine.errors import NotFound
 from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
 from engine.repository.lease import Lease
-from engine.repository.manifest import key_of
-from engine.repository.model import Manifest
+from engine.repository.manifest import key_of, moment_now, point_key
+from engine.repository.model import Manifest, Point
 from engine.repository.storage import Storage
 
 PREFIX = "pending/"
@@ -42,11 +55,13 @@ class PendingPoint(Struct, frozen=True):
 
     lease: Lease
     manifest: Manifest
+    leans_on: str = ""
+    """Id of the point that a writer leans on; empty for a point that it is about to make."""
 
     @property
     def key(self) -> str:
         """Where it is announced."""
-        return PREFIX + self.lease.id
+        return f"{PREFIX}{self.lease.id}{'-' if self.leans_on else ''}{self.leans_on}"
 
     @property
     def point_key(self) -> str:
@@ -56,7 +71,24 @@ class PendingPoint(Struct, frozen=True):
 
 def announce(storage: Storage, lease: Lease, manifest: Manifest) -> PendingPoint:
     """From when this returns a collector keeps what the manifest needs."""
-    pending = PendingPoint(lease, manifest)
+    return _create(storage, PendingPoint(lease, manifest))
+
+
+def lean_on(storage: Storage, lease: Lease, point: Point) -> PendingPoint:
+    """From when this returns a collector keeps what the point needs, dropped or not. `NotFound` if it was dropped."""
+    pending = _create(storage, PendingPoint(lease, replace(point.manifest, finished=moment_now()), point.id))
+    try:
+        storage.size(point_key(point))
+    except ObjectMissing as error:
+        storage.delete(pending.key)
+        raise NotFound(
+            f"The recovery point {point.manifest.vm.name}@{point.id} was dropped; nothing can be built on it.",
+            next_step="Back up again: it builds on another point, or reads the disks in full.",
+        ) from error
+    return pending
+
+
+def _create(storage: Storage, pending: PendingPoint) -> PendingPoint:
     storage.create(pending.key, encode_frame(pending.key, FrameKind.RECORD, msgspec.json.encode(pending)))
     return pending
 

@@ -182,6 +182,14 @@ class Reader:
         """The content of one block, from a sound place in a pack that is none of these; None if there is none."""
         return self._try([place for place in self._index.find(name) if place.pack not in packs], name, length, [])
 
+    def node(self, name: bytes, length: int, of: str) -> bytes:
+        """A node of a map; those used last are kept."""
+        content = self._nodes.get(name)
+        if content is None or len(content) != length:
+            content = self._block(name, length, of)
+            self._nodes.put(name, content)
+        return content
+
     def _piece(self, record: DiskRecord, block: int, start: int, length: int) -> bytes:
         for _, name in self._names(record, block, block + 1):
             content = self._cached_block(name, self._length(record.size_bytes, block), record.target)
@@ -194,11 +202,7 @@ class Reader:
         of = record.target if isinstance(record, DiskRecord) else record.name
 
         def load(name: bytes, length: int) -> bytes:
-            content = self._nodes.get(name)
-            if content is None or len(content) != length:
-                content = self._block(name, length, of)
-                self._nodes.put(name, content)
-            return content
+            return self.node(name, length, of)
 
         blocks = blocks_of(record.size_bytes, self._block_bytes)
         try:

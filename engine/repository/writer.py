@@ -2,10 +2,11 @@
 
 1. It takes a lease, clears what dead writers left, and reads which index files there are.
 2. The caller fills buffers from a bounded pool and submits them; worker threads do the rest (`block_store`).
-3. `finish` of a disk waits for its blocks and gives its record; small files are stored whole.
-4. `commit` makes packs durable, then the index, announces the manifest (`pending`), looks whether the lease still
+3. A disk may have a parent in a point that is leant on: what is the same there is taken over without being read.
+4. `finish` of a disk waits for its blocks and gives its record; small files are stored whole.
+5. `commit` makes packs durable, then the index, announces the manifest (`pending`), looks whether the lease still
    holds, and only then writes it.
-5. Leaving the `with` block without a commit, or with an exception, lists nothing. Packs that were complete stay, and
+6. Leaving the `with` block without a commit, or with an exception, lists nothing. Packs that were complete stay, and
    spare the next writer the work.
 
 An error in a worker is raised by the next call of `buffer`, `submit`, `finish` or `commit`.
@@ -26,7 +27,8 @@ from engine.repository.block_record import BlockKind
 from engine.repository.block_store import BlockStore
 from engine.repository.condemned import condemnations
 from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
-from engine.repository.errors import LeaseLost, RepositoryDamaged
+from engine.repository.disk_writer import DiskWriter, Parent, Parts
+from engine.repository.errors import LeaseLost, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.lease import HeldLease, remove_dead
@@ -41,7 +43,8 @@ from engine.repository.model import (
     WriterLimits,
     WriterStats,
 )
-from engine.repository.pending import PendingPoint, announce
+from engine.repository.pending import PendingPoint, announce, lean_on
+from engine.repository.reader import Reader
 from engine.repository.storage import Storage
 
 
@@ -78,11 +81,12 @@ class Writer:
         self._workers = (os.cpu_count() or 1) + 1
         self._pool = BufferPool(limits.held_buffers + 2 * self._workers, identity.block_bytes)
         self._zeroes = bytearray(identity.block_bytes)
-        self._work: queue.SimpleQueue[tuple[DiskWriter, int, memoryview, int] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[DiskWriter, int, memoryview, Parts] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._counts_lock = threading.Lock()
         self._read_bytes = 0
         self._zero_blocks = 0
+        self._leans_on: dict[str, PendingPoint] = {}
         self._over = False
 
     def __enter__(self) -> Self:
@@ -113,6 +117,8 @@ class Writer:
             self._stop_workers()
             self._store.abandon()
             self._over = True
+        for pending in self._leans_on.values():
+            self._withdraw(pending)
         self._lease.release()
 
     @property
@@ -126,9 +132,29 @@ class Writer:
         store = self._store
         return WriterStats(self._read_bytes, store.new_bytes, self._zero_blocks, store.known_blocks, store.new_blocks)
 
-    def disk(self, target: str, size_bytes: int, format: str) -> DiskWriter:  # noqa: A002  (the record's word)
-        """Begin a disk of the recovery point."""
-        return DiskWriter(self, target, size_bytes, format)
+    def lean_on(self, point: Point) -> None:
+        """Let disks of this writer have a disk of that point as their parent. `NotFound` if it was dropped.
+
+        Its blocks stay until the writer ends, also when it is dropped meanwhile. They are not looked at: whoever doubts
+        that they are whole reads the disk in full.
+        """
+        if point.id not in self._leans_on:
+            self._leans_on[point.id] = lean_on(self._storage, self._lease.lease, point)
+
+    def disk(self, target: str, size_bytes: int, format: str, *, parent: DiskRecord | None = None) -> DiskWriter:  # noqa: A002
+        """Begin a disk of the recovery point; its parent is a disk of a point that the writer leans on."""
+        if parent is None:
+            return DiskWriter(self, target, size_bytes, format, None)
+        if not any(parent in pending.manifest.disks for pending in self._leans_on.values()):
+            raise ValueError(f"the parent of {target} is of no point that this writer leans on")
+        reader = Reader(self._storage, self._identity, self._index)
+        try:
+            return DiskWriter(self, target, size_bytes, format, Parent(parent, self.block_bytes, reader))
+        except Unsound as reason:
+            raise RepositoryDamaged(
+                f"Nothing can be built on the disk {parent.target} of an earlier recovery point: {reason}.",
+                next_step="Back this disk up in full, and look at the repository: newhope repo verify.",
+            ) from reason
 
     def file(self, role: str, name: str, content: bytes) -> FileRecord:
         """Store a small file of the recovery point."""
@@ -219,19 +245,23 @@ class Writer:
         """For `DiskWriter`: a buffer is free again."""
         self._pool.give_back(buffer)
 
-    def submit(self, disk: DiskWriter, block: int, buffer: memoryview, length: int) -> None:
+    def hand_over(self, disk: DiskWriter, block: int, buffer: memoryview, same: Parts) -> None:
         """For `DiskWriter`: hand a block to the workers."""
-        self._work.put((disk, block, buffer, length))
+        self._work.put((disk, block, buffer, same))
         self._store.raise_failure()
 
     def store_content(self, kind: BlockKind, content: memoryview) -> bytes:
-        """For `DiskWriter`: store a block that may be zero; its name."""
+        """Store a block that may be zero; its name."""
         zeroes = self._zeroes if len(content) == len(self._zeroes) else bytearray(len(content))
         zero = _same(zeroes, content)
         with self._counts_lock:
             self._read_bytes += len(content)
             self._zero_blocks += zero
         return ZERO_NAME if zero else self._store.store(kind, content)
+
+    def store_data(self, content: memoryview) -> bytes:
+        """For `DiskWriter`: store a block of a disk that may be zero; its name."""
+        return self.store_content(BlockKind.DATA, content)
 
     def store_node(self, content: bytes) -> bytes:
         """For `DiskWriter`: store a node of a map; its name."""
@@ -244,10 +274,10 @@ class Writer:
 
     def _process(self) -> None:
         while (item := self._work.get()) is not None:
-            disk, block, buffer, length = item
+            disk, block, buffer, same = item
             try:
                 if self._store.failure is None:
-                    disk.process(block, buffer[:length])
+                    disk.process(block, buffer, same)
             except BaseException as error:
                 self._store.fail(error)
             finally:
@@ -272,74 +302,3 @@ class Writer:
 def _same(zeroes: bytearray, content: object) -> bool:
     # A bytearray on the left compares with memcmp; a memoryview would compare item by item, fifty times slower.
     return zeroes == content
-
-
-class DiskWriter:
-    """One disk on its way into the repository. Blocks may come in nearly any order, each exactly once."""
-
-    def __init__(self, writer: Writer, target: str, size_bytes: int, format: str) -> None:  # noqa: A002
-        self._writer = writer
-        self._target = target
-        self._size_bytes = size_bytes
-        self._format = format
-        self._map_lock = threading.Lock()
-        """Guards the map, and is held while one of its nodes is stored."""
-        self._map = MapBuilder(blocks_of(size_bytes, writer.block_bytes), writer.store_node)
-        self._data_bytes = 0
-        self._waiting = 0
-        self._settled = threading.Condition()
-
-    def buffer(self) -> memoryview:
-        """A free buffer of one block; waits for one if all producers together hold `WriterLimits.held_buffers`."""
-        return self._writer.take_buffer()
-
-    def release(self, buffer: memoryview) -> None:
-        """Give back a buffer that will not be submitted."""
-        self._writer.give_back(buffer)
-
-    def submit(self, block: int, buffer: memoryview, length: int) -> None:
-        """The block holds the first `length` bytes of the buffer, which belongs to the writer again from now on."""
-        expected = min(self._writer.block_bytes, self._size_bytes - block * self._writer.block_bytes)
-        if length != expected:
-            self._writer.give_back(buffer)
-            raise ValueError(f"block {block} of {self._target} has {expected} bytes, not {length}")
-        with self._settled:
-            self._waiting += 1
-        self._writer.submit(self, block, buffer, length)
-
-    def zero(self, first_block: int, count: int) -> None:
-        """These blocks are zero; costs nothing for any number of them."""
-        with self._map_lock:
-            self._map.put_zeroes(first_block, count)
-
-    def finish(self, read_reason: str) -> DiskRecord:
-        """Wait for the disk's blocks; its record. Raises `ValueError` if a block was never given."""
-        with self._settled:
-            self._settled.wait_for(lambda: self._waiting == 0)
-        if self._writer.failure is not None:
-            raise self._writer.failure
-        root, height = self._map.finish()
-        return DiskRecord(
-            target=self._target,
-            size_bytes=self._size_bytes,
-            format=self._format,
-            map_root=root,
-            map_height=height,
-            data_bytes=self._data_bytes,
-            read_reason=read_reason,
-        )
-
-    def process(self, block: int, content: memoryview) -> None:
-        """For the workers: store a block and note its name."""
-        name = self._writer.store_content(BlockKind.DATA, content)
-        with self._map_lock:
-            self._map.put(block, name)
-            if name != ZERO_NAME:
-                self._data_bytes += len(content)
-
-    def processed(self) -> None:
-        """For the workers: a submitted block is done, well or not."""
-        with self._settled:
-            self._waiting -= 1
-            if self._waiting == 0:
-                self._settled.notify_all()
