@@ -1,6 +1,7 @@
 """newhope's own rows: the same code that backs up and restores VMs, on one disk, without libvirt.
 
 python -m tests.bench.ours backup SOCKET REPOSITORY
+python -m tests.bench.ours backup-encrypted SOCKET REPOSITORY
 python -m tests.bench.ours changes SOCKET REPOSITORY CHANGES
 python -m tests.bench.ours restore REPOSITORY IMAGE
 
@@ -19,13 +20,14 @@ from pathlib import Path
 from engine import nbd
 from engine.backup.disk_copy import copy_changes, copy_disk
 from engine.hosts.disk_sink import open_sink
-from engine.repository import DiskRecord, Repository, Writer
+from engine.repository import DiskRecord, Passphrase, Repository, Writer
 from engine.repository.model import Consistency, VmFacts
 from engine.restore.run import write_disk
 
 _VM = VmFacts(
     "bench", "00000000-0000-4000-8000-000000000001", "bench", 1, 0, "", "", "", "", None, "", False, False, (), ()
 )
+_PASSPHRASE = Passphrase(b"bench")
 _ROOT = Path(__file__).parents[2]
 
 
@@ -43,18 +45,26 @@ def _nothing(*_: object) -> None:
     return
 
 
-def backup(socket: Path, folder: Path) -> None:
+def backup(socket: Path, folder: Path, passphrase: Passphrase | None = None) -> None:
     """Make a recovery point of one exported disk, all of it read."""
-    repository = Repository.open(folder) if (folder / "newhope-repository").exists() else Repository.create(folder)
+    if (folder / "newhope-repository").exists():
+        repository = _open(folder)
+    else:
+        repository = Repository.create(folder, passphrase=passphrase)
     with repository, repository.writer("bench") as writer, _connected(socket) as client:
         disk = writer.disk("vda", client.size_bytes, "qcow2")
         copy_disk(client, disk, writer.block_bytes, _nothing, _nothing)
         _commit(writer, disk.finish("full"))
 
 
+def backup_encrypted(socket: Path, folder: Path) -> None:
+    """The same into an encrypted repository."""
+    backup(socket, folder, _PASSPHRASE)
+
+
 def changes(socket: Path, folder: Path, told: Path) -> None:
     """Make a recovery point of one exported disk, of which only what has changed since the newest one is read."""
-    with Repository.open(folder) as repository, repository.writer("bench") as writer, _connected(socket) as client:
+    with _open(folder) as repository, repository.writer("bench") as writer, _connected(socket) as client:
         parent = repository.points()[0]
         writer.lean_on(parent)
         disk = writer.disk("vda", client.size_bytes, "qcow2", parent=parent.manifest.disks[0])
@@ -64,11 +74,15 @@ def changes(socket: Path, folder: Path, told: Path) -> None:
 
 def restore(folder: Path, target: Path) -> None:
     """Write the newest recovery point's disk to a new image."""
-    with Repository.open(folder) as repository, repository.reader() as reader:
+    with _open(folder) as repository, repository.reader() as reader:
         record = repository.points()[0].manifest.disks[0]
         subprocess.run(["qemu-img", "create", "-q", "-f", "raw", target, str(record.size_bytes)], check=True)
         with open_sink(target, "raw", target.with_suffix(".sock")) as sink:
             write_disk(reader, record, sink, _nothing, _nothing)
+
+
+def _open(folder: Path) -> Repository:
+    return Repository.open(folder, unlock=lambda *_: _PASSPHRASE)
 
 
 def _connected(socket: Path) -> nbd.Client:
@@ -91,4 +105,5 @@ def _commit(writer: Writer, disk: DiskRecord) -> None:
 
 if __name__ == "__main__":
     verb, *paths = sys.argv[1:]
-    {"backup": backup, "changes": changes, "restore": restore}[verb](*map(Path, paths))
+    verbs = {"backup": backup, "backup-encrypted": backup_encrypted, "changes": changes, "restore": restore}
+    verbs[verb](*map(Path, paths))
