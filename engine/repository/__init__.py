@@ -54,12 +54,15 @@ from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
     RepositoryError,
+    RepositoryLocked,
     RepositoryMissing,
     RepositoryTooNew,
     StorageFailed,
 )
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
+from engine.repository.key_slots import KeySlot
+from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
 from engine.repository.model import (
     Consistency,
     DamagedObject,
@@ -113,9 +116,12 @@ __all__ = [
     "Guard",
     "GuardKind",
     "KeepRules",
+    "KeySlot",
     "LeaseLost",
     "Manifest",
+    "MasterKey",
     "MixedBlock",
+    "Passphrase",
     "Point",
     "PointName",
     "PropertyCheck",
@@ -124,12 +130,15 @@ __all__ = [
     "RepositoryDamaged",
     "RepositoryError",
     "RepositoryInfo",
+    "RepositoryLocked",
     "RepositoryMissing",
     "RepositoryTooNew",
+    "Secret",
     "Severity",
     "Stage",
     "StorageFailed",
     "StorageTest",
+    "Unlock",
     "Verdict",
     "Verification",
     "Verifier",

@@ -1,7 +1,8 @@
 """Where a writer's blocks become packs: named, looked up, compressed, packed, synced, indexed.
 
 1. A block's name is looked up among the blocks of this writer and in the index; a known one is done.
-2. It is compressed by the calling thread, and appended to the open pack under `_pack_lock`.
+2. It is compressed, and sealed where there are keys, by the calling thread, and appended to the open pack under
+   `_pack_lock`.
 3. A full pack is sealed and handed to the sync thread, which makes it durable while the next one fills.
 4. When enough blocks lie in durable packs, the sync thread writes an index file over them: what a writer that dies, or
    is stopped, has stored is found by the next one, and the names held in memory stay few. It merges index files, too,
@@ -18,8 +19,9 @@ import threading
 from contextlib import suppress
 
 from engine.errors import NewhopeError
-from engine.repository.block_record import BlockKind, block_name, compress
+from engine.repository.block_record import SEALED, BlockKind, block_name, compress, seal
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.model import WriterLimits
 from engine.repository.pack import OpenPack, SealedPack
 from engine.repository.storage import Bytes, NewObject, Storage
@@ -30,11 +32,14 @@ UNSYNCED_PACKS = 1
 class BlockStore:
     """Stores the blocks of one writer. Safe for any number of threads."""
 
-    def __init__(self, storage: Storage, index: Index, limits: WriterLimits, owner: bytes = b"") -> None:
+    def __init__(
+        self, storage: Storage, index: Index, limits: WriterLimits, owner: bytes = b"", keys: Keys | None = None
+    ) -> None:
         self._storage = storage
         self._index = index
         self._limits = limits
         self._owner = owner
+        self._keys = keys
         self._names_lock = threading.Lock()
         self._names: set[bytes] = set()
         self._pack_lock = threading.Lock()
@@ -54,15 +59,18 @@ class BlockStore:
 
     def store(self, kind: BlockKind, content: Bytes) -> bytes:
         """Store a block unless it is known; its name. The content may be reused when this returns."""
-        name = block_name(content)
+        name = block_name(content, self._keys)
         if self._known(name):
             return name
         codec, stored = compress(content)
+        pieces, flags = (stored,), 0
+        if self._keys is not None:
+            pieces, flags = seal(kind, codec, len(content), name, stored, self._keys), SEALED
         with self._pack_lock:
             self.raise_failure()
             if self._pack is None:
                 self._pack = self._new_pack()
-            self.new_bytes += self._pack.append(kind, codec, len(content), name, stored)
+            self.new_bytes += self._pack.append(kind, codec, len(content), name, *pieces, flags=flags)
             if self._pack.size_bytes >= self._limits.pack_bytes:
                 self._seal()
         return name

@@ -8,6 +8,7 @@ from engine.errors import NewhopeError
 from engine.repository.errors import RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.lease import lease_ids
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
@@ -24,9 +25,17 @@ WASTEFUL = 0.5
 class Look:
     """What points lead to at one time, and the packs that were there before it."""
 
-    def __init__(self, storage: Storage, identity: Identity, index: Index, left_out: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        identity: Identity,
+        index: Index,
+        left_out: Collection[str] = (),
+        keys: Keys | None = None,
+    ) -> None:
         """`left_out` are keys of manifests that are not to count: as if these points had been dropped."""
         self._storage = storage
+        self._keys = keys
         # The order matters: see the first step above.
         self.packs: dict[bytes, int] = {}
         for entry in storage.list("packs/"):
@@ -35,21 +44,23 @@ class Look:
         self._writing = lease_ids(storage)
         # Points twice: `pending` says why.
         first = [entry.key for entry in storage.list(POINTS)]
-        pending = pending_points(storage)
-        keys = list(dict.fromkeys([*first, *(entry.key for entry in storage.list(POINTS))]))
+        pending = pending_points(storage, keys)
+        point_keys = list(dict.fromkeys([*first, *(entry.key for entry in storage.list(POINTS))]))
         index.recover()
         self._indexed = {pack for file in index.stored_files() for pack, _ in file.packs()}
-        self.reader = Reader(storage, identity, index)
+        self.reader = Reader(storage, identity, index, keys)
         self.reachable = Reachable(index.files(), self.reader.block, identity.block_bytes)
-        self.hopeless = [each for each in pending if each.point_key not in left_out and not self._add_pending(each)]
+        self.hopeless = [
+            each for each in pending if each.point_key(keys) not in left_out and not self._add_pending(each)
+        ]
         """What was announced and can never be committed: some of its blocks are gone, and so is its writer's lease."""
-        self.add(key for key in keys if key not in left_out)
+        self.add(key for key in point_keys if key not in left_out)
 
-    def add(self, keys: Iterable[str]) -> None:
+    def add(self, point_keys: Iterable[str]) -> None:
         """Mark what these manifests lead to."""
-        for key in keys:
+        for key in point_keys:
             try:
-                self.reachable.add(read_manifest(self._storage, key, "").manifest)
+                self.reachable.add(read_manifest(self._storage, key, "", self._keys).manifest)
             except Unsound as reason:
                 raise RepositoryDamaged(
                     f"The recovery point {key} of the repository {self._storage.location} is damaged: {reason}. "

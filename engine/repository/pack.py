@@ -82,10 +82,13 @@ class OpenPack:
         self._hash = blake3()
         self._write(HEADER.pack(MAGIC, VERSION, 0, 0, owner + secrets.token_bytes(SALT_BYTES - len(owner))))
 
-    def append(self, kind: BlockKind, codec: Codec, raw_length: int, name: bytes, stored: Bytes) -> int:
-        """Append a block; the bytes it takes."""
-        entry = PackEntry(name, self.size_bytes, len(stored), raw_length, kind, codec)
-        self._write(encode_header(kind, codec, raw_length, len(stored), name), stored)
+    def append(
+        self, kind: BlockKind, codec: Codec, raw_length: int, name: bytes, *stored: Bytes, flags: int = 0
+    ) -> int:
+        """Append a block, whose stored bytes may come in pieces; the bytes it takes."""
+        length = sum(len(piece) for piece in stored)
+        entry = PackEntry(name, self.size_bytes, length, raw_length, kind, codec, flags)
+        self._write(encode_header(kind, codec, raw_length, length, name, flags), *stored)
         self._entries.append(entry)
         return entry.record_length
 

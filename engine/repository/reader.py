@@ -22,6 +22,7 @@ from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.index_file import Location
+from engine.repository.keys import Keys
 from engine.repository.model import DataRun, DiskRecord, FileRecord
 from engine.repository.pack import pack_key
 from engine.repository.storage import Storage
@@ -83,8 +84,9 @@ class _Cache:
 class Reader:
     """Reads recovery points. Safe for any number of threads."""
 
-    def __init__(self, storage: Storage, identity: Identity, index: Index) -> None:
+    def __init__(self, storage: Storage, identity: Identity, index: Index, keys: Keys | None = None) -> None:
         self._storage = storage
+        self._keys = keys
         self._block_bytes = identity.block_bytes
         self._index = index
         self._recover_lock = threading.Lock()
@@ -253,7 +255,7 @@ class Reader:
         for place in places:
             key = pack_key(place.pack)
             try:
-                return decode_record(self._storage.read(key, place.offset, place.length), name, length)
+                return decode_record(self._storage.read(key, place.offset, place.length), name, length, self._keys)
             except Unsound as reason:
                 reasons.append(f"in {key} at {place.offset}, {reason}")
             except ObjectMissing:

@@ -31,6 +31,7 @@ from engine.repository.disk_writer import DiskWriter, Parent, Parts
 from engine.repository.errors import LeaseLost, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.lease import HeldLease, remove_dead
 from engine.repository.manifest import MANIFEST_VERSION, moment_now, write_manifest
 from engine.repository.model import (
@@ -70,9 +71,17 @@ class Writer:
     """Writes one recovery point. `disk`, `file` and `commit` belong to one thread, a `DiskWriter` to one each."""
 
     def __init__(
-        self, storage: Storage, identity: Identity, index: Index, name: str, owner: str, limits: WriterLimits
+        self,
+        storage: Storage,
+        identity: Identity,
+        index: Index,
+        name: str,
+        owner: str,
+        limits: WriterLimits,
+        keys: Keys | None = None,
     ) -> None:
         self._storage = storage
+        self._keys = keys
         self._identity = identity
         self._index = index
         self._name = name
@@ -93,8 +102,8 @@ class Writer:
         self._storage.clear_leftovers()
         with suppress(NewhopeError):
             # Where nothing may be deleted, a collector does it.
-            remove_dead(self._storage)
-        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s)
+            remove_dead(self._storage, self._keys)
+        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s, self._keys)
         try:
             # In this order, with the lease first: `collection` relies on it.
             self._index.refresh()
@@ -102,7 +111,8 @@ class Writer:
         except BaseException:
             self._lease.release()
             raise
-        self._store = BlockStore(self._storage, self._index, self._limits, bytes.fromhex(self._lease.id))
+        owner = bytes.fromhex(self._lease.id)
+        self._store = BlockStore(self._storage, self._index, self._limits, owner, self._keys)
         for number in range(self._workers):
             thread = threading.Thread(target=self._process, name=f"blocks {number}", daemon=True)
             thread.start()
@@ -139,7 +149,7 @@ class Writer:
         that they are whole reads the disk in full.
         """
         if point.id not in self._leans_on:
-            self._leans_on[point.id] = lean_on(self._storage, self._lease.lease, point)
+            self._leans_on[point.id] = lean_on(self._storage, self._lease.lease, point, self._keys)
 
     def disk(self, target: str, size_bytes: int, format: str, *, parent: DiskRecord | None = None) -> DiskWriter:  # noqa: A002
         """Begin a disk of the recovery point; its parent is a disk of a point that the writer leans on."""
@@ -147,7 +157,7 @@ class Writer:
             return DiskWriter(self, target, size_bytes, format, None)
         if not any(parent in pending.manifest.disks for pending in self._leans_on.values()):
             raise ValueError(f"the parent of {target} is of no point that this writer leans on")
-        reader = Reader(self._storage, self._identity, self._index)
+        reader = Reader(self._storage, self._identity, self._index, self._keys)
         try:
             return DiskWriter(self, target, size_bytes, format, Parent(parent, self.block_bytes, reader))
         except Unsound as reason:
@@ -209,10 +219,10 @@ class Writer:
 
     def _list(self, manifest: Manifest) -> Point:
         """Write the manifest, announced before, under a lease that still holds."""
-        pending = announce(self._storage, self._lease.lease, manifest)
+        pending = announce(self._storage, self._lease.lease, manifest, self._keys)
         try:
             self._lease.check()
-            point = write_manifest(self._storage, manifest, self._name)
+            point = write_manifest(self._storage, manifest, self._name, self._keys)
         except (LeaseLost, NoSpace):
             self._withdraw(pending)
             raise
@@ -228,7 +238,7 @@ class Writer:
     def _not_to_lean_on(self) -> set[bytes]:
         """Packs that are condemned; all that there are if that cannot be read: storing twice is better than waiting."""
         try:
-            return {pack for condemnation in condemnations(self._storage) for pack in condemnation.packs}
+            return {pack for condemnation in condemnations(self._storage, self._keys) for pack in condemnation.packs}
         except RepositoryDamaged:
             return {pack for file in self._index.files() for pack, _ in file.packs()}
 
