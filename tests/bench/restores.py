@@ -19,9 +19,7 @@ def rows(
     qemu_img = peers.version_of("qemu-img")
     return [
         Row("newhope", lambda folder: command("restore", repository, folder / "disk.raw"), environment),
-        Row(
-            "newhope, encrypted", lambda folder: command("restore", encrypted, folder / "disk.raw"), environment
-        ),
+        Row("newhope, encrypted", lambda folder: command("restore", encrypted, folder / "disk.raw"), environment),
         Row(
             f"qemu-img {qemu_img} convert, raw to raw (a plain copy)",
             lambda folder: ["qemu-img", "convert", "-f", "raw", "-O", "raw", str(images.raw), str(folder / "disk.raw")],
