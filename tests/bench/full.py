@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,12 +64,19 @@ def promises(measured: Sequence[Row]) -> list[Promise]:
 
 
 def base_repositories(folder: Path, images: Images, rivals: Sequence[peers.Peer]) -> dict[str, Path]:
-    """One repository a peer with the disk in it, for incremental backups and restores; by the peer's name."""
+    """One repository a peer with the disk in it, for incremental backups and restores; by the peer's name.
+
+    A peer that cannot make one is left out, and its rows say so.
+    """
     made: dict[str, Path] = {}
     for number, peer in enumerate(rivals):
         home = folder / f"base-{number}"
         home.mkdir()
-        peer.create(home)
-        peer.fill(home, images.raw)
+        try:
+            peer.create(home)
+            peer.fill(home, images.raw)
+        except subprocess.SubprocessError as failure:
+            print(f"{peer.name} made no repository: {failure}", file=sys.stderr, flush=True)
+            continue
         made[peer.name] = home
     return made

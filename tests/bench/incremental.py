@@ -47,7 +47,8 @@ def rows(
                 peer.name,
                 lambda _, peer=peer: [*peer.backup, str(images.changed)],
                 peer.environment,
-                bases[peer.name],
+                bases.get(peer.name),
+                failure="" if peer.name in bases else "it made no repository",
             )
             for peer in rivals
         ),

@@ -64,16 +64,17 @@ class Row:
         else:
             copy_repository(self.begin_with, folder)
         self.prepare(folder)
+        command, environment = self.command(folder), {**os.environ, **self.environment(folder)}
         stored_mib = _taken_mib(folder)
         _write_out(folder)
         begun, served_s = time.monotonic(), _served_s()
         process = subprocess.Popen(
-            self.command(folder),
+            command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, **self.environment(folder)},
+            env=environment,
         )
         watched = _Watched(process, limit_s)
         usage = watched.wait()

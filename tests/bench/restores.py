@@ -29,6 +29,7 @@ def rows(
                 peer.name,
                 lambda _, peer=peer: peers.archive_of(peer, bases[peer.name]),
                 lambda _, peer=peer: peer.environment(bases[peer.name]),
+                failure="" if peer.name in bases else "it made no repository",
             )
             for peer in rivals
         ),
