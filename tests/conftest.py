@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine.lab import Lab
 from tests.faults.figures import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
@@ -15,6 +16,10 @@ from tests.faults.figures import pytest_sessionfinish, pytest_terminal_summary, 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
 LabFactory = Callable[..., Lab]
+
+# On a busy machine making an example may take seconds: that says nothing about what is tested.
+settings.register_profile("newhope", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("newhope")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

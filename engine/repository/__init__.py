@@ -34,12 +34,27 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
     beside another    gone before its next delete, and a delete it had begun is of a pack that stays condemned
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
+    removing a key    yes: the master key stays              yes
+    removing a key    no: `keys` leases exclude each other, so that the last two keys never go together; adding one
+    beside another    needs no lease
     a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
                       a collector what it had announced; a collection is taken up by the next one; in a bucket
                       there are no unfinished objects, and what was on its way lay in files without a name
 
 With credentials that may create and not delete, all of this works except collecting, dropping and unpinning: leases
 then run out instead of being given back, and are cleared by the collector.
+
+An encrypted repository (`keys`; passphrases: `key_slots`, `unlocking`, `recovery_sheet`) hides what is in disks, files,
+manifests, guards, records and leases from whoever has its objects and no key. Names of blocks are keyed, so that nobody
+can ask whether a known file is there. Whatever is changed, exchanged or invented without the key is refused.
+
+    hidden       contents, names of VMs, hosts, disks and people, facts, reasons, findings, where in a disk data lies
+    not hidden   how many points, blocks and packs there are, and how large and when they were made; how well each
+                 block compresses (its length before and after), and whether it is data, map or file; uuids of VMs and
+                 moments of points (they stand in the objects' keys), kinds and names of records; which packs were
+                 written by one writer; names and dates of the passphrases, the block size, the repository's id
+    not stopped  deleting objects, bringing back older ones that were deleted, and whoever has had the master key:
+                 taking a passphrase away does not change that key
 
 Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
 by the location's text, `probe` finds out whether a place keeps its word.

@@ -105,7 +105,7 @@ def create_slot(storage: Storage, repository_id: str, name: str, passphrase: Pas
         repository=repository_id,
         id=secrets.token_hex(8),
         name=name,
-        created=datetime.now(UTC).replace(microsecond=0),
+        created=datetime.now(UTC),
         kdf=KDF,
         memory_kib=cost.memory_kib,
         passes=cost.passes,
@@ -163,12 +163,11 @@ def _decode(key: str, content: bytes, repository_id: str) -> SealedKey | None:
         raise Unsound(f"it does not say what a key must: {error}") from error
     if slot.version > SLOT_VERSION or slot.kdf != KDF:
         raise Unsound(f"it has version {slot.version} and uses {slot.kdf}: made by a newer newhope")
-    if slot.repository != repository_id:
-        return None
     cost = Cost(slot.memory_kib, slot.passes, slot.lanes)
     if PREFIX + slot.id != key or not _bearable(cost):
         raise Unsound("what it says contradicts its place, or asks for more memory and time than any key does")
-    del values["sealed"]
+    if slot.repository != repository_id:
+        return None
     return SealedKey(KeySlot(slot.id, slot.name, slot.created), cost, salt, nonce, sealed, _bound(values))
 
 

@@ -50,7 +50,9 @@ def sheet(master_key: bytes, repository_id: str, name: str, location: str, creat
 
 def key_on_sheet(text: str) -> bytes:
     """The master key of a sheet, or of its four lines alone. No error holds a word of it."""
-    lines = {int(number): signs.upper().translate(MEANT) for number, signs in LINE.findall(text)}
+    lines = {
+        int(number): signs.upper().translate(MEANT) for number, signs in LINE.findall("\n".join(text.splitlines()))
+    }
     missing = [str(number) for number in range(1, LINES + 1) if number not in lines]
     if missing:
         raise _unreadable(f"line {' and line '.join(missing)} is missing")
