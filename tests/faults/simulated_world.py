@@ -154,7 +154,7 @@ class World:
         )
         at = "engine.repository."
         with ExitStack() as stack:
-            for module in ("lease", "index", "writer", "block_store", "repository", "reader"):
+            for module in ("lease", "index", "writer", "disk_writer", "block_store", "repository", "reader"):
                 stack.enter_context(patch(f"{at}{module}.threading", threads))
             for module in ("writer", "block_store"):
                 stack.enter_context(patch(f"{at}{module}.queue", queues))
