@@ -12,6 +12,7 @@ lead to the same history every time.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
@@ -158,6 +159,11 @@ class World:
                 stack.enter_context(patch(f"{at}{module}.threading", threads))
             for module in ("writer", "block_store"):
                 stack.enter_context(patch(f"{at}{module}.queue", queues))
+            # What is random in a real repository would make the number of operations vary between two equal histories.
+            chance = random.Random(20)
+            secrets = SimpleNamespace(token_bytes=chance.randbytes, token_hex=lambda size: chance.randbytes(size).hex())
+            for module in ("condemned", "guards", "lease", "pack", "repository", "reserve", "verify_history"):
+                stack.enter_context(patch(f"{at}{module}.secrets", secrets))
             for module in ("reader", "verify_reading"):
                 stack.enter_context(patch(f"{at}{module}.ThreadPoolExecutor", AtOnce))
             for module in ("lease", "collection", "guards", "manifest", "repository", "verify_history"):
