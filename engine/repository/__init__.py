@@ -1,7 +1,7 @@
 """Where recovery points are kept: blocks named by their content, in packs, in a directory or a bucket.
 
 It knows nothing of libvirt or of disks beyond their bytes. `FORMAT.md` beside this file says what lies where, byte by
-byte. One recovery point on its way in and out:
+byte, `SIZES.md` why blocks and indexes are as large as they are. One recovery point on its way in and out:
 
 1. A disk is cut into blocks; each is named by its hash. Zero blocks and known ones are not stored (`block_store`).
 2. New blocks are compressed and appended to packs, which describe themselves (`block_record`, `pack`).

@@ -136,7 +136,12 @@ class Collector:
                 raise
             self._lease = self._hold_lease()
         try:
-            self._began = self._storage.created_at(self._lease.lease.anchor)
+            try:
+                self._began = self._storage.created_at(self._lease.lease.anchor)
+            except ObjectMissing:
+                # Another collector took this one for dead before it had begun.
+                self._lease.check()
+                raise
             self._pass_other_collectors()
         except BaseException:
             self._lease.release()

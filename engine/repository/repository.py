@@ -50,7 +50,7 @@ from engine.repository.verify_state import VerificationState, verification_state
 from engine.repository.writer import Writer
 
 BLOCK_BYTES = 256 * 1024
-"""Measured against 64 KiB and 1 MiB: section 13 of FORMAT.md."""
+"""Measured against 64 KiB and 1 MiB: SIZES.md."""
 USUAL_LIMITS = WriterLimits()
 FIRST_KEY = "first"
 RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")

@@ -12,6 +12,7 @@ lead to the same history every time.
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from collections import deque
@@ -161,6 +162,11 @@ class World:
                 for what, ours in (("threading", threads), ("queue", queues), ("ThreadPoolExecutor", AtOnce)):
                     if hasattr(sys.modules[name], what):
                         stack.enter_context(patch(f"{name}.{what}", ours))
+            # What is random in a real repository would make the number of operations vary between two equal histories.
+            chance = random.Random(20)
+            secrets = SimpleNamespace(token_bytes=chance.randbytes, token_hex=lambda size: chance.randbytes(size).hex())
+            for module in ("condemned", "guards", "lease", "pack", "repository", "reserve", "verify_history"):
+                stack.enter_context(patch(f"{at}{module}.secrets", secrets))
             for module in ("lease", "collection", "guards", "manifest", "repository", "verify_history"):
                 stack.enter_context(patch(f"{at}{module}.datetime", Wall))
             stack.enter_context(patch(f"{at}lease.os", system))

@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -100,6 +100,17 @@ class SimulatedRepository(RuleBasedStateMachine):
     def a_process_that_wrote_before_writes_again(self, vm: str, numbers: list[int], at: int) -> None:
         idle = self._idle_writers()
         self._write(idle[at % len(idle)], vm, numbers)
+
+    @precondition(lambda self: len(self.living) < MOST_AT_ONCE)
+    @rule(vm=st.sampled_from(VMS), at=st.integers(0, 9), block=st.integers(0, 4), on=MACHINES, off=CLOCKS)
+    def a_writer_begins_that_takes_over_what_did_not_change(
+        self, vm: str, at: int, block: int, on: str, off: timedelta
+    ) -> None:
+        process = self._process(on, off)
+        self.kept[process.pid] = Repository.open_in(self.storage)
+        self.minutes += 1
+        moment = later(self.minutes)
+        self.world.begin(process, lambda: self._write_changes(process, vm, at, block, moment))
 
     @precondition(lambda self: len(self.living) < MOST_AT_ONCE)
     @rule(on=MACHINES, off=CLOCKS)
@@ -215,6 +226,31 @@ class SimulatedRepository(RuleBasedStateMachine):
                 pass
 
         self.world.begin(process, work)
+
+    def _write_changes(self, process: Process, vm: str, at: int, block: int, moment: datetime) -> None:
+        """A backup of one block, the rest of which is as in a point that may be dropped at any moment."""
+        repository = self.kept[process.pid]
+        try:
+            points = repository.points()
+            if not points:
+                return
+            parent = points[at % len(points)]
+            old = parent.manifest.disks[0]
+            content = bytearray(self.promised.contents[parent.manifest.moment])
+            content[block * BLOCK : block * BLOCK + 100] = PIECES[0][:100]
+            self.promised.contents[moment] = bytes(content)
+            with repository.writer("a backup", limits=SMALL) as writer:
+                writer.lean_on(parent)
+                disk = writer.disk("vda", old.size_bytes, "raw", parent=old)
+                disk.same(0, block)
+                disk.same(block + 1, old.size_bytes // BLOCK - block - 1)
+                buffer = disk.buffer()
+                buffer[:100] = PIECES[0][:100]
+                disk.submit(block, buffer, BLOCK, same=((100, BLOCK - 100),))
+                point = commit(writer, (disk.finish("changes"),), moment, facts(vm, vm[:1]))
+                self.promised.committed[point.id] = vm
+        except (LeaseLost, StorageFailed, NotFound):
+            pass
 
     def _collect(self) -> None:
         repository = Repository.open_in(self.storage)
