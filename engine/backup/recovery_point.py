@@ -12,7 +12,7 @@ from engine.backup.disk_copy import copy_disk
 from engine.backup.moment import DiskSource, Moment, fixed_moment
 from engine.backup.plan import Request, data_disks, refuse_if_busy, refuse_unreadable
 from engine.errors import NewhopeError
-from engine.fleet import facts_of, format_bytes
+from engine.fleet import facts_of, format_bytes, open_repository
 from engine.hosts import (
     HostLane,
     HostLanes,
@@ -25,7 +25,7 @@ from engine.hosts import (
 )
 from engine.hosts.model import HostSnapshot, HostStatus, Vm
 from engine.jobs import JobContext
-from engine.repository import DiskRecord, FileRecord, Point, Repository, Writer
+from engine.repository import DiskRecord, FileRecord, Point, Writer
 from engine.settings import Settings, find_repository
 
 _LOOK = "look at the VM"
@@ -46,7 +46,7 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
         with context.step(_LOOK):
             refuse_if_busy(vm)
             refuse_unreadable(vm, snapshot.facts)
-            repository = Repository.open(kept.location, name=kept.name)
+            repository = open_repository(kept)
         with repository, repository.writer(f"backup of {vm.name}") as writer:
             point = _copy(lane, snapshot, vm, request, writer, context)
         _drop_earlier_checkpoints(lane, vm, point.manifest.checkpoint, context)

@@ -11,6 +11,10 @@
                                                             prune: {"prune": {"repository", "points": [vm, vm_uuid, id,
                                                             moment, keep, reasons], "forecast": Forecast}}, and once it
                                                             is done "dropped": 3, "collected": Collected
+                                                            init adds "encrypted", info "keys": [KeySlot] as well
+                                                            key list: {"keys": [KeySlot]}; add: {"key": KeySlot}
+                                                            key remove: {"removed", "left", "useless_source"}
+                                                            key export: {"sheet": {"text"} or {"file"}}
                                                             repair: {"repair": {"plan": RepairPlan}}, and once it is
                                                             done "report": RepairReport
                                                             pin, protect: {"guard": Guard}

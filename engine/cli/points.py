@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from engine.fleet import RepositoryView
     from engine.repository import Point
 
-REPOSITORY = click.option("--repository", metavar="NAME", help="Only this repository.")
+REPOSITORY = click.option(
+    "--repository", metavar="NAME", help="Only this one: its name, or a path or s3:// address that no settings name."
+)
 
 
 @click.group("points", cls=Group, default="list")
@@ -84,13 +86,14 @@ def show(invocation: Invocation, name: str, repository: str | None) -> None:
 def read_points(invocation: Invocation, repository: str | None) -> tuple[tuple[RepositoryView, ...], tuple[Point, ...]]:
     """All recovery points of the repositories that can be read, newest first; raises if none can."""
     from engine.cli.named import refuse_without_repository
+    from engine.cli.opened_repository import named
+    from engine.cli.passphrase_prompt import ask_for_what_is_missing
     from engine.fleet import look_into_repository
-    from engine.settings import find_repository
 
-    settings = invocation.settings
-    wanted = settings.repositories if repository is None else (find_repository(settings, repository),)
-    if not wanted:
-        find_repository(settings, None)
+    # Asking for the first one raises where there is none.
+    first = named(lambda: invocation.settings, repository)
+    wanted = invocation.settings.repositories if repository is None else (first,)
+    ask_for_what_is_missing(wanted)
     with invocation.patience("reading repositories"):
         looked = [look_into_repository(each) for each in wanted]
     views = tuple(view for view, _ in looked)

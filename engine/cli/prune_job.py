@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.cli.command_line import with_config
-from engine.cli.launching import job_command
+from engine.cli.launching import job_command, keys_for
 from engine.cli.opened_repository import open_named
 from engine.cli.wording import count, size
 from engine.errors import NoSpace
@@ -56,6 +56,7 @@ def launch_prune(settings: Settings, journal: Journal, repository: Repository, s
         argv_prefix=job_command(settings),
         again=with_config(settings.file, f"newhope repo prune {spec.repository}"),
         untouched="Every recovery point that is still listed is whole. What is not freed yet the next run frees.",
+        handed=keys_for(settings, spec.repository),
     )
 
 

@@ -1,4 +1,4 @@
-"""`newhope repo`: create, look at, verify and repair a repository, make room in it, test where it is kept."""
+"""`newhope repo`: create, look at, verify and repair a repository, make room in it, its keys, its storage."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import click
 
 from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
+from engine.cli.repo_init import create
+from engine.cli.repo_key import key
 from engine.cli.repo_pin import pin, protect, unpin
 from engine.cli.repo_prune import prune
 from engine.cli.repo_repair import repair
@@ -20,16 +22,19 @@ def repo() -> None:
 
     \b
     Examples:
-      newhope repo init            create the first repository of the settings
+      newhope repo init            create the first repository of the settings, encrypted
       newhope repo info vault      what it holds and what room is left
       newhope repo verify --full   whether every byte in it is as it was written
       newhope repo repair vault    heal what is damaged, and name what stays lost
       newhope repo prune vault     drop the points that no rule keeps, and free the space
       newhope repo unlock vault    who writes to it, and end what a killed process left
+      newhope repo key list        the passphrases that open it, by name
       newhope repo test-storage    whether its folder or bucket keeps what a repository relies on
     """
 
 
+repo.add_command(create)
+repo.add_command(key)
 repo.add_command(verify)
 repo.add_command(repair)
 repo.add_command(prune)
@@ -38,30 +43,6 @@ repo.add_command(unpin)
 repo.add_command(protect)
 repo.add_command(test_storage)
 repo.add_command(unlock)
-
-
-@repo.command("init")
-@click.argument("name", required=False, metavar="[NAME]")
-@click.pass_obj
-def create(invocation: Invocation, name: str | None) -> None:
-    """Create the repository NAME of the settings (the first one, if none is named) in its folder or bucket.
-
-    Never touches a folder or a prefix that holds anything, and refuses storage that would let a second object
-    take the place of a first.
-    """
-    from engine.cli import printing
-    from engine.cli.documents import plain
-    from engine.repository import Repository
-    from engine.settings import find_repository
-
-    kept = find_repository(invocation.settings, name)
-    with Repository.create(kept.location, name=kept.name) as repository:
-        info = repository.info()
-    if invocation.json:
-        printing.show_json({"repository": plain(info)})
-        return
-    printing.say(f"Repository {kept.name} is ready in {kept.location}.")
-    printing.say("Next: newhope backup VM")
 
 
 @repo.command()
@@ -80,18 +61,23 @@ def info(invocation: Invocation, name: str | None) -> None:
 
     with open_named(lambda: invocation.settings, name) as repository:
         found = repository.info()
+        encrypted = repository.encrypted
+        keys = repository.keys() if encrypted else ()
         verification = repository.verification_state()
         guarded = len(repository.guarded())
     if invocation.json:
-        printing.show_json({"repository": plain(found), "verification": plain(verification), "guarded": guarded})
+        described = {**plain(found), "encrypted": encrypted, "keys": [plain(key) for key in keys]}
+        printing.show_json({"repository": described, "verification": plain(verification), "guarded": guarded})
         return
     kept = [] if is_place(name) else repository_facts.retention(invocation.settings, guarded)
+    sealed = f"encrypted; its keys: {', '.join(key.name for key in keys)}"
     printing.show_facts(
         [
             ("repository", f"{found.name} ({found.id})"),
             ("path", found.path),
             ("format", f"{found.format_version}, blocks of {size(found.block_bytes)}"),
             ("created", local(found.created)),
+            ("secrecy", sealed if encrypted else "none: whoever can read its files can read every disk in it"),
             ("holds", f"{found.points} recovery points of {found.vms} VMs"),
             ("stored", f"{size(found.stored_bytes)} in {found.packs} packs, {found.blocks} blocks"),
             ("free", "not told by object storage" if found.free_bytes is None else size(found.free_bytes)),

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.cli.command_line import with_config
-from engine.cli.launching import job_command
+from engine.cli.launching import job_command, keys_for
 from engine.cli.opened_repository import open_named
 from engine.cli.wording import count, size
 from engine.errors import ExitCode, NewhopeError
@@ -59,6 +59,7 @@ def launch_verify(settings: Settings, journal: Journal, repository: Repository, 
         argv_prefix=job_command(settings),
         again=with_config(settings.file, shlex.join(words)),
         untouched="A verification only reads. The packs that it had found sound are remembered as such.",
+        handed=keys_for(settings, spec.repository),
     )
 
 

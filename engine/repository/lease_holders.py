@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from engine.errors import NotFound
 from engine.repository.errors import ObjectMissing
+from engine.repository.keys import Keys
 from engine.repository.lease import PREFIX, Lease, break_lease, lease_ids, leases
 from engine.repository.storage import Storage
 
@@ -46,9 +47,9 @@ class LeaseHolder(Struct, frozen=True):
     """By the holder's clock."""
 
 
-def lease_holders(storage: Storage) -> tuple[LeaseHolder, ...]:
+def lease_holders(storage: Storage, keys: Keys | None = None) -> tuple[LeaseHolder, ...]:
     """All leases that are there, those that cannot be read included."""
-    known, damaged = leases(storage)
+    known, damaged = leases(storage, keys)
     reasons = {each.key[len(PREFIX) :].partition("-")[0]: each.reason for each in damaged}
     found = {lease.id: _holder(storage, lease) for lease in known}
     for lease_id in lease_ids(storage) - found.keys():

@@ -237,7 +237,7 @@ class Repository:
 
     def lease_holders(self) -> tuple[LeaseHolder, ...]:
         """Who writes and collects, or did and is gone without having given its lease back."""
-        return lease_holders(self._storage)
+        return lease_holders(self._storage, self._keys)
 
     def end_lease(self, lease_id: str) -> None:
         """Take a lease from its holder, which then stops before its next commit or delete. `NotFound` if it is gone."""
@@ -245,7 +245,7 @@ class Repository:
 
     def verification_state(self) -> VerificationState:
         """How long ago what was verified, as far as records tell."""
-        history = read_history(self._storage, datetime.now(UTC), USUAL_VERIFY_LIMITS.resume_days)
+        history = read_history(self._storage, datetime.now(UTC), USUAL_VERIFY_LIMITS.resume_days, self._keys)
         return verification_state(self._storage, history)
 
     def points(self, vm_uuid: str | None = None) -> tuple[Point, ...]:

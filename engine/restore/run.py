@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ExitCode, NewhopeError
-from engine.fleet import CheckState, FitnessCheck, Fleet
+from engine.fleet import CheckState, FitnessCheck, Fleet, open_repository
 from engine.hosts import HostLane, HostLanes, agent, power, scratch, take_snapshot, volumes
 from engine.hosts.disk_sink import DiskSink, open_sink
 from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import Definition, HostFacts
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
 from engine.jobs import Cancelled, JobContext, StepHandle
-from engine.repository import DataRun, DiskRecord, Point, Reader, Repository
+from engine.repository import DataRun, DiskRecord, Point, Reader
 from engine.restore import step_titles
 from engine.restore.leftovers import RestoreNote
 from engine.restore.model import DoneStep, Request, RestoreReport
@@ -43,7 +43,7 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
     started = datetime.now(UTC)
     with (
         HostLanes(settings) as lanes,
-        Repository.open(kept.location, name=kept.name) as repository,
+        open_repository(kept) as repository,
     ):
         point = repository.point(request.vm_uuid, request.point_id)
         context.plan([step.title for step in planned_steps(point, request)])

@@ -15,7 +15,7 @@ May import: `engine.errors` alone.
 """
 
 from engine.settings.duration import InvalidDuration, format_duration, parse_duration
-from engine.settings.find import find_host, find_repository
+from engine.settings.find import find_host, find_repository, repository_at
 from engine.settings.first_settings import propose
 from engine.settings.levels import level_for
 from engine.settings.location import default_file, default_state
@@ -45,6 +45,7 @@ __all__ = [
     "parse_duration",
     "propose",
     "read_text",
+    "repository_at",
     "save",
     "to_text",
 ]

@@ -53,6 +53,15 @@ class Repository(Struct, frozen=True):
     """Name of the configured host whose machine keeps this repository, when the operator knows it."""
     object_storage: ObjectStorage | None = None
     """Where it is instead of in a folder."""
+    passphrase_file: Path | None = None
+    """File with the passphrase of an encrypted repository."""
+    passphrase_command: tuple[str, ...] = ()
+    """Program, with arguments, that prints the passphrase."""
+
+    @property
+    def names_passphrase_source(self) -> bool:
+        """Whether the settings say where its passphrase comes from, so that it can only be an encrypted one."""
+        return self.passphrase_file is not None or bool(self.passphrase_command)
 
     @property
     def folder(self) -> Path | None:

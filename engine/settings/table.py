@@ -63,15 +63,22 @@ class Table:
         """Note a problem with one of the table's keys, or with the table itself."""
         self._complaints.add(self.path if key is None else (*self.path, key), what, fix)
 
+    def complained(self, key: str) -> bool:
+        """Whether there is a problem with one of the table's keys."""
+        return self._complaints.about((*self.path, key))
+
     def complain_about_element(self, key: str, number: int, what: str, fix: str) -> None:
         """Note a problem with one element of a list, numbered from 0."""
         self._complaints.add((*self.path, key, number), what, fix)
 
-    def only(self, known: Iterable[str]) -> None:
-        """Complain about every key that is not known, with the nearest one that is."""
-        names = list(known)
+    def only(self, known: Iterable[str], *, apart_from: Iterable[str] = ()) -> None:
+        """Complain about every key that is not known, with the nearest one that is.
+
+        Keys `apart_from` these are complained about by somebody else.
+        """
+        names, others = list(known), list(apart_from)
         for key in self._values:
-            if key in names:
+            if key in names or key in others:
                 continue
             alike = nearest(key, names)
             fix = f'Did you mean "{alike[0]}"?' if alike else f"Known here: {in_words(sorted(names))}."
@@ -160,6 +167,10 @@ class Table:
             else:
                 found.append((number, value))
         return tuple(found)
+
+    def is_list(self, key: str) -> bool:
+        """Whether a list stands there."""
+        return isinstance(self._values.get(key), list)
 
     def words(self, key: str) -> dict[str, str]:
         """Return a table of texts by free names, none of them blank."""

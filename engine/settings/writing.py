@@ -63,7 +63,12 @@ def _repository(repository: Repository) -> dict[str, object]:
     if storage is not None:
         place = {"path": storage.url, "endpoint": storage.endpoint}
         place |= {"region": storage.region, "profile": storage.profile}
-    return _given({**place, "on_host": repository.on_host, "places": repository.places})
+    file = repository.passphrase_file
+    source = {
+        "passphrase_file": None if file is None else str(file),
+        "passphrase_command": list(repository.passphrase_command),
+    }
+    return _given({**place, "on_host": repository.on_host, **source, "places": repository.places})
 
 
 def _level(level: Level) -> dict[str, object]:

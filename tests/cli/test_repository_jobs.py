@@ -205,7 +205,7 @@ def test_both_work_in_object_storage(newhope: Run, place: Place, monkeypatch: py
         server.make_bucket("far")
         place.write(more=f'[repositories.far]\npath = "s3://far/vault"\nendpoint = "{server.endpoint}"')
 
-        assert newhope("repo", "init", "far").code == ExitCode.OK
+        assert newhope("repo", "init", "far", "--no-encryption").code == ExitCode.OK
         assert "+ SOUND  far" in newhope("repo", "verify", "far", "--full").out
         assert newhope("repo", "verify", f"s3://far/vault?endpoint={server.endpoint}").code == ExitCode.OK
         assert "Dropped 0 recovery points" in newhope("repo", "prune", "far").out
