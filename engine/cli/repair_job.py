@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.cli.command_line import with_config
-from engine.cli.launching import job_command
+from engine.cli.launching import job_command, keys_for
 from engine.cli.opened_repository import open_named
 from engine.cli.wording import count, size
 from engine.errors import ExitCode, NewhopeError
@@ -51,6 +51,7 @@ def launch_repair(settings: Settings, journal: Journal, repository: Repository, 
         argv_prefix=job_command(settings),
         again=with_config(settings.file, shlex.join(words)),
         untouched="Nothing sound is lost, whenever a repair stops: originals are kept, and the next one goes on.",
+        handed=keys_for(settings, spec.repository, *spec.sources),
     )
 
 
