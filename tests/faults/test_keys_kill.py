@@ -102,16 +102,6 @@ def opens(folder: Path, passphrase: Passphrase) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cheap(request: pytest.FixtureRequest) -> None:
-    """Every killed child tries passphrases: cheap ones, for once."""
-    from engine.repository import key_slots
-    from tests.repository.building import QUICK_COST
-
-    usual, key_slots.USUAL_COST = key_slots.USUAL_COST, QUICK_COST
-    request.addfinalizer(lambda: setattr(key_slots, "USUAL_COST", usual))
-
-
 def test_a_creation_killed_at_any_change_can_be_done_again_or_is_complete():
     with fast_folder() as top:
         folder = top / "vault"
