@@ -12,6 +12,7 @@ from engine.cli.repo_pin import pin, protect, unpin
 from engine.cli.repo_prune import prune
 from engine.cli.repo_sync import sync
 from engine.cli.repo_test_storage import test_storage
+from engine.cli.repo_unlock import unlock
 from engine.cli.repo_verify import verify
 
 
@@ -25,6 +26,7 @@ def repo() -> None:
       newhope repo info vault      what it holds and what room is left
       newhope repo verify --full   whether every byte in it is as it was written
       newhope repo prune vault     drop the points that no rule keeps, and free the space
+      newhope repo unlock vault    who writes to it, and end what a killed process left
       newhope repo key list        the passphrases that open it, by name
       newhope repo sync vault far  have every recovery point in a second repository too
       newhope repo test-storage    whether its folder or bucket keeps what a repository relies on
@@ -40,30 +42,34 @@ repo.add_command(unpin)
 repo.add_command(protect)
 repo.add_command(test_storage)
 repo.add_command(sync)
+repo.add_command(unlock)
 
 
 @repo.command()
 @click.argument("name", required=False, metavar="[NAME]")
 @click.pass_obj
 def info(invocation: Invocation, name: str | None) -> None:
-    """What a repository holds, what room is left, who writes to it now.
+    """What a repository holds, what room is left, who is at work on it, how long ago it was verified, what it keeps.
 
     NAME may also be the path or s3:// address of a repository that is in no settings file, for the day when nothing
     else is left.
     """
-    from engine.cli import printing
+    from engine.cli import printing, repository_facts
     from engine.cli.documents import plain
-    from engine.cli.opened_repository import open_named
+    from engine.cli.opened_repository import is_place, open_named
     from engine.cli.wording import local, size
 
     with open_named(lambda: invocation.settings, name) as repository:
         found = repository.info()
         encrypted = repository.encrypted
         keys = repository.keys() if encrypted else ()
+        verification = repository.verification_state()
+        guarded = len(repository.guarded())
     if invocation.json:
         described = {**plain(found), "encrypted": encrypted, "keys": [plain(key) for key in keys]}
-        printing.show_json({"repository": described})
+        printing.show_json({"repository": described, "verification": plain(verification), "guarded": guarded})
         return
+    kept = [] if is_place(name) else repository_facts.retention(invocation.settings, guarded)
     sealed = f"encrypted; its keys: {', '.join(key.name for key in keys)}"
     printing.show_facts(
         [
@@ -75,6 +81,8 @@ def info(invocation: Invocation, name: str | None) -> None:
             ("holds", f"{found.points} recovery points of {found.vms} VMs"),
             ("stored", f"{size(found.stored_bytes)} in {found.packs} packs, {found.blocks} blocks"),
             ("free", "not told by object storage" if found.free_bytes is None else size(found.free_bytes)),
-            ("writers now", str(found.writers)),
+            *repository_facts.at_work(found),
+            *repository_facts.soundness(verification),
+            *kept,
         ]
     )

@@ -82,6 +82,7 @@ from engine.repository.errors import (
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
 from engine.repository.key_slots import KeySlot
+from engine.repository.lease_holders import LeaseHolder, Life
 from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
 from engine.repository.model import (
     Consistency,
@@ -128,6 +129,7 @@ from engine.repository.verify_model import (
     VerifyProgress,
     VerifyRequest,
 )
+from engine.repository.verify_state import VerificationState, VerifiedLast
 from engine.repository.writer import Writer
 
 __all__ = [
@@ -154,7 +156,9 @@ __all__ = [
     "GuardKind",
     "KeepRules",
     "KeySlot",
+    "LeaseHolder",
     "LeaseLost",
+    "Life",
     "Limiter",
     "Manifest",
     "MasterKey",
@@ -187,6 +191,8 @@ __all__ = [
     "Unlock",
     "Verdict",
     "Verification",
+    "VerificationState",
+    "VerifiedLast",
     "Verifier",
     "VerifyLimits",
     "VerifyPlan",

@@ -70,10 +70,19 @@ class Lease(Struct, frozen=True):
         """The object that lives as long as the lease."""
         return f"{PREFIX}{self.id}-0"
 
+    @property
+    def of_this_start(self) -> bool:
+        """Whether it was taken on this machine since it was started last."""
+        return self.boot_id == _boot_id()
+
+    @property
+    def in_reach(self) -> bool:
+        """Whether its process, while it lives, can be seen from here."""
+        return self.of_this_start and self.process_namespace == _process_namespace()
+
     def dead(self) -> bool:
         """Whether its process is known to be gone."""
-        here = self.boot_id == _boot_id() and self.process_namespace == _process_namespace()
-        return here and _started(self.pid) != self.pid_started
+        return self.in_reach and _started(self.pid) != self.pid_started
 
     def held(self, now: datetime) -> bool:
         """Whether, for all that its holder says, it is still held: to be shown, as two clocks may differ by years."""

@@ -143,6 +143,8 @@ class RepositoryInfo(Struct, frozen=True):
     """None where it is not known: object storage does not tell."""
     writers: int
     """Leases held now."""
+    collectors: int = 0
+    """Collections at work now: one at most, unless two have just met."""
 
 
 class DamagedObject(Struct, frozen=True):

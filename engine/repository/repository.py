@@ -24,7 +24,8 @@ from engine.repository.identity import IDENTITY_KEY, Identity, encode_identity, 
 from engine.repository.index import Index
 from engine.repository.key_slots import KeySlot, is_slot_key
 from engine.repository.keys import Keys
-from engine.repository.lease import WRITER, leases, remove_dead
+from engine.repository.lease import COLLECTOR, WRITER, leases, remove_dead
+from engine.repository.lease_holders import LeaseHolder, end_lease, lease_holders
 from engine.repository.limited_storage import LimitedStorage
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
@@ -41,7 +42,9 @@ from engine.repository.sync import USUAL_SYNC_LIMITS, Sync
 from engine.repository.sync_model import SyncLimits, SyncRequest
 from engine.repository.unlocking import add_key, key_slots, new_keys, read_identity, remove_key
 from engine.repository.verify import USUAL_VERIFY_LIMITS, Verifier
+from engine.repository.verify_history import read_history
 from engine.repository.verify_model import VerifyLimits, VerifyRequest
+from engine.repository.verify_state import VerificationState, verification_state
 from engine.repository.writer import Writer
 
 BLOCK_BYTES = 256 * 1024
@@ -238,7 +241,21 @@ class Repository:
             blocks=blocks,
             free_bytes=self._storage.free_bytes(),
             writers=sum(lease.kind == WRITER and lease.held(now) for lease in found),
+            collectors=sum(lease.kind == COLLECTOR and lease.held(now) for lease in found),
         )
+
+    def lease_holders(self) -> tuple[LeaseHolder, ...]:
+        """Who writes and collects, or did and is gone without having given its lease back."""
+        return lease_holders(self._storage, self._keys)
+
+    def end_lease(self, lease_id: str) -> None:
+        """Take a lease from its holder, which then stops before its next commit or delete. `NotFound` if it is gone."""
+        end_lease(self._storage, lease_id)
+
+    def verification_state(self) -> VerificationState:
+        """How long ago what was verified, as far as records tell."""
+        history = read_history(self._storage, datetime.now(UTC), USUAL_VERIFY_LIMITS.resume_days, self._keys)
+        return verification_state(self._storage, history)
 
     def points(self, vm_uuid: str | None = None) -> tuple[Point, ...]:
         """Recovery points of one VM or of all, newest first. Damaged ones are passed over and listed in `damaged`."""

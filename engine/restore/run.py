@@ -19,9 +19,10 @@ from engine.hosts.model import Definition, HostFacts
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
 from engine.jobs import Cancelled, JobContext, StepHandle
 from engine.repository import DiskRecord, Point, Reader
+from engine.restore import step_titles
 from engine.restore.leftovers import RestoreNote
 from engine.restore.model import DoneStep, Request, RestoreReport
-from engine.restore.plan import command_of, planned_steps, volume_name
+from engine.restore.plan import BOOT_FILES, command_of, planned_steps, volume_name
 from engine.restore.preflight import preflight
 from engine.restore.report import as_markdown
 from engine.settings import Settings, find_repository
@@ -76,26 +77,26 @@ class _Restore:
         manifest, request = self._point.manifest, self._request
         with ExitStack() as undo:
             undo.callback(self._note.forget)
-            self._step("check the target again", lambda _: self._check_target())
+            self._step(step_titles.CHECK_TARGET, lambda _: self._check_target())
             paths: dict[str, tuple[str, str]] = {}
             for disk in manifest.disks:
 
                 def write(step: StepHandle, disk: DiskRecord = disk) -> None:
                     paths[disk.target] = self._write_disk(reader, disk, step, undo)
 
-                self._step(f"write {disk.target}", write, disk.data_bytes)
+                self._step(step_titles.write_title(disk.target), write, disk.data_bytes)
             boot_paths: dict[str, str] = {}
-            if any(file.role in ("nvram", "kernel", "initrd") for file in manifest.files):
-                self._step("put its boot files", lambda _: boot_paths.update(self._put_boot_files(reader, undo)))
-            self._step("define the VM", lambda _: self._define(reader, paths, boot_paths, undo))
+            if any(file.role in BOOT_FILES for file in manifest.files):
+                self._step(step_titles.PUT_BOOT_FILES, lambda _: boot_paths.update(self._put_boot_files(reader, undo)))
+            self._step(step_titles.DEFINE, lambda _: self._define(reader, paths, boot_paths, undo))
             self._note.forget()
             if request.start:
-                self._step("start it", lambda _: self._start(undo))
+                self._step(step_titles.START, lambda _: self._start(undo))
             # From here on the VM is whole: nothing that follows may take it away again.
             undo.pop_all()
         if request.start and manifest.vm.agent:
             try:
-                self._step("ask its guest agent", self._ask_agent)
+                self._step(step_titles.ASK_AGENT, self._ask_agent)
             except Cancelled:
                 self._warnings.append("It was cancelled when the VM ran already: the VM was kept, its agent not asked.")
 
@@ -159,7 +160,7 @@ class _Restore:
         lane, pool = self._lane, self._request.pool
         paths: dict[str, str] = {}
         for file in self._point.manifest.files:
-            if file.role not in ("nvram", "kernel", "initrd"):
+            if file.role not in BOOT_FILES:
                 continue
             name = f"{self._request.name}-{file.role}-{Path(file.name).name}"
             self._note.add(pool, name)

@@ -15,7 +15,8 @@ import pytest
 from engine.cli.main import main
 from engine.fleet import repository_access
 from engine.jobs import Journal
-from engine.repository import Consistency, Point, Repository, VmFacts
+from engine.repository import Consistency, Point, Repository
+from tests.builders import make_vm_facts
 
 LIVE = 'uri = "test:///default"'
 """libvirt's own test driver: a real connection, one real (if imaginary) VM named `test` that runs."""
@@ -173,23 +174,7 @@ def make_point(repository: Repository, name: str, *, age: timedelta, uuid: str =
         disk.zero(1, 3)
         record = disk.finish("full: first recovery point")
         return writer.commit(
-            vm=VmFacts(
-                name=name,
-                uuid=uuid or f"00000000-0000-4000-8000-{name.encode().hex():0>12}",
-                host="alderaan",
-                vcpus=1,
-                memory_bytes=1 << 28,
-                arch="x86_64",
-                machine="pc-q35-7.2",
-                virt_type="qemu",
-                cpu_mode="",
-                cpu_model=None,
-                firmware="bios",
-                tpm=False,
-                agent=True,
-                nics=("network:default",),
-                macs=("52:54:00:00:00:01",),
-            ),
+            vm=make_vm_facts(name, uuid=uuid or f"00000000-0000-4000-8000-{name.encode().hex():0>12}"),
             moment=datetime.now(UTC) - age,
             method="hot",
             consistency=Consistency.FILESYSTEM,
