@@ -98,9 +98,7 @@ def test_a_verification_that_finds_damage_fails_with_the_status_of_a_damaged_rep
     followed = newhope("jobs", "follow", launched)
 
     assert followed.code == ExitCode.REPOSITORY
-    # Which of the packs is the first differs: some hold blocks that several points share.
-    assert "vault is damaged: 1 finding, " in followed.err
-    assert "not whole." in followed.err
+    assert "vault is damaged: 1 finding, 1 recovery point not whole." in followed.err
     assert followed.labels == ["what", "untouched", "next"]
 
 
