@@ -49,10 +49,13 @@ def open_console(config: Path | None, words: Sequence[str]) -> int:
         _complain(reason, "Nothing was changed.", "newhope vms, newhope jobs and newhope --help work everywhere.")
         return ExitCode.USAGE
     try:
+        from engine.cli.passphrase_prompt import ask_for_what_is_missing
         from engine.cli.settings_in_use import file_in_use
         from engine.settings import load
 
         settings = load(file_in_use(config))
+        # Once the console is open nobody can be asked; what is not opened here is shown as locked, with what to do.
+        ask_for_what_is_missing(settings.repositories)
     except NewhopeError as error:
         _complain(error.what, error.untouched, error.next_step)
         return error.exit_code

@@ -51,13 +51,14 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
     snapshot, vm = _locate(fleet, request)
     refuse_unreadable(vm, snapshot.facts)
     disks = data_disks(vm)
+    moment = _moment(vm, request.method)
     return BackupPlan(
         vm=vm.name,
         host=vm.host,
         repository=request.repository,
         method=request.method,
         steps=(
-            *_moment_steps(vm, request.method),
+            *moment.steps,
             *(
                 f"read {disk.target} ({disk.format}, {format_bytes(disk.capacity_bytes)}); holes are not read"
                 for disk in disks
@@ -65,7 +66,7 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
             "keep its definition, NVRAM and boot files, its networks and pools, and facts of the host",
             f"commit the recovery point to {request.repository}",
         ),
-        effects=_effects(vm, request.method),
+        effects=moment.effects,
         warnings=_warnings(vm, request.method),
     )
 
@@ -120,34 +121,43 @@ def _locate(fleet: Fleet, request: Request) -> tuple[HostSnapshot, Vm]:
     )
 
 
-def _moment_steps(vm: Vm, method: Method) -> tuple[str, ...]:
-    if vm.state in (VmState.OFF, VmState.CRASHED):
-        return ("open its images read-only, as they lie on the host",)
-    if vm.state is VmState.PAUSED:
-        return ("fix the moment of all disks while it stays paused",)
-    if method is Method.COLD:
-        return (
-            "shut it down cleanly through the guest agent, or its power button",
-            "start it paused, fix the moment of all disks, let it run",
-        )
-    if vm.agent is AgentState.CONNECTED:
-        return ("freeze its file systems, fix the moment of all disks, thaw",)
-    return ("fix the moment of all disks",)
+class _Moment(Struct, frozen=True):
+    """One way to fix a recovery point's moment."""
+
+    steps: tuple[str, ...]
+    effects: tuple[str, ...]
 
 
-def _effects(vm: Vm, method: Method) -> tuple[str, ...]:
+_OFF = _Moment(
+    ("open its images read-only, as they lie on the host",),
+    ("it stays off; it cannot be started until its disks are read",),
+)
+_PAUSED = _Moment(("fix the moment of all disks while it stays paused",), ("it stays paused",))
+_COLD = _Moment(
+    (
+        "shut it down cleanly through the guest agent, or its power button",
+        "start it paused, fix the moment of all disks, let it run",
+    ),
+    (
+        "its users lose it for the time of a reboot: it shuts down, then boots again at once",
+        "the copy goes on beside the running guest",
+    ),
+)
+_FROZEN = _Moment(
+    ("freeze its file systems, fix the moment of all disks, thaw",),
+    ("its writes wait while it is frozen, usually less than a second; it keeps running",),
+)
+_AS_IT_RUNS = _Moment(("fix the moment of all disks",), ("none: it keeps running",))
+
+
+def _moment(vm: Vm, method: Method) -> _Moment:
     if vm.state in (VmState.OFF, VmState.CRASHED):
-        return ("it stays off; it cannot be started until its disks are read",)
+        return _OFF
     if vm.state is VmState.PAUSED:
-        return ("it stays paused",)
+        return _PAUSED
     if method is Method.COLD:
-        return (
-            "its users lose it for the time of a reboot: it shuts down, then boots again at once",
-            "the copy goes on beside the running guest",
-        )
-    if vm.agent is AgentState.CONNECTED:
-        return ("its writes wait while it is frozen, usually less than a second; it keeps running",)
-    return ("none: it keeps running",)
+        return _COLD
+    return _FROZEN if vm.agent is AgentState.CONNECTED else _AS_IT_RUNS
 
 
 def _warnings(vm: Vm, method: Method) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from engine.backup.moment import DiskSource, Marks, Moment, fixed_moment
 from engine.backup.plan import Request, data_disks, refuse_if_busy, refuse_unreadable
 from engine.backup.reading import DiskReading, ReadingPlan, distrusted, plan_reading, read_whole, whole
 from engine.errors import NewhopeError, NotFound
-from engine.fleet import facts_of, format_bytes
+from engine.fleet import facts_of, format_bytes, open_repository
 from engine.hosts import (
     HostLane,
     HostLanes,
@@ -56,7 +56,7 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
         with context.step(_LOOK):
             refuse_if_busy(vm)
             refuse_unreadable(vm, snapshot.facts)
-            repository = Repository.open(kept.location, name=kept.name)
+            repository = open_repository(kept)
         with repository, repository.writer(f"backup of {vm.name}") as writer, repository.reader() as reader:
             point = _copy(lane, snapshot, vm, request, _Open(repository, writer, reader), context)
         _drop_earlier_checkpoints(lane, vm, point.manifest.checkpoint, context)

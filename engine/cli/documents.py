@@ -4,13 +4,24 @@
     vms      {"vms": [Vm + "protection": Exposure | null],   engine.hosts.model, engine.requirements
               "unseen": [Exposure]}                          VMs that only recovery points know
     points   {"points": [Point + "vm", "size_bytes"]}        engine.repository.model; show: {"point": Point + ...}
-    repo     {"repository": RepositoryInfo};               verify: {"verification": Verification}, --dry-run:
-                                                            {"plan": VerifyPlan}
+    repo     {"repository": RepositoryInfo}                 info: and "verification": VerificationState, "guarded": 3
+                                                            verify: {"verification": Verification}, --dry-run:
+                                                            {"plan": VerifyPlan}; {"job": Job} when it came to no
+                                                            result, or with --detach; so does prune
                                                             prune: {"prune": {"repository", "points": [vm, vm_uuid, id,
                                                             moment, keep, reasons], "forecast": Forecast}}, and once it
                                                             is done "dropped": 3, "collected": Collected
+                                                            init adds "encrypted", info "keys": [KeySlot] as well
+                                                            key list: {"keys": [KeySlot]}; add: {"key": KeySlot}
+                                                            key remove: {"removed", "left", "useless_source"}
+                                                            key export: {"sheet": {"text"} or {"file"}}
+                                                            repair: {"repair": {"plan": RepairPlan}}, and once it is
+                                                            done "report": RepairReport
                                                             pin, protect: {"guard": Guard}
                                                             unpin: {"unpinned": {"vm", "id", "pins"}}
+                                                            unlock: {"leases": [LeaseHolder], "ended": [id]}
+                                                            sync: --dry-run: {"plan": SyncPlan, its points as vm,
+                                                            vm_uuid, id, moment, size_bytes}; otherwise {"job": Job}
                                                             test-storage: {"storage": StorageTest, "fit": true}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line

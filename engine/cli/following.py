@@ -25,6 +25,12 @@ PLAIN_EVERY_S = 30.0
 
 def watch(invocation: Invocation, journal: Journal, job_id: int, *, stream: bool = False) -> ExitCode:
     """Follow a job to its end; answers its exit status. `stream`: with --json, one document each time it changed."""
+    job = see_to_end(invocation, journal, job_id, stream=stream)
+    return ExitCode.INTERRUPTED if job is None else tell_end(invocation, journal, job, already_shown=stream)
+
+
+def see_to_end(invocation: Invocation, journal: Journal, job_id: int, *, stream: bool = False) -> Job | None:
+    """Show how a job goes on until it is over; None when the reader left before, which does not touch the job."""
     view = _View(invocation)
     job: Job | None = None
     try:
@@ -41,13 +47,12 @@ def watch(invocation: Invocation, journal: Journal, job_id: int, *, stream: bool
         print(  # noqa: T201
             f"Job {job_id} goes on. Follow it with `{follow_it}`, stop it with `{stop_it}`.", file=sys.stderr
         )
-        return ExitCode.INTERRUPTED
+        return None
     except BrokenPipeError:
         # Whoever read has gone, the job has not: nothing is known of its end.
-        return ExitCode.INTERRUPTED
+        return None
     view.clear()
-    assert job is not None  # noqa: S101 - follow yields at least the job as it is
-    return tell_end(invocation, journal, job, already_shown=stream)
+    return job
 
 
 def tell_launched(invocation: Invocation, journal: Journal, job: Job) -> ExitCode:

@@ -61,7 +61,11 @@ def init(invocation: Invocation, repository: Path | None) -> None:
     printing.say("Next:")
     printing.show_facts(
         [
-            (f"  {with_config(file, 'newhope repo init')}", "creates the repository in its folder"),
+            (
+                f"  {with_config(file, 'newhope repo init')}",
+                "creates the repository in its folder, encrypted: asks for a passphrase, and --help tells"
+                "\nwhere jobs from timers can find it (passphrase_file, passphrase_command, ...)",
+            ),
             (f"  {with_config(file, 'newhope hosts')}", "asks the host"),
             (f"  {with_config(file, 'newhope doctor')}", "looks for what this machine lacks"),
         ]

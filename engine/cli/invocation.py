@@ -55,9 +55,11 @@ class Invocation:
 
     def fleet(self) -> Fleet:
         """Every host and repository as they answer now; a host that is silent now, as it answered last."""
+        from engine.cli.passphrase_prompt import ask_for_what_is_missing
         from engine.fleet import gather, load_cache, save_cache
         from engine.hosts import HostLanes
 
+        ask_for_what_is_missing(self.settings.repositories)
         previous = load_cache(self.settings.state)
         with HostLanes(self.settings) as lanes, self.patience("asking hosts and repositories"):
             fleet = gather(self.settings, lanes, previous=previous)

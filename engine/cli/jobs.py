@@ -117,7 +117,8 @@ def follow(invocation: Invocation, job_id: int | None) -> ExitCode:
 def cancel(invocation: Invocation, job_id: int) -> None:
     """Ask a job to stop where it can do so cleanly.
 
-    A restore takes back what it had begun; a backup leaves every earlier recovery point as it was.
+    A restore takes back what it had begun; a backup leaves every earlier recovery point as it was; what a
+    verification or a pruning of a repository has done stays done, and the next one goes on from there.
     """
     from engine.cli import printing
     from engine.errors import Conflict
@@ -189,7 +190,7 @@ def _show_facts(job: Job, journal: Journal) -> None:
     from engine.cli.wording import local, since, size
 
     facts = [
-        ("job", f"{job.id}: {job.kind} of {job.subject}" + (f" on {job.host}" if job.host else "")),
+        ("job", f"{job.id}: {job.kind} of {job.subject}{job.place}"),
         ("state", states.JOB[job.state].text + (", asked to stop" if job.cancel_asked and not job.state.over else "")),
         ("created", f"{local(job.created)} by {job.operator}, {since(job.created)} ago"),
     ]

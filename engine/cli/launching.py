@@ -10,7 +10,9 @@ import msgspec
 
 from engine import backup, restore
 from engine.cli.command_line import with_config
+from engine.cli.opened_repository import named
 from engine.cli.wording import count
+from engine.fleet import keys_to_hand
 from engine.jobs import Job, Journal, launch
 from engine.settings import Settings
 
@@ -22,6 +24,11 @@ RESTORE = "restore"
 def job_command(settings: Settings) -> list[str]:
     """What starts a job's process; its id is the last argument."""
     return [sys.executable, "-m", "engine.cli", "--config", str(settings.file.absolute()), "run-job"]
+
+
+def keys_for(settings: Settings, *names: str) -> bytes:
+    """What a job is handed that opens these repositories, as far as this process knows it."""
+    return keys_to_hand(named(lambda: settings, name) for name in names)
 
 
 def launch_backup(settings: Settings, journal: Journal, request: backup.Request) -> Job:
@@ -37,6 +44,7 @@ def launch_backup(settings: Settings, journal: Journal, request: backup.Request)
         argv_prefix=job_command(settings),
         again=with_config(settings.file, shlex.join([*words, "--repository", request.repository])),
         untouched="Every earlier recovery point is as it was; a half one is never listed.",
+        handed=keys_for(settings, request.repository),
     )
 
 
@@ -53,6 +61,7 @@ def launch_backups(settings: Settings, journal: Journal, requests: Sequence[back
         argv_prefix=job_command(settings),
         again=with_config(settings.file, "newhope backup --all"),
         untouched="Recovery points that were finished are kept, and a backup that was under way goes on by itself.",
+        handed=keys_for(settings, *(request.repository for request in requests)),
     )
 
 
@@ -69,4 +78,5 @@ def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePl
         argv_prefix=job_command(settings),
         again=with_config(settings.file, plan.command),
         untouched=f"{plan.untouched} Volumes that were being written may remain on {request.to_host}.",
+        handed=keys_for(settings, request.repository),
     )

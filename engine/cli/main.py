@@ -40,7 +40,7 @@ EXIT_MEANINGS = {
     ExitCode.SETTINGS: "the settings file is wrong or missing",
     ExitCode.HOST_UNREACHABLE: "a host does not answer",
     ExitCode.NOT_FOUND: "no host, VM, recovery point, repository or job of that name",
-    ExitCode.REPOSITORY: "a repository is missing, damaged or not readable",
+    ExitCode.REPOSITORY: "a repository is missing, damaged, locked or not readable",
     ExitCode.CONFLICT: "something else is at work on the same thing",
     ExitCode.NO_SPACE: "a file system or pool is full",
     ExitCode.PREFLIGHT: "a check before a restore failed; nothing was touched",

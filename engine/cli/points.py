@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from engine.fleet import RepositoryView
     from engine.repository import Point
 
-REPOSITORY = click.option("--repository", metavar="NAME", help="Only this repository.")
+REPOSITORY = click.option(
+    "--repository", metavar="NAME", help="Only this one: its name, or a path or s3:// address that no settings name."
+)
 
 
 @click.group("points", cls=Group, default="list")
@@ -42,6 +44,7 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
     from engine.cli.documents import of_point
     from engine.cli.named import of_vm
     from engine.errors import NotFound
+    from engine.repository import one_of_each
 
     views, found = read_points(invocation, repository)
     if vm is not None:
@@ -49,7 +52,8 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
         if not found:
             raise NotFound(f"VM {vm} has no recovery point.", next_step=f"make one: `newhope backup {vm}`.")
     if limit:
-        found = found[:limit]
+        named = {(each.manifest.vm.uuid, each.original_id) for each in one_of_each(found)[:limit]}
+        found = tuple(each for each in found if (each.manifest.vm.uuid, each.original_id) in named)
     if invocation.json:
         printing.show_json({"points": [of_point(point) for point in found]})
         return
@@ -84,13 +88,14 @@ def show(invocation: Invocation, name: str, repository: str | None) -> None:
 def read_points(invocation: Invocation, repository: str | None) -> tuple[tuple[RepositoryView, ...], tuple[Point, ...]]:
     """All recovery points of the repositories that can be read, newest first; raises if none can."""
     from engine.cli.named import refuse_without_repository
+    from engine.cli.opened_repository import named
+    from engine.cli.passphrase_prompt import ask_for_what_is_missing
     from engine.fleet import look_into_repository
-    from engine.settings import find_repository
 
-    settings = invocation.settings
-    wanted = settings.repositories if repository is None else (find_repository(settings, repository),)
-    if not wanted:
-        find_repository(settings, None)
+    # Asking for the first one raises where there is none.
+    first = named(lambda: invocation.settings, repository)
+    wanted = invocation.settings.repositories if repository is None else (first,)
+    ask_for_what_is_missing(wanted)
     with invocation.patience("reading repositories"):
         looked = [look_into_repository(each) for each in wanted]
     views = tuple(view for view, _ in looked)
@@ -103,7 +108,11 @@ def _show(found: tuple[Point, ...]) -> None:
     from engine.cli import printing
     from engine.cli.table import Column
     from engine.cli.wording import local, since, size
+    from engine.repository import one_of_each
 
+    homes: dict[tuple[str, str], list[str]] = {}
+    for point in found:
+        homes.setdefault((point.manifest.vm.uuid, point.original_id), []).append(point.repository)
     columns = (
         Column("ID"),
         Column("VM", gives_way=True),
@@ -123,9 +132,9 @@ def _show(found: tuple[Point, ...]) -> None:
             point.manifest.method,
             _guest(point),
             size(point.size_bytes),
-            point.repository,
+            ",".join(homes[point.manifest.vm.uuid, point.original_id]),
         )
-        for point in found
+        for point in one_of_each(found)
     ]
     printing.show_table(columns, rows)
 
@@ -156,6 +165,8 @@ def _show_one(point: Point) -> None:
         ("read", f"{size(manifest.read_bytes)}, of which new in the repository {size(manifest.new_bytes)}"),
         ("written by", f"{manifest.writer}, finished {local(manifest.finished)}"),
     ]
+    if manifest.origin:
+        facts.insert(1, ("copy of", f"{vm.name}@{manifest.origin.point}, made in another repository"))
     printing.show_facts(facts)
     printing.say()
     disks = [

@@ -72,11 +72,9 @@ def protect(invocation: Invocation, point_name: str, duration: str, repository: 
 @contextmanager
 def _opened(invocation: Invocation, repository: str | None, point_name: str) -> Generator[tuple[Repository, Point]]:
     from engine.cli.named import find_point
-    from engine.repository import Repository
-    from engine.settings import find_repository
+    from engine.cli.opened_repository import open_named
 
-    kept = find_repository(invocation.settings, repository)
-    with Repository.open(kept.path, name=kept.name) as opened:
+    with open_named(lambda: invocation.settings, repository) as opened:
         yield opened, find_point(opened.points(), point_name)
 
 

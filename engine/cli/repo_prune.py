@@ -11,20 +11,23 @@ from engine.cli.invocation import Invocation
 from engine.errors import ExitCode
 
 if TYPE_CHECKING:
-    from engine.repository import Collected, Decision, Forecast, KeepRules
+    from engine.jobs import Job, Journal
+    from engine.repository import Decision, Forecast, KeepRules
     from engine.settings import Settings
 
 
 @click.command("prune", cls=Command)
 @click.argument("name", required=False, metavar="[NAME]")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask. Pinned and protected points stay all the same.")
+@click.option("--follow/--detach", "follow", default=True, help="Watch the job to its end, or leave at once.")
 @click.option("--dry-run", is_flag=True, help="Show what would be dropped, and what that frees, and do nothing.")
 @click.pass_obj
-def prune(invocation: Invocation, name: str | None, yes: bool, dry_run: bool) -> ExitCode:
+def prune(invocation: Invocation, name: str | None, yes: bool, follow: bool, dry_run: bool) -> ExitCode:
     """Drop the recovery points of the repository NAME that no keep rule of their VM's level keeps, and free the space.
 
     The newest point of a VM, pinned and protected ones, and all points of VMs whose level has no keep rules stay.
-    Backups can run meanwhile; what they may still need is freed by a later run. Can be stopped at any time.
+    Backups can run meanwhile; what they may still need is freed by a later run. The work runs as a job that goes on
+    when this terminal dies; it can be cancelled at any time, and the next run goes on where it stopped.
 
     \b
     Examples:
@@ -33,13 +36,14 @@ def prune(invocation: Invocation, name: str | None, yes: bool, dry_run: bool) ->
     """
     from engine.cli import printing
     from engine.cli.confirmation import confirm
+    from engine.cli.opened_repository import open_named
+    from engine.cli.prune_job import PointToDrop, PruneJob, launch_prune
     from engine.cli.wording import count
-    from engine.jobs import operator_name
-    from engine.repository import Repository, decide
+    from engine.repository import decide
     from engine.settings import find_repository
 
     kept = find_repository(invocation.settings, name)
-    with Repository.open(kept.path, name=kept.name) as repository:
+    with open_named(lambda: invocation.settings, kept.name) as repository:
         with invocation.patience("weighing recovery points"):
             decisions = decide(repository.points(), lambda vm: _rules(invocation.settings, vm), repository.guarded())
             dropped = [decision.point for decision in decisions if not decision.keep]
@@ -55,17 +59,32 @@ def prune(invocation: Invocation, name: str | None, yes: bool, dry_run: bool) ->
         if dropped and not yes and not confirm(invocation, question):
             printing.say("Nothing was done.")
             return ExitCode.CANCELLED
-        with (
-            invocation.patience("collecting"),
-            repository.collector(f"newhope repo prune, {operator_name()}") as at_work,
-        ):
-            number = at_work.drop(dropped)
-            collected = at_work.collect()
-    if invocation.json:
-        printing.show_json({"prune": document | _outcome(number, collected)})
-    else:
-        _tell(number, collected)
-    return ExitCode.NO_SPACE if collected.out_of_space else ExitCode.OK
+        points = tuple(PointToDrop(point.manifest.vm.uuid, point.id) for point in dropped)
+        spec = PruneJob(kept.name, points, forecast.frees_bytes)
+        with invocation.journal() as journal:
+            job = launch_prune(invocation.settings, journal, repository, spec)
+            return _end(invocation, journal, job, document, follow=follow)
+
+
+def _end(invocation: Invocation, journal: Journal, job: Job, document: dict[str, Any], *, follow: bool) -> ExitCode:
+    """Watch the job, and say what came of it."""
+    import msgspec
+
+    from engine.cli import printing
+    from engine.cli.documents import plain
+    from engine.cli.following import see_to_end, tell_end, tell_launched
+    from engine.cli.prune_job import Pruned
+
+    if not follow:
+        return tell_launched(invocation, journal, job)
+    over = see_to_end(invocation, journal, job.id)
+    if over is None:
+        return ExitCode.INTERRUPTED
+    report = journal.report(job.id)
+    if not invocation.json or report is None:
+        return tell_end(invocation, journal, over)
+    printing.show_json({"prune": document | plain(msgspec.json.decode(report, type=Pruned))})
+    return ExitCode(over.failure.exit_code) if over.failure else ExitCode.OK
 
 
 def _rules(settings: Settings, vm: str) -> KeepRules | None:
@@ -95,12 +114,6 @@ def _document(repository: str, decisions: tuple[Decision, ...], forecast: Foreca
     return {"repository": repository, "points": points, "forecast": plain(forecast)}
 
 
-def _outcome(dropped: int, collected: Collected) -> dict[str, Any]:
-    from engine.cli.documents import plain
-
-    return {"dropped": dropped, "collected": plain(collected)}
-
-
 def _show(decisions: tuple[Decision, ...], forecast: Forecast, *, everything: bool) -> None:
     from engine.cli import printing
     from engine.cli.table import Column
@@ -126,22 +139,3 @@ def _show(decisions: tuple[Decision, ...], forecast: Forecast, *, everything: bo
     anyway = forecast.frees_anyway_bytes
     needed = f", {size(anyway)} of it needed by no point even now" if anyway else ""
     printing.say(f"This frees {size(forecast.frees_bytes)}{needed}.")
-
-
-def _tell(dropped: int, collected: Collected) -> None:
-    from engine.cli import printing
-    from engine.cli.wording import count, size
-
-    printing.say(
-        f"Dropped {count(dropped, 'recovery point')}, deleted {count(collected.deleted_packs, 'pack')},"
-        f" freed {size(collected.freed_bytes)}."
-    )
-    if collected.waiting_for:
-        printing.say(
-            f"{count(collected.waiting_packs, 'pack')} may still be needed by {', '.join(collected.waiting_for)}:"
-            " the next run after that frees them."
-        )
-    if collected.out_of_space:
-        printing.say("! There is no room to copy what is still needed in some packs. Free some and run it again.")
-    for kept in collected.kept:
-        printing.say(f"! {kept}: it was left as it is.")

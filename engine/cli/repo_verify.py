@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +16,7 @@ from engine.errors import ExitCode
 
 if TYPE_CHECKING:
     from engine.repository import DiskLoss, Finding, Repository, Verification, VerifyPlan, VerifyProgress, VerifyRequest
+    from engine.settings import Settings
 
 PLAIN_EVERY_S = 30.0
 REDRAWN_EVERY_S = 0.2
@@ -36,10 +36,18 @@ NOTES_SHOWN = 5
 )
 @click.option("--full", is_flag=True, help="And read every pack to its last byte.")
 @click.option("--anew", is_flag=True, help="With --full: do not go on where an interrupted one stopped.")
+@click.option("--follow/--detach", "follow", default=True, help="Watch the job to its end, or leave at once.")
 @click.option("--dry-run", is_flag=True, help="Show what would be read, and stop.")
 @click.pass_obj
 def verify(
-    invocation: Invocation, name: str | None, quick: bool, sample: float | None, full: bool, anew: bool, dry_run: bool
+    invocation: Invocation,
+    name: str | None,
+    quick: bool,
+    sample: float | None,
+    full: bool,
+    anew: bool,
+    follow: bool,
+    dry_run: bool,
 ) -> ExitCode:
     """Look whether everything in a repository is as it was written.
 
@@ -47,7 +55,9 @@ def verify(
     can be restored. The exit status is 6 if anything is damaged, so that a timer can tell. What was found sound, and
     when, is kept in the repository; an interrupted --full goes on where it stopped. Backups may run meanwhile.
 
-    NAME may also be the path of a repository that is in no settings file.
+    The work runs as a job that goes on when this terminal dies. NAME may also be the path or s3:// address of a
+    repository that is in no settings file; where there is no settings file at all, there is no journal of jobs either,
+    and the work ends with this terminal.
 
     \b
     Examples:
@@ -57,22 +67,79 @@ def verify(
     """
     from engine.cli import printing
     from engine.cli.documents import plain
+    from engine.cli.opened_repository import open_named
 
     request = _request(quick, sample, full, anew)
-    with _opened(invocation, name) as repository:
-        verifier = repository.verifier(request)
+    with open_named(lambda: invocation.settings, name) as repository:
         if dry_run:
-            plan = verifier.plan()
+            plan = repository.verifier(request).plan()
             if invocation.json:
                 printing.show_json({"plan": plain(plan)})
             else:
                 _show_plan(repository.name, plan)
             return ExitCode.OK
-        view = _ProgressView(invocation)
-        try:
-            found = verifier.run(view.tell)
-        finally:
-            view.clear()
+        settings = _settings(invocation, name)
+        if settings is None:
+            return _verify_here(invocation, repository, request)
+        return _verify_as_job(invocation, settings, repository, name, request, follow=follow)
+
+
+def _settings(invocation: Invocation, name: str | None) -> Settings | None:
+    """The settings; None for a repository that is named by its place where there are none that can be read."""
+    from engine.cli.opened_repository import is_place
+    from engine.settings import SettingsError
+
+    try:
+        return invocation.settings
+    except SettingsError:
+        if not is_place(name):
+            raise
+        return None
+
+
+def _verify_as_job(
+    invocation: Invocation,
+    settings: Settings,
+    repository: Repository,
+    name: str | None,
+    request: VerifyRequest,
+    *,
+    follow: bool,
+) -> ExitCode:
+    import msgspec
+
+    from engine.cli.following import see_to_end, tell_end, tell_launched
+    from engine.cli.opened_repository import wherever
+    from engine.cli.verify_job import VerifyJob, launch_verify
+    from engine.repository import Verification
+
+    with invocation.journal() as journal:
+        spec = VerifyJob(wherever(name) if name else repository.name, request)
+        job = launch_verify(settings, journal, repository, spec)
+        if not follow:
+            return tell_launched(invocation, journal, job)
+        over = see_to_end(invocation, journal, job.id)
+        if over is None:
+            return ExitCode.INTERRUPTED
+        report = journal.report(job.id)
+        if report is None:
+            return tell_end(invocation, journal, over)
+    return _tell(invocation, msgspec.json.decode(report, type=Verification))
+
+
+def _verify_here(invocation: Invocation, repository: Repository, request: VerifyRequest) -> ExitCode:
+    view = _ProgressView(invocation)
+    try:
+        found = repository.verifier(request).run(view.tell)
+    finally:
+        view.clear()
+    return _tell(invocation, found)
+
+
+def _tell(invocation: Invocation, found: Verification) -> ExitCode:
+    from engine.cli import printing
+    from engine.cli.documents import plain
+
     if invocation.json:
         printing.show_json({"verification": {"sound": found.sound, **plain(found)}})
     else:
@@ -90,16 +157,6 @@ def _request(quick: bool, sample: float | None, full: bool, anew: bool) -> Verif
     if full:
         return VerifyRequest(Extent.FULL, anew=anew)
     return VerifyRequest(Extent.QUICK) if sample is None else VerifyRequest(Extent.SAMPLE, sample)
-
-
-def _opened(invocation: Invocation, name: str | None) -> Repository:
-    from engine.repository import Repository
-    from engine.settings import find_repository
-
-    if name is not None and "/" in name:
-        return Repository.open(Path(name), name=Path(name).name)
-    kept = find_repository(invocation.settings, name)
-    return Repository.open(kept.path, name=kept.name)
 
 
 class _ProgressView:
@@ -216,8 +273,8 @@ def _show(found: Verification) -> None:
     printing.say(f"{state.text}  {found.repository}: {count(found.points, 'recovery point')}, {read} in {duration}.")
     if not found.sound:
         printing.say(
-            "Next: look at the disk below the repository (dmesg, smartctl), and keep the damaged objects. A missing or "
-            "damaged object that is brought back from a copy of the repository heals what it hurt."
+            "Next: look at the disk below the repository (dmesg, smartctl), then newhope repo repair --dry-run: it "
+            "says what can be healed, also from other repositories, and keeps the damaged objects."
         )
 
 

@@ -33,6 +33,7 @@ class Choices(Struct, frozen=True):
     macs: str
     start: bool
     repository: str | None
+    salvage: bool
 
 
 @click.command("restore", cls=Command)
@@ -57,6 +58,9 @@ class Choices(Struct, frozen=True):
 )
 @click.option("--start/--no-start", default=True, show_default=True, help="Start it and ask its guest agent.")
 @click.option("--repository", metavar="NAME", help="Only look in this repository.")
+@click.option(
+    "--salvage", is_flag=True, help="Restore what is left where data is lost: zeroes in its place, each named."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask. Failed checks still stop it.")
 @click.option("--follow/--detach", "follow", default=True, help="Watch the job to its end, or leave at once.")
 @click.option("--dry-run", is_flag=True, help="Show plan and checks and do nothing.")
@@ -71,6 +75,7 @@ def restore(
     macs: str,
     start: bool,
     repository: str | None,
+    salvage: bool,
     yes: bool,
     follow: bool,
     dry_run: bool,
@@ -78,7 +83,8 @@ def restore(
     """Bring a recovery point back as a new VM on HOST, beside the original, which is never touched.
 
     Shows every check and every step first. A failed check stops it (exit status 9). A restore that fails or is
-    cancelled takes back what it made.
+    cancelled takes back what it made. Where the repository has lost some of the point, it stops, unless --salvage
+    asks for what is left.
 
     \b
     Examples:
@@ -92,7 +98,7 @@ def restore(
     from engine.cli.following import tell_launched, watch
     from engine.cli.launching import launch_restore
 
-    plan = _plan(invocation, Choices(point_name, to_host, name, pool, networks, macs, start, repository))
+    plan = _plan(invocation, Choices(point_name, to_host, name, pool, networks, macs, start, repository, salvage))
     if invocation.json and dry_run:
         printing.show_json({"plan": plain(plan) | {"blocked": plan.blocked, "size_bytes": plan.size_bytes}})
         return ExitCode.PREFLIGHT if plan.blocked else ExitCode.OK
@@ -135,6 +141,7 @@ def _plan(invocation: Invocation, choices: Choices) -> RestorePlan:
         macs=restore.MacChoice(choices.macs),
         start=choices.start,
         operator=operator_name(),
+        salvage=choices.salvage,
     )
     return restore.plan(settings, fleet, request)
 

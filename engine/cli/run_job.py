@@ -16,19 +16,27 @@ from engine.errors import ExitCode
 @click.pass_obj
 def run_job(invocation: Invocation, job_id: int) -> ExitCode:
     """Do the work of a job that waits."""
-    from engine.jobs import Job, JobContext, JobResult, run
+    from engine.jobs import Job, JobContext, JobResult, run, take_handed
     from engine.settings import Settings
 
+    # First of all: whatever else this process starts must not have it as its input.
+    handed = take_handed()
     settings = invocation.settings
 
     def work(job: Job, context: JobContext) -> str | JobResult:
         # The packages behind a kind of job are imported inside `run`, so that even a broken one fails the job properly.
-        from engine.cli import launching, work_of_jobs
+        from engine.cli import launching, prune_job, repair_job, sync_job, verify_job, work_of_jobs
+        from engine.fleet import accept_keys
 
+        accept_keys(handed)
         kinds: dict[str, Callable[[Settings, Job, JobContext], str | JobResult]] = {
             launching.BACKUP: work_of_jobs.make_backup,
             launching.BACKUPS: work_of_jobs.make_backups,
             launching.RESTORE: work_of_jobs.restore_vm,
+            verify_job.VERIFY: verify_job.verify_repository,
+            prune_job.PRUNE: prune_job.prune_repository,
+            repair_job.REPAIR: repair_job.repair_repository,
+            sync_job.SYNC: sync_job.sync_repositories,
         }
         return kinds[job.kind](settings, job, context)
 

@@ -8,6 +8,7 @@
 4. `save_cache` keeps the picture for the next start, `load_cache` paints it at once.
 5. `fitness` tells whether a VM can run on a host, check by check, from values alone. Restores and the search for
    single points of failure both ask it.
+6. `open_repository` opens what the settings name, whatever unlocks it (`repository_access`, `passphrase_sources`).
 
 May import: `hosts`, `repository`, `settings`, `errors`. Face: the names below; lookups (`known_vms`, `points_of`, ...)
 take the fleet as their first argument.
@@ -19,6 +20,16 @@ from engine.fleet.fitness import fitness, format_bytes, machine_is_offered, rank
 from engine.fleet.fitness_model import CheckState, FitnessCheck, HostFitness, Verdict
 from engine.fleet.gathering import gather, look_into_repository
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
+from engine.fleet.repository_access import (
+    Prompt,
+    accept_keys,
+    ask_for_passphrases,
+    create_repository,
+    keys_to_hand,
+    open_repository,
+    open_with_sheet,
+    source_that_fails,
+)
 from engine.fleet.vms import (
     facts_of,
     find_known_vm,
@@ -37,8 +48,12 @@ __all__ = [
     "FitnessCheck",
     "Fleet",
     "HostFitness",
+    "Prompt",
     "RepositoryView",
     "Verdict",
+    "accept_keys",
+    "ask_for_passphrases",
+    "create_repository",
     "facts_of",
     "find_known_vm",
     "find_snapshot",
@@ -46,15 +61,19 @@ __all__ = [
     "format_bytes",
     "gather",
     "gone_vms",
+    "keys_to_hand",
     "known_vms",
     "load_cache",
     "look_into_repository",
     "machine_is_offered",
     "newest_point",
+    "open_repository",
+    "open_with_sheet",
     "points_by_vm",
     "points_of",
     "ranked",
     "save_cache",
+    "source_that_fails",
     "was_removed",
     "with_repository",
     "with_snapshot",

@@ -13,10 +13,10 @@ from engine.errors import NewhopeError
 from engine.fleet.changing import newest_first, remembered
 from engine.fleet.device import Backing, backing_of, machine_id
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
+from engine.fleet.repository_access import open_repository
 from engine.fleet.side_by_side import ask_all
 from engine.hosts import HostLane, take_snapshots
 from engine.hosts.model import HostSnapshot
-from engine.repository import Repository
 from engine.repository.model import Point
 from engine.settings import Repository as RepositorySettings
 from engine.settings import Settings
@@ -73,7 +73,7 @@ def look_into_repository(repository: RepositorySettings) -> tuple[RepositoryView
     May take as long as its file system takes to answer.
     """
     try:
-        with Repository.open(repository.location, name=repository.name) as opened:
+        with open_repository(repository) as opened:
             info = opened.info()
             points = opened.points()
             damaged = opened.damaged

@@ -13,12 +13,13 @@
 5. `Journal.ask_cancel` writes the wish down; the work stops at its next clean place.
 
 The last 1000 jobs are kept. Nothing in the journal is needed for a restore. Locking table: see `store`.
- May import: `errors`. Face: `Journal`, `launch`, `run`, `follow`, `JobContext`, `StepHandle`, `JobResult`,
-`Cancelled`, `CancelAnswer`, `RateMeter`, the values of `model`, and the journal's errors.
+May import: `errors`. Face: `Journal`, `launch`, `take_handed`, `run`, `follow`, `JobContext`, `StepHandle`,
+`JobResult`, `Cancelled`, `CancelAnswer`, `RateMeter`, the values of `model`, and the journal's errors.
 """
 
 from engine.jobs.context import Cancelled, JobContext, StepHandle
 from engine.jobs.following import follow
+from engine.jobs.handing import take_handed
 from engine.jobs.journal import CancelAnswer, Journal, operator_name
 from engine.jobs.launching import LaunchFailed, launch
 from engine.jobs.model import Failure, Job, JobState, LogLine, Step, StepState
@@ -48,4 +49,5 @@ __all__ = [
     "launch",
     "operator_name",
     "run",
+    "take_handed",
 ]

@@ -91,6 +91,10 @@ class JobContext:
         """One line for the operator; `level` is info, warn or error."""
         _even_without_journal(lambda: self._journal.append_log(self.job_id, level, text))
 
+    def report(self, content: bytes) -> None:
+        """Leave a document for whoever asked for the job: `Journal.report` gives it back."""
+        _even_without_journal(lambda: self._journal.write_report(self.job_id, content))
+
     def raise_if_cancelled(self) -> None:
         """To be called wherever the work can stop without leaving anything half done."""
         if self.cancelled:

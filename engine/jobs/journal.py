@@ -93,6 +93,13 @@ class Journal:
         """Where everything that the job's process itself printed goes: tracebacks, warnings of libraries."""
         return self.state_dir / "jobs" / f"{job_id}.log"
 
+    def report(self, job_id: int) -> bytes | None:
+        """The document that a job left for whoever asked for it; None if it left none, or it is gone."""
+        try:
+            return self._report_file(job_id).read_bytes()
+        except OSError:
+            return None
+
     # ------------------------------------------------------------------ asking
 
     def ask_cancel(self, job_id: int) -> CancelAnswer:
@@ -169,6 +176,20 @@ class Journal:
                 (job_id, time.time(), level, text),
             )
 
+    def write_report(self, job_id: int, content: bytes) -> None:
+        """Leave a document beside the one sentence that the journal keeps. Raises `JournalUnusable`."""
+        file = self._report_file(job_id)
+        unfinished = file.with_suffix(".part")
+        try:
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as writing:
+                writing.write(content)
+            unfinished.rename(file)
+        except OSError as error:
+            raise JournalUnusable(
+                f"The report of job {job_id} could not be written to {file}: {error.strerror or error}.",
+                next_step="free some space below the state folder; `newhope jobs show` tells what came of the job.",
+            ) from error
+
     def end(
         self,
         job_id: int,
@@ -228,6 +249,10 @@ class Journal:
             ).fetchall()
         for row in old:
             self.output_file(row["id"]).unlink(missing_ok=True)
+            self._report_file(row["id"]).unlink(missing_ok=True)
+
+    def _report_file(self, job_id: int) -> Path:
+        return self.state_dir / "jobs" / f"{job_id}.json"
 
 
 def operator_name() -> str:

@@ -2,7 +2,7 @@
 
 1. The job's row is inserted, QUEUED, with its lock: while a job of the same lock lives, `Conflict` names it.
 2. The child starts in a session of its own (no terminal can hang it up), in `/` (no file system is kept
-   busy), with no input, and with its output in `jobs/ID.log` of the state folder.
+   busy), with no input but what it is handed (`handing`), and with its output in `jobs/ID.log` of the state folder.
 3. Its identity is recorded. Should the launcher die between 1 and 3, the child records it itself; should both
    die, the next reader finds the job LOST.
 """
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from engine.errors import Conflict, ExitCode, NewhopeError
+from engine.jobs.handing import refuse_too_much, standard_input
 from engine.jobs.journal import Journal, LockHeld
 from engine.jobs.model import Failure, Job, JobState
 from engine.jobs.process import identify
@@ -36,11 +37,15 @@ def launch(
     argv_prefix: Sequence[str],
     again: str = "",
     untouched: str = "",
+    handed: bytes = b"",
 ) -> Job:
     """Start `argv_prefix` + [job id] for a new job and come back at once.
-     `again` is the command that an operator would type to start the same thing once more, `untouched` the
-    sentence on what stays as it was even if the job is killed. Raises `Conflict` while another job holds `lock`.
+
+    `handed` is for the process alone, which asks for it with `take_handed`; it is written down nowhere. `again` is the
+    command that an operator would type to start the same thing once more, `untouched` the sentence on what stays as it
+    was even if the job is killed. Raises `Conflict` while another job holds `lock`.
     """
+    refuse_too_much(handed)
     try:
         job_id = journal.insert(
             kind=kind, subject=subject, host=host, spec=spec, lock=lock, again=again, untouched=untouched
@@ -48,7 +53,7 @@ def launch(
     except LockHeld as held:
         raise _conflict(journal.job(held.holder), kind, subject) from held
     try:
-        process = _start_detached(journal, job_id, [*argv_prefix, str(job_id)])
+        process = _start_detached(journal, job_id, [*argv_prefix, str(job_id)], handed)
     except OSError as error:
         failure = Failure(
             f"Job {job_id} ({kind} of {subject}) could not be started: {error.strerror or error}.",
@@ -66,14 +71,13 @@ def launch(
     return journal.job(job_id)
 
 
-def _start_detached(journal: Journal, job_id: int, argv: list[str]) -> subprocess.Popen[bytes]:
+def _start_detached(journal: Journal, job_id: int, argv: list[str], handed: bytes) -> subprocess.Popen[bytes]:
     output = journal.output_file(job_id)
     output.parent.mkdir(mode=0o700, exist_ok=True)
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, cwd="/", start_new_session=True
-        )
+        with standard_input(handed) as stdin:
+            return subprocess.Popen(argv, stdin=stdin, stdout=handle, stderr=handle, cwd="/", start_new_session=True)
     finally:
         os.close(handle)
 

@@ -73,10 +73,11 @@ class Job(Struct, frozen=True):
 
     id: int
     kind: str
-    """`backup` or `restore`."""
+    """`backup`, `restore`, `verify`, ..."""
     subject: str
-    """Name of the VM it is for."""
+    """Name of the VM or the repository it is for."""
     host: str
+    """Empty for work on a repository, which is on none."""
     state: JobState
     created: datetime
     operator: str
@@ -95,6 +96,11 @@ class Job(Struct, frozen=True):
     """The command that starts the same thing again."""
     untouched: str = ""
     """What stays as it was even when the job is killed half way."""
+
+    @property
+    def place(self) -> str:
+        """` on HOST`, or nothing: what follows the subject in a sentence."""
+        return f" on {self.host}" if self.host else ""
 
     @property
     def done_bytes(self) -> int:

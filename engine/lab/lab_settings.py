@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from engine import repository
+import os
+import secrets
+
+from engine.fleet import create_repository
 from engine.lab.layout import Layout
+from engine.repository import Passphrase
 from engine.settings import Host, Level, Repository, Settings, save
 
 MINUTE_S = 60
@@ -42,6 +46,7 @@ def settings_of(layout: Layout, host_names: tuple[str, ...]) -> Settings:
         path=layout.repository,
         places=_PLACES[REPOSITORY_HOST],
         on_host=REPOSITORY_HOST if REPOSITORY_HOST in host_names else None,
+        passphrase_file=layout.passphrase_file if layout.passphrase_file.exists() else None,
     )
     return Settings(
         file=layout.settings_file,
@@ -53,8 +58,15 @@ def settings_of(layout: Layout, host_names: tuple[str, ...]) -> Settings:
 
 
 def write(layout: Layout, host_names: tuple[str, ...]) -> None:
-    """Write the settings and make the repository, unless it is there."""
-    save(settings_of(layout, host_names), layout.settings_file)
+    """Write the settings and make the repository, encrypted, unless it is there."""
     layout.state.mkdir(exist_ok=True)
-    if not layout.repository.exists():
-        repository.Repository.create(layout.repository, name=REPOSITORY_NAME)
+    if layout.repository.exists():
+        save(settings_of(layout, host_names), layout.settings_file)
+        return
+    passphrase = secrets.token_urlsafe(24)
+    descriptor = os.open(layout.passphrase_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(f"{passphrase}\n")
+    settings = settings_of(layout, host_names)
+    save(settings, layout.settings_file)
+    create_repository(settings.repositories[0], Passphrase(passphrase.encode())).close()

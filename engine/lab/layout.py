@@ -3,6 +3,7 @@
     DIR/newhope.toml            settings for `newhope --config`
     DIR/lab.json                what this lab is made of; its presence says that DIR is a lab
     DIR/repository/             the repository `vault-store`
+    DIR/passphrase              what opens it; labs of before it was encrypted have none
     DIR/state/                  newhope's own state
     DIR/hosts/HOST/             one practice host: pool/ boot/ scratch/ and libvirt's XDG folders
     /run/nh-XXXX or /tmp/nh-XXXX -> DIR/hosts
@@ -105,6 +106,11 @@ class Layout(Struct, frozen=True):
     def repository(self) -> Path:
         """Folder of the repository."""
         return self.folder / "repository"
+
+    @property
+    def passphrase_file(self) -> Path:
+        """What opens the repository."""
+        return self.folder / "passphrase"
 
     @property
     def state(self) -> Path:

@@ -1,7 +1,7 @@
 """Where recovery points are kept: blocks named by their content, in packs, in a directory or a bucket.
 
 It knows nothing of libvirt or of disks beyond their bytes. `FORMAT.md` beside this file says what lies where, byte by
-byte. One recovery point on its way in and out:
+byte, `SIZES.md` why blocks and indexes are as large as they are. One recovery point on its way in and out:
 
 1. A disk is cut into blocks; each is named by its hash. Zero blocks and known ones are not stored (`block_store`).
 2. New blocks are compressed and appended to packs, which describe themselves (`block_record`, `pack`).
@@ -12,8 +12,13 @@ byte. One recovery point on its way in and out:
 5. Reading goes the way back and checks every block against its name before handing it out (`reader`).
 6. Verifying looks at everything in its own time, oldest-checked first, and names the points and ranges that are hurt
    (`verify`, and the files beside it: `verify_structure`, `verify_pack`, `damage`, `verify_history`).
-7. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
+7. Points are copied to another repository, of any block size, key and storage (`sync`, `copied_blocks`).
+8. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
    any more is collected (`collection`, which argues why that is safe).
+
+9. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
+   are condemned and what is sound in them stored again, lost blocks are fetched from other repositories (`repair`,
+   which argues why nothing sound is lost, and the files beside it; `quarantine` keeps the originals).
 
 Who may run beside whom (nothing takes a lock in the storage; objects appear whole and are never overwritten):
 
@@ -32,34 +37,68 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
                                                             comes first, or is lost with the point in one instant
     a collector       no: `collector` leases exclude each other; one that was taken for dead and wakes finds its lease
     beside another    gone before its next delete, and a delete it had begun is of a pack that stays condemned
+    a repair          yes: it adds what a writer could add, yes: it takes away only what cannot be read, after
+                      condemns before it copies, and takes  what takes its place is durable
+                      away only what writers cannot read
+    a repair beside   a collector, or another repair: no, it holds a `collector` lease; a verification: yes, for that
+    others            it is a collector, whose doings are looked at twice
     merging an index  yes: the new file first, the old      yes: superseded files stay for a day
                       ones go a day later
+    a sync            yes: it is a writer of its target, a    yes: it is a reader of its source; a point that is
+                      reader of its source; two of one point  dropped there meanwhile is passed over
+                      make the same manifest, once
+    removing a key    yes: the master key stays              yes
+    removing a key    no: `keys` leases exclude each other, so that the last two keys never go together; adding one
+    beside another    needs no lease
     a process killed  its lease is dead, its unfinished files are unlocked: the next writer or collector removes both,
-                      a collector what it had announced; a collection is taken up by the next one; in a bucket
-                      there are no unfinished objects, and what was on its way lay in files without a name
+                      a collector what it had announced; a collection, and a repair, is taken up by the next one; in
+                      a bucket there are no unfinished objects, and what was on its way lay in files without a name; a
+                      request that was sent may still be done, so what it had announced stays for an hour there
+    one of another    its lease ends once it was not renewed for as long as it lasts, by the storage's clock, and since
+    machine that died an earlier collection; a point it had announced and not listed is forgotten after 30 days
+    a clock that is   nothing, in a writer or collector; in the storage a jump ahead may end the lease of a writer that
+    wrong             did not renew between two collections, whose backup then fails; a protection ends when the clocks
+                      of collector and storage both say so
 
-With credentials that may create and not delete, all of this works except collecting, dropping and unpinning: leases
-then run out instead of being given back, and are cleared by the collector.
+With credentials that may create and not delete, all of this works except collecting, dropping, unpinning and
+repairing: leases then run out instead of being given back, and are cleared by the collector.
+
+An encrypted repository (`keys`; passphrases: `key_slots`, `unlocking`, `recovery_sheet`) hides what is in disks, files,
+manifests, guards, records and leases from whoever has its objects and no key. Names of blocks are keyed, so that nobody
+can ask whether a known file is there. Whatever is changed, exchanged or invented without the key is refused.
+
+    hidden       contents, names of VMs, hosts, disks and people, facts, reasons, findings, where in a disk data lies
+    not hidden   how many points, blocks and packs there are, and how large and when they were made; how well each
+                 block compresses (its length before and after), and whether it is data, map or file; uuids of VMs and
+                 moments of points (they stand in the objects' keys), kinds and names of records; which packs were
+                 written by one writer; names and dates of the passphrases, the block size, the repository's id
+    not stopped  deleting objects, bringing back older ones that were deleted, and whoever has had the master key:
+                 taking a passphrase away does not change that key
 
 Where it lies: `storage` says what is asked of a place, `directory_storage` and `s3_storage` give it, `places` chooses
-by the location's text, `probe` finds out whether a place keeps its word.
+by the location's text, `probe` finds out whether a place keeps its word, `limited_storage` slows one down.
 
 May import: `engine.errors`. Face: `Repository`, the values of `model`, `select_point` and `parse_point_name`.
 """
 
+from engine.repository.bandwidth import Limiter
 from engine.repository.changed_ranges import BlockRun, ChangedRange, MixedBlock, in_blocks
-from engine.repository.collection import Collected, Collector
+from engine.repository.collection import Collected, CollectionProgress, Collector
 from engine.repository.disk_writer import DiskWriter
 from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
     RepositoryError,
+    RepositoryLocked,
     RepositoryMissing,
     RepositoryTooNew,
     StorageFailed,
 )
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
+from engine.repository.key_slots import KeySlot
+from engine.repository.lease_holders import LeaseHolder, Life
+from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
 from engine.repository.model import (
     Consistency,
     DamagedObject,
@@ -67,17 +106,43 @@ from engine.repository.model import (
     DiskRecord,
     FileRecord,
     Manifest,
+    Origin,
     Point,
     RepositoryInfo,
     VmFacts,
     WriterLimits,
     WriterStats,
 )
-from engine.repository.point_names import local_time, parse_point_name, select_point
+from engine.repository.point_names import local_time, one_of_each, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
+from engine.repository.repair import Repairer
+from engine.repository.repair_model import (
+    DoneRepair,
+    LeftAlone,
+    Phase,
+    Remedy,
+    RepairPlan,
+    RepairProgress,
+    RepairReport,
+    RepairRequest,
+    RepairStep,
+)
+from engine.repository.repair_source import Source
 from engine.repository.repository import Repository
 from engine.repository.retention import Decision, KeepRules, decide
+from engine.repository.sync import Sync
+from engine.repository.sync_model import (
+    Advance,
+    ArrivalDamaged,
+    Copied,
+    PointRefused,
+    Refused,
+    Synced,
+    SyncLimits,
+    SyncPlan,
+    SyncRequest,
+)
 from engine.repository.verify import Verifier
 from engine.repository.verify_model import (
     DiskLoss,
@@ -92,20 +157,26 @@ from engine.repository.verify_model import (
     VerifyProgress,
     VerifyRequest,
 )
+from engine.repository.verify_state import VerificationState, VerifiedLast
 from engine.repository.writer import Writer
 
 __all__ = [
+    "Advance",
+    "ArrivalDamaged",
     "BlockRun",
     "ChangedRange",
     "Collected",
+    "CollectionProgress",
     "Collector",
     "Consistency",
+    "Copied",
     "DamagedObject",
     "DataRun",
     "Decision",
     "DiskLoss",
     "DiskRecord",
     "DiskWriter",
+    "DoneRepair",
     "Extent",
     "FileRecord",
     "Finding",
@@ -113,25 +184,54 @@ __all__ = [
     "Guard",
     "GuardKind",
     "KeepRules",
+    "KeySlot",
+    "LeaseHolder",
     "LeaseLost",
+    "LeftAlone",
+    "Life",
+    "Limiter",
     "Manifest",
+    "MasterKey",
     "MixedBlock",
+    "Origin",
+    "Passphrase",
+    "Phase",
     "Point",
     "PointName",
+    "PointRefused",
     "PropertyCheck",
     "Reader",
+    "Refused",
+    "Remedy",
+    "RepairPlan",
+    "RepairProgress",
+    "RepairReport",
+    "RepairRequest",
+    "RepairStep",
+    "Repairer",
     "Repository",
     "RepositoryDamaged",
     "RepositoryError",
     "RepositoryInfo",
+    "RepositoryLocked",
     "RepositoryMissing",
     "RepositoryTooNew",
+    "Secret",
     "Severity",
+    "Source",
     "Stage",
     "StorageFailed",
     "StorageTest",
+    "Sync",
+    "SyncLimits",
+    "SyncPlan",
+    "SyncRequest",
+    "Synced",
+    "Unlock",
     "Verdict",
     "Verification",
+    "VerificationState",
+    "VerifiedLast",
     "Verifier",
     "VerifyLimits",
     "VerifyPlan",
@@ -144,6 +244,7 @@ __all__ = [
     "decide",
     "in_blocks",
     "local_time",
+    "one_of_each",
     "parse_point_name",
     "select_point",
     "try_storage",

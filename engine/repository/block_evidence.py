@@ -20,6 +20,7 @@ from engine.repository.block_record import HEADER_BYTES, decode_header, decode_r
 from engine.repository.errors import Unsound
 from engine.repository.index import Index
 from engine.repository.index_file import Location
+from engine.repository.keys import Keys
 from engine.repository.pack import pack_key
 from engine.repository.storage import Storage
 
@@ -36,12 +37,14 @@ class BlockEvidence:
         packs: Mapping[bytes, int],
         indexed: frozenset[bytes],
         suspects: Mapping[bytes, str],
+        keys: Keys | None = None,
     ) -> None:
         self._storage = storage
         self._index = index
         self._packs = packs
         self._indexed = indexed
         self._suspects = suspects
+        self._keys = keys
         self._recovered = False
         self._records: dict[tuple[bytes, int, int], bool] = {}
         self._lost_nodes: dict[bytes, tuple[str, ...]] = {}
@@ -116,7 +119,7 @@ class BlockEvidence:
         try:
             record = self._storage.read(pack_key(place.pack), place.offset, place.length)
             raw_length = decode_header(record[:HEADER_BYTES]).raw_length if length is None else length
-            return decode_record(record, name, raw_length)
+            return decode_record(record, name, raw_length, self._keys)
         except Unsound as reason:
             self.wrong.setdefault(place.pack, f"in its block at {place.offset}, {reason}")
         except NewhopeError as error:

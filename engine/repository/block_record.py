@@ -1,4 +1,8 @@
-"""One block as it lies in a pack: a header that describes it, then its bytes, stored or compressed."""
+"""One block as it lies in a pack: a header that describes it, then its bytes, stored or compressed.
+
+In an encrypted repository they are sealed after that (`keys`). The header stays in the clear and is bound to them: a
+pack is indexed, and its structure checked, by whoever has no key.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from blake3 import blake3
 from msgspec import Struct
 
 from engine.repository.errors import Unsound
+from engine.repository.keys import SEAL_BYTES, Keys
 from engine.repository.storage import Bytes
 
 MAGIC = b"NHB\x01"
@@ -19,6 +24,8 @@ HEADER = struct.Struct("<4sBBHII32s")
 CRC = struct.Struct("<I")
 HEADER_BYTES = HEADER.size + CRC.size
 NAME_BYTES = 32
+SEALED = 1
+"""The flag of a record whose bytes are sealed."""
 COMPRESSION_LEVEL = 1
 WORTH_PERCENT = 97
 """A block that does not shrink below this is stored as it is: reading it back is then free."""
@@ -61,9 +68,9 @@ class _Codecs(threading.local):
 _codecs = _Codecs()
 
 
-def block_name(content: Bytes) -> bytes:
+def block_name(content: Bytes, keys: Keys | None = None) -> bytes:
     """The 32 bytes that a content is known by."""
-    return blake3(content).digest()
+    return blake3(content).digest() if keys is None else keys.block_name(content)
 
 
 def compress(content: Bytes) -> tuple[Codec, Bytes]:
@@ -74,9 +81,17 @@ def compress(content: Bytes) -> tuple[Codec, Bytes]:
     return Codec.ZSTD, compressed
 
 
-def encode_header(kind: BlockKind, codec: Codec, raw_length: int, stored_length: int, name: bytes) -> bytes:
+def seal(kind: BlockKind, codec: Codec, raw_length: int, name: bytes, stored: Bytes, keys: Keys) -> tuple[bytes, bytes]:
+    """The two pieces that are stored instead of `stored`, by whose length they are longer."""
+    header = HEADER.pack(MAGIC, kind, codec, SEALED, raw_length, len(stored) + SEAL_BYTES, name)
+    return keys.seal_block(name, header, stored)
+
+
+def encode_header(
+    kind: BlockKind, codec: Codec, raw_length: int, stored_length: int, name: bytes, flags: int = 0
+) -> bytes:
     """A record's header, with its checksum."""
-    fields = HEADER.pack(MAGIC, kind, codec, 0, raw_length, stored_length, name)
+    fields = HEADER.pack(MAGIC, kind, codec, flags, raw_length, stored_length, name)
     return fields + CRC.pack(zlib.crc32(fields))
 
 
@@ -91,24 +106,35 @@ def decode_header(record: Bytes, offset: int = 0) -> BlockHeader:
     return BlockHeader(kind, codec, flags, raw_length, stored_length, name)
 
 
-def decode_record(record: bytes, name: bytes, raw_length: int) -> bytes:
+def decode_record(record: Bytes, name: bytes, raw_length: int, keys: Keys | None = None) -> bytes:
     """A block's content out of its whole record, only if it is exactly what `name` stands for; else `Unsound`."""
     header = decode_header(record)
     if header.name != name:
         raise Unsound("another block lies at its place")
-    if header.flags:
+    if header.flags & ~SEALED:
         raise Unsound(f"it has flags {header.flags:#x}, made by a newer newhope")
     if header.raw_length != raw_length:
         raise Unsound(f"it has {header.raw_length} bytes where {raw_length} belong")
     if len(record) != HEADER_BYTES + header.stored_length:
         raise Unsound("it is cut")
-    content = _decompressed(header, memoryview(record)[HEADER_BYTES:])
-    if len(content) != raw_length or block_name(content) != name:
+    content = _decompressed(header, _opened(header, memoryview(record), keys))
+    if len(content) != raw_length or block_name(content, keys) != name:
         raise Unsound("its content does not match its name")
     return content
 
 
-def _decompressed(header: BlockHeader, stored: memoryview) -> bytes:
+def _opened(header: BlockHeader, record: memoryview, keys: Keys | None) -> Bytes:
+    stored = record[HEADER_BYTES:]
+    if keys is not None:
+        if not header.flags & SEALED:
+            raise Unsound("it is not sealed, in a repository that is encrypted: somebody without the key wrote it")
+        return keys.open_block(header.name, record[: HEADER.size], stored)
+    if header.flags & SEALED:
+        raise Unsound("it is sealed, and there is no key for it")
+    return stored
+
+
+def _decompressed(header: BlockHeader, stored: Bytes) -> bytes:
     if header.codec == Codec.STORED:
         return bytes(stored)
     if header.codec != Codec.ZSTD:

@@ -41,7 +41,8 @@ Memory: a few bits for each record of the index, and a few numbers for each pack
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -57,7 +58,9 @@ from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.guards import guarded, guards
 from engine.repository.identity import Identity
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.lease import COLLECTOR, HeldLease, Lease, break_lease, lease_ids, leases, remove_dead
+from engine.repository.lease import PREFIX as LEASES
 from engine.repository.look import Look
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import point_key, read_manifest
@@ -92,11 +95,24 @@ class Collected(Struct, frozen=True):
     """There was no room to copy what is still needed in some packs."""
 
 
+class CollectionProgress(Struct, frozen=True):
+    """How far a collection is."""
+
+    doing: str
+    """For people: `deleting packs`."""
+    deleted_packs: int
+    deleted_bytes: int
+    copied_bytes: int
+
+
 class Collector:
     """Drops recovery points and collects. One at a time in a repository, beside any number of writers and readers."""
 
-    def __init__(self, storage: Storage, identity: Identity, owner: str, limits: WriterLimits) -> None:
+    def __init__(
+        self, storage: Storage, identity: Identity, owner: str, limits: WriterLimits, keys: Keys | None = None
+    ) -> None:
         self._storage = storage
+        self._keys = keys
         self._identity = identity
         self._owner = owner
         self._limits = limits
@@ -106,10 +122,13 @@ class Collector:
         self._deleted = self._deleted_bytes = self._copied_bytes = 0
         self._kept: dict[bytes, DamagedObject] = {}
         self._out_of_space = False
+        self._tell: Callable[[CollectionProgress], None] = lambda progress: None
 
     def __enter__(self) -> Self:
+        # Nothing has this name. Where nothing may be deleted, this says so before a lease is left there.
+        self._storage.delete(f"{LEASES}{secrets.token_hex(8)}")
         self._storage.clear_leftovers()
-        remove_dead(self._storage)
+        remove_dead(self._storage, self._keys)
         try:
             self._lease = self._hold_lease()
         except NoSpace:
@@ -117,7 +136,12 @@ class Collector:
                 raise
             self._lease = self._hold_lease()
         try:
-            self._began = self._storage.created_at(self._lease.lease.anchor)
+            try:
+                self._began = self._storage.created_at(self._lease.lease.anchor)
+            except ObjectMissing:
+                # Another collector took this one for dead before it had begun.
+                self._lease.check()
+                raise
             self._pass_other_collectors()
         except BaseException:
             self._lease.release()
@@ -129,16 +153,24 @@ class Collector:
     ) -> None:
         self._lease.release()
 
-    def _hold_lease(self) -> HeldLease:
-        return HeldLease(self._storage, COLLECTOR, self._owner, self._limits.lease_s)
+    @property
+    def lease(self) -> HeldLease:
+        """What a repair holds too: it takes objects away, as a collector does."""
+        return self._lease
 
-    def drop(self, points: Iterable[Point]) -> int:
-        """Drop recovery points, oldest first; how many. Raises `Conflict` at one that is guarded or a VM's newest."""
+    def _hold_lease(self) -> HeldLease:
+        return HeldLease(self._storage, COLLECTOR, self._owner, self._limits.lease_s, self._keys)
+
+    def drop(self, points: Iterable[Point], tell: Callable[[int], None] = lambda dropped: None) -> int:
+        """Drop recovery points, oldest first; how many. Raises `Conflict` at one that is guarded or a VM's newest.
+
+        `tell` hears before each one how many are dropped; an exception that it raises stops cleanly.
+        """
         dropped = 0
-        clear_pending(self._storage, self._now_there())
+        clear_pending(self._storage, self._now_there(), self._keys)
         for point in sorted(points, key=lambda point: point.manifest.moment):
             vm, key = point.manifest.vm, point_key(point)
-            found = [guard for guard in guards(self._storage, vm.uuid) if guard.point_id == point.id]
+            found = [guard for guard in guards(self._storage, vm.uuid, self._keys) if guard.point_id == point.id]
             reasons = guarded(found, self._earliest_now()).get(point.id, ())
             if not self._has_newer(point):
                 reasons = (*reasons, "the newest usable point of this VM")
@@ -148,6 +180,7 @@ class Collector:
                     untouched=f"It is whole. {dropped} points were dropped before it.",
                     next_step="Leave it out. A pin can be taken away; a protection ends at its time and not before.",
                 )
+            tell(dropped)
             self._lease.check()
             self._storage.delete(key)
             dropped += 1
@@ -155,13 +188,27 @@ class Collector:
                 self._storage.delete(guard.key)
         return dropped
 
-    def collect(self) -> Collected:
-        """Delete what no point needs, as far as it may be deleted now. What is left is for the next run."""
-        clear_pending(self._storage, self._now_there())
-        earlier = condemnations(self._storage)
+    def collect(self, tell: Callable[[CollectionProgress], None] = lambda progress: None) -> Collected:
+        """Delete what no point needs, as far as it may be deleted now. What is left is for the next run.
+
+        `tell` hears before everything that takes its time how far it is; an exception that it raises stops cleanly,
+        and the next run goes on from there.
+        """
+        self._tell = tell
+        try:
+            return self._collect()
+        except (ObjectMissing, RepositoryDamaged):
+            # Another collector, which took this one for dead, may have deleted what this one was looking at.
+            self._lease.check()
+            raise
+
+    def _collect(self) -> Collected:
+        clear_pending(self._storage, self._now_there(), self._keys)
+        earlier = condemnations(self._storage, self._keys)
         self._second_look(earlier)
         already = {pack for each in earlier for pack in each.packs}
-        look = Look(self._storage, self._identity, self._index)
+        self._say("looking at what is needed")
+        look = Look(self._storage, self._identity, self._index, keys=self._keys)
         for hopeless in look.hopeless:
             self._lease.check()
             self._storage.delete(hopeless.key)
@@ -169,7 +216,7 @@ class Collector:
         self._second_look(self._condemn([pack for pack in chosen if pack not in already]))
         self._watch_silent_leases()
         keep_reserve(self._storage)
-        waiting = condemnations(self._storage)
+        waiting = condemnations(self._storage, self._keys)
         present = {pack_id_of(entry.key) for entry in self._storage.list("packs/")}
         return Collected(
             deleted_packs=self._deleted,
@@ -187,7 +234,7 @@ class Collector:
         for start in range(0, len(packs), CONDEMNED_AT_ONCE):
             self._lease.check()
             try:
-                new.append(condemn(self._storage, packs[start : start + CONDEMNED_AT_ONCE]))
+                new.append(condemn(self._storage, packs[start : start + CONDEMNED_AT_ONCE], self._keys))
             except NoSpace:
                 self._out_of_space = True
                 break
@@ -200,21 +247,23 @@ class Collector:
         A condemnation of no pack does it, whose witnesses are watched like those of any other. Writers of other
         machines that died, and those that may not delete, leave such leases.
         """
-        watched = {lease_id for each in condemnations(self._storage) for lease_id in witnesses(self._storage, each)}
-        silent = [lease for lease in leases(self._storage)[0] if lease.id not in watched and self._silent(lease)]
+        storage, keys = self._storage, self._keys
+        watched = {lease_id for each in condemnations(storage, keys) for lease_id in witnesses(storage, each, keys)}
+        silent = [lease for lease in leases(storage, keys)[0] if lease.id not in watched and self._silent(lease)]
         if silent:
             self._lease.check()
             with suppress(NoSpace):
-                nothing = condemn(self._storage, ())
+                nothing = condemn(storage, (), keys)
                 self._ours.add(nothing.id)
-                witnesses(self._storage, nothing)
+                witnesses(storage, nothing, keys)
 
     def _second_look(self, several: list[Condemnation]) -> None:
         ready = [each for each in several if not self._present_witnesses(each)]
         if not ready:
             return
-        look = Look(self._storage, self._identity, self._index)
-        condemned = {pack for each in condemnations(self._storage) for pack in each.packs}
+        self._say("looking at what is needed")
+        look = Look(self._storage, self._identity, self._index, keys=self._keys)
+        condemned = {pack for each in condemnations(self._storage, self._keys) for pack in each.packs}
         self._index.spare(condemned)
         uses = look.reachable.use_of_packs()
         to_copy: list[tuple[bytes, PackUse]] = []
@@ -234,9 +283,11 @@ class Collector:
         self._absolve(ready)
 
     def _copy_and_delete(self, packs: list[bytes], look: Look, condemned: set[bytes]) -> None:
-        store = BlockStore(self._storage, self._index, self._limits, bytes.fromhex(self._lease.id))
+        owner = bytes.fromhex(self._lease.id)
+        store = BlockStore(self._storage, self._index, self._limits, owner, self._keys)
         try:
             for pack in packs:
+                self._say("copying what is needed in packs")
                 self._copy(pack, look, condemned, store)
             store.finish()
         except BaseException as error:
@@ -261,7 +312,11 @@ class Collector:
         except (Unsound, RepositoryDamaged) as reason:
             self._keep(pack, str(reason))
 
+    def _say(self, doing: str) -> None:
+        self._tell(CollectionProgress(doing, self._deleted, self._deleted_bytes, self._copied_bytes))
+
     def _delete(self, pack: bytes, look: Look) -> None:
+        self._say("deleting packs")
         self._lease.check()
         self._storage.delete(pack_key(pack))
         self._deleted += 1
@@ -286,8 +341,8 @@ class Collector:
 
     def _present_witnesses(self, condemnation: Condemnation) -> list[str]:
         """Who of the witnesses is still there, after those were passed that will not come back."""
-        seen = witnesses(self._storage, condemnation)
-        newest = {lease.id: lease for lease in leases(self._storage)[0]}
+        seen = witnesses(self._storage, condemnation, self._keys)
+        newest = {lease.id: lease for lease in leases(self._storage, self._keys)[0]}
         for lease_id, lease in newest.items():
             if lease_id in seen and lease_id != self._lease.id and self._passable(condemnation, lease, seen[lease_id]):
                 self._lease.check()
@@ -318,7 +373,7 @@ class Collector:
 
     def _holders(self, waiting: list[Condemnation]) -> tuple[str, ...]:
         ids = {lease_id for each in waiting for lease_id in self._present_witnesses(each)}
-        known = {lease.id: f"{lease.owner} on {lease.host}" for lease in leases(self._storage)[0]}
+        known = {lease.id: f"{lease.owner} on {lease.host}" for lease in leases(self._storage, self._keys)[0]}
         return tuple(sorted(known.get(lease_id, f"an unreadable lease leases/{lease_id}-*") for lease_id in ids))
 
     def _has_newer(self, point: Point) -> bool:
@@ -326,13 +381,13 @@ class Collector:
             if entry.key == point_key(point):
                 return False
             try:
-                return read_manifest(self._storage, entry.key, "").manifest.moment >= point.manifest.moment
+                return read_manifest(self._storage, entry.key, "", self._keys).manifest.moment >= point.manifest.moment
             except Unsound:
                 continue
         return False
 
     def _pass_other_collectors(self) -> None:
-        for lease in leases(self._storage)[0]:
+        for lease in leases(self._storage, self._keys)[0]:
             if lease.kind != COLLECTOR or lease.id == self._lease.id:
                 continue
             if not lease.dead() and not self._silent(lease):

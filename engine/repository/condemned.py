@@ -9,14 +9,16 @@ are deleted when all the packs are gone, never before: a pack that was condemned
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
 
 from engine.repository.block_record import NAME_BYTES
-from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
+from engine.repository.errors import ObjectMissing, RepositoryDamaged, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.keys import Keys
 from engine.repository.lease import lease_ids, leases
 from engine.repository.storage import Storage
 
@@ -33,38 +35,44 @@ class Condemnation(Struct, frozen=True):
     packs: frozenset[bytes]
 
 
-def condemn(storage: Storage, packs: Iterable[bytes]) -> Condemnation:
+def condemn(storage: Storage, packs: Iterable[bytes], keys: Keys | None = None) -> Condemnation:
     """From when this returns, no writer that begins leans on these packs."""
     condemnation = Condemnation(secrets.token_hex(8), frozenset(packs))
     key = PREFIX + condemnation.id
-    storage.create(key, encode_frame(key, FrameKind.RECORD, b"".join(sorted(condemnation.packs))))
+    storage.create(key, encode_frame(key, FrameKind.RECORD, b"".join(sorted(condemnation.packs)), keys))
     return condemnation
 
 
-def condemnations(storage: Storage) -> list[Condemnation]:
+def condemnations(storage: Storage, keys: Keys | None = None) -> list[Condemnation]:
     """Every condemnation that is not carried out; raises `RepositoryDamaged`."""
     found: list[Condemnation] = []
     for entry in list(storage.list(PREFIX)):
-        content = _payload(storage, entry.key)
+        content = _payload(storage, entry.key, keys)
         if content is not None:
-            names = frozenset(content[at : at + NAME_BYTES] for at in range(0, len(content), NAME_BYTES))
-            found.append(Condemnation(entry.key[len(PREFIX) :], names))
+            found.append(Condemnation(entry.key[len(PREFIX) :], _names(content)))
     return found
 
 
-def witnesses(storage: Storage, condemnation: Condemnation) -> dict[str, int]:
+def readable_condemned(storage: Storage, keys: Keys | None = None) -> Iterator[bytes]:
+    """Packs of all condemnations that can be read, for those who report and repair: they delete no pack."""
+    for entry in list(storage.list(PREFIX)):
+        with suppress(Unsound, ObjectMissing, StorageFailed):
+            yield from _names(decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys))
+
+
+def witnesses(storage: Storage, condemnation: Condemnation, keys: Keys | None = None) -> dict[str, int]:
     """Ids, with their last sequence, of the leases that were there once the packs were condemned.
 
     Looked at now, and written down, if the collector that condemned them did not get that far: a lease too many only
     delays.
     """
     key = WITNESSES + condemnation.id
-    content = _payload(storage, key)
+    content = _payload(storage, key, keys)
     if content is not None:
         return msgspec.json.decode(content, type=dict[str, int])
     found = dict.fromkeys(sorted(lease_ids(storage)), UNREADABLE)
-    found |= {lease.id: lease.sequence for lease in leases(storage)[0] if lease.id in found}
-    storage.create(key, encode_frame(key, FrameKind.RECORD, msgspec.json.encode(found)))
+    found |= {lease.id: lease.sequence for lease in leases(storage, keys)[0] if lease.id in found}
+    storage.create(key, encode_frame(key, FrameKind.RECORD, msgspec.json.encode(found), keys))
     return found
 
 
@@ -75,9 +83,13 @@ def absolve(storage: Storage, condemnation: Condemnation) -> None:
     storage.delete(PREFIX + condemnation.id)
 
 
-def _payload(storage: Storage, key: str) -> bytes | None:
+def _names(content: bytes) -> frozenset[bytes]:
+    return frozenset(content[at : at + NAME_BYTES] for at in range(0, len(content), NAME_BYTES))
+
+
+def _payload(storage: Storage, key: str, keys: Keys | None) -> bytes | None:
     try:
-        return decode_frame(key, FrameKind.RECORD, storage.read(key))
+        return decode_frame(key, FrameKind.RECORD, storage.read(key), keys)
     except ObjectMissing:
         return None
     except Unsound as reason:

@@ -70,7 +70,7 @@ def _grouped(points: Sequence[Point]) -> list[_Versions]:
     groups: dict[tuple[str, str, int, int], _Versions] = {}
     for point in points:
         for record in (*point.manifest.disks, *point.manifest.files):
-            name = _shown(record)
+            name = shown(record)
             key = (point.manifest.vm.uuid, name, record.size_bytes, record.map_height)
             group = groups.setdefault(key, _Versions(record.size_bytes, record.map_height, name, [], []))
             group.roots.append(record.map_root)
@@ -95,7 +95,7 @@ def _losses_of(
         end = min((lost.first + lost.blocks) * block_bytes, versions.size_bytes)
         for version in versions_of(lost.versions):
             loss = found.setdefault(version, _Loss([], {}))
-            _append(loss.ranges, start, end)
+            append_range(loss.ranges, start, end)
             loss.objects.update(objects)
     for version, loss in sorted(found.items()):
         point = versions.points[version]
@@ -103,12 +103,14 @@ def _losses_of(
         yield DiskLoss(point_name(point), versions.name, versions.size_bytes, ranges, tuple(sorted(loss.objects)))
 
 
-def _append(ranges: list[DataRun], start: int, end: int) -> None:
+def append_range(ranges: list[DataRun], start: int, end: int) -> None:
+    """Add a range that begins behind the others, or where the last one ends."""
     if ranges and ranges[-1].offset + ranges[-1].length == start:
         ranges[-1] = DataRun(ranges[-1].offset, end - ranges[-1].offset)
     else:
         ranges.append(DataRun(start, end - start))
 
 
-def _shown(record: DiskRecord | FileRecord) -> str:
+def shown(record: DiskRecord | FileRecord) -> str:
+    """How losses name a disk or a file."""
     return record.target if isinstance(record, DiskRecord) else f"{record.role} {record.name}"

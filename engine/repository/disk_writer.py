@@ -119,6 +119,12 @@ class DiskWriter:
             self._map.put_zeroes(first_block, count)
             self._data_bytes -= gone
 
+    def known(self, block: int, name: bytes) -> None:
+        """The block is one that `Writer.has` knows by this name. For a disk without a parent."""
+        with self._map_lock:
+            self._map.put(block, name)
+            self._data_bytes += self._length_of(block)
+
     def same(self, first_block: int, count: int) -> None:
         """These blocks are as in the parent; costs nothing for any number of them."""
         last = first_block + count - 1

@@ -23,6 +23,10 @@ class RepositoryTooNew(RepositoryError):
     """The repository was made by a newer newhope and uses what this one does not know."""
 
 
+class RepositoryLocked(RepositoryError):
+    """The repository is encrypted, and no key was given that opens it."""
+
+
 class StorageFailed(RepositoryError):
     """The storage below a repository refused to read or write."""
 

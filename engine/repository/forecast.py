@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from engine.repository.identity import Identity
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.look import Look
 from engine.repository.manifest import point_key
 from engine.repository.model import Point
@@ -26,16 +27,16 @@ class Forecast(Struct, frozen=True):
     """Blocks that no point would need, also in packs of which too much is needed for copying to pay."""
 
 
-def forecast(storage: Storage, identity: Identity, dropped: Iterable[Point]) -> Forecast:
+def forecast(storage: Storage, identity: Identity, dropped: Iterable[Point], keys: Keys | None = None) -> Forecast:
     """What dropping these points would free. Raises `RepositoryDamaged` where that cannot be told."""
-    keys = sorted(point_key(point) for point in dropped)
-    look = Look(storage, identity, Index(storage), left_out=frozenset(keys))
+    left_out = sorted(point_key(point) for point in dropped)
+    look = Look(storage, identity, Index(storage), left_out=frozenset(left_out), keys=keys)
     room = storage.free_bytes()
     frees = _freed(look, room)
     unneeded = sum(_unneeded(use) for use in look.use().values())
-    if not keys:
+    if not left_out:
         return Forecast(frees, frees, unneeded)
-    look.add(keys)
+    look.add(left_out)
     return Forecast(frees, _freed(look, room), unneeded)
 
 

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine.errors import Conflict, NotFound
 from engine.repository.errors import ObjectMissing, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.keys import Keys
 from engine.repository.manifest import point_key
 from engine.repository.model import Point
 from engine.repository.storage import Storage
@@ -68,13 +69,13 @@ class FoundGuard(Struct, frozen=True):
         return None
 
 
-def guards(storage: Storage, vm_uuid: str | None = None) -> list[FoundGuard]:
+def guards(storage: Storage, vm_uuid: str | None = None, keys: Keys | None = None) -> list[FoundGuard]:
     """All guards, of one VM or of all."""
     found: list[FoundGuard] = []
     for entry in list(storage.list(PREFIX if vm_uuid is None else f"{PREFIX}{vm_uuid}/")):
         point_id = entry.key.rpartition("/")[2].partition("-")[0]
         try:
-            content = decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key))
+            content = decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys)
             found.append(FoundGuard(entry.key, point_id, msgspec.json.decode(content, type=Guard)))
         except ObjectMissing:
             continue
@@ -92,22 +93,22 @@ def guarded(found: list[FoundGuard], now: datetime) -> dict[str, tuple[str, ...]
     return reasons
 
 
-def pin(storage: Storage, point: Point, why: str, by: str) -> Guard:
+def pin(storage: Storage, point: Point, why: str, by: str, keys: Keys | None = None) -> Guard:
     """Keep a point until the pin is taken away."""
-    return _create(storage, point, _guard(point, GuardKind.PIN, why, by, None))
+    return _create(storage, point, _guard(point, GuardKind.PIN, why, by, None), keys)
 
 
-def protect(storage: Storage, point: Point, until: datetime, why: str, by: str) -> Guard:
+def protect(storage: Storage, point: Point, until: datetime, why: str, by: str, keys: Keys | None = None) -> Guard:
     """Keep a point until a time, whatever anybody asks for."""
-    return _create(storage, point, _guard(point, GuardKind.PROTECTION, why, by, until.astimezone(UTC)))
+    return _create(storage, point, _guard(point, GuardKind.PROTECTION, why, by, until.astimezone(UTC)), keys)
 
 
-def unpin(storage: Storage, point: Point) -> int:
+def unpin(storage: Storage, point: Point, keys: Keys | None = None) -> int:
     """Take all pins of a point away; how many there were. Raises `Conflict` if it has none."""
     vm_uuid = point.manifest.vm.uuid
     pins = [
         found
-        for found in guards(storage, vm_uuid)
+        for found in guards(storage, vm_uuid, keys)
         if found.point_id == point.id and found.guard and found.guard.kind is GuardKind.PIN
     ]
     if not pins:
@@ -120,13 +121,18 @@ def unpin(storage: Storage, point: Point) -> int:
     return len(pins)
 
 
+def add_guard(storage: Storage, point: Point, guard: Guard, keys: Keys | None = None) -> Guard:
+    """Guard a point as another one, of which it is a copy, is guarded."""
+    return _create(storage, point, structs.replace(guard, vm_uuid=point.manifest.vm.uuid, point_id=point.id), keys)
+
+
 def _guard(point: Point, kind: GuardKind, why: str, by: str, until: datetime | None) -> Guard:
     return Guard(point.manifest.vm.uuid, point.id, kind, why, by, datetime.now(UTC), until)
 
 
-def _create(storage: Storage, point: Point, guard: Guard) -> Guard:
+def _create(storage: Storage, point: Point, guard: Guard, keys: Keys | None) -> Guard:
     key = f"{PREFIX}{guard.vm_uuid}/{guard.point_id}-{secrets.token_hex(4)}"
-    storage.create(key, encode_frame(key, FrameKind.RECORD, msgspec.json.encode(guard)))
+    storage.create(key, encode_frame(key, FrameKind.RECORD, msgspec.json.encode(guard), keys))
     try:
         storage.size(point_key(point))
     except ObjectMissing as error:

@@ -11,12 +11,14 @@ from blake3 import blake3
 from msgspec import Struct
 
 from engine.repository.errors import RepositoryDamaged, RepositoryMissing, RepositoryTooNew
+from engine.repository.keys import ENCRYPTION, Keys
 
 IDENTITY_KEY = "newhope-repository"
 MAGIC = "newhope repository"
 FORMAT_VERSION = 1
 SMALLEST_BLOCK_BYTES = 4096
 LARGEST_BLOCK_BYTES = 16 << 20
+PLAIN = "none"
 
 
 class Identity(Struct, frozen=True):
@@ -28,8 +30,15 @@ class Identity(Struct, frozen=True):
     block_bytes: int
     created: datetime
     hash: str = "blake3"
-    encryption: str = "none"
+    encryption: str = PLAIN
     sealed_keys: tuple[str, ...] = ()
+    proof: str = ""
+    """Of an encrypted repository: what only somebody with its master key could write below all of the above."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether everything in it is sealed."""
+        return self.encryption != PLAIN
 
 
 def new_identity(repository_id: str, block_bytes: int) -> Identity:
@@ -40,9 +49,23 @@ def new_identity(repository_id: str, block_bytes: int) -> Identity:
     return Identity(MAGIC, FORMAT_VERSION, repository_id, block_bytes, now)
 
 
+def proved(identity: Identity, keys: Keys) -> Identity:
+    """The identity of a repository that is encrypted with these keys."""
+    encrypted = msgspec.structs.replace(identity, encryption=ENCRYPTION)
+    return msgspec.structs.replace(encrypted, proof=keys.proof(_statement(_values(encrypted))))
+
+
+def proof_holds(content: bytes, keys: Keys) -> bool:
+    """Whether a sound identity was written by somebody who had these keys."""
+    values = cast("dict[str, object]", json.loads(content))
+    proof = values.pop("proof", "")
+    values.pop("checksum", None)
+    return proof == keys.proof(_statement(values))
+
+
 def encode_identity(identity: Identity) -> bytes:
     """JSON for people and programs, with a checksum of its values."""
-    values = cast("dict[str, object]", msgspec.to_builtins(identity))
+    values = _values(identity)
     return (json.dumps({**values, "checksum": _checksum(values)}, indent=2) + "\n").encode()
 
 
@@ -69,14 +92,24 @@ def decode_identity(content: bytes, location: str) -> Identity:
         identity = msgspec.convert(values, Identity)
     except msgspec.ValidationError as error:
         raise _damaged(location, str(error)) from error
-    if identity.encryption != "none" or identity.hash != "blake3":
+    if identity.encryption not in (PLAIN, ENCRYPTION) or identity.hash != "blake3":
         raise _too_new(location, f"encryption {identity.encryption!r} and hash {identity.hash!r}")
     return identity
 
 
+def _values(identity: Identity) -> dict[str, object]:
+    values = cast("dict[str, object]", msgspec.to_builtins(identity))
+    if not identity.proof:
+        del values["proof"]
+    return values
+
+
 def _checksum(values: dict[str, object]) -> str:
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return blake3(text.encode()).hexdigest()
+    return blake3(_statement(values)).hexdigest()
+
+
+def _statement(values: dict[str, object]) -> bytes:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def _damaged(location: str, why: str) -> RepositoryDamaged:

@@ -27,6 +27,8 @@ from engine.repository.storage import Storage
 MERGE_AT = 8
 MERGE_AT_LEAST = 4
 LOOKS = 3
+LIST_PACKS_AT = 256
+"""Of so many packs the size was asked for one by one; a list tells of a thousand in one request."""
 REMOVE_AFTER_US = 24 * 3600 * 1_000_000
 RECOVERED_PACKS_A_FILE = 256
 
@@ -55,7 +57,11 @@ class Index:
         self._files: tuple[IndexFile, ...] = ()
         self._recovered: tuple[IndexFile, ...] = ()
         self._unsound: dict[str, str] = {}
-        self._packs_seen: dict[bytes, bool] = {}
+        self._pack_sizes: dict[bytes, int] = {}
+        """Of the packs that were looked at since `spare`; -1 for one that is not there."""
+        self._packs_listed = False
+        self._listing = threading.Lock()
+        """Held by who lists packs; who needs one that was not looked at waits for it."""
         self._condemned: frozenset[bytes] = frozenset()
 
     @property
@@ -81,7 +87,8 @@ class Index:
         """
         with self._lock:
             self._condemned |= frozenset(condemned)
-            self._packs_seen = {}
+            self._pack_sizes = {}
+            self._packs_listed = False
 
     def files(self) -> tuple[IndexFile, ...]:
         """The index files that count, and those that `recover` made in memory."""
@@ -223,14 +230,27 @@ class Index:
     def _pack_there(self, place: Location) -> bool:
         if place.pack in self._condemned:
             return False
-        known = self._packs_seen.get(place.pack)
-        if known is None:
+        size = self._pack_sizes.get(place.pack)
+        if size is None:
+            size = self._pack_size(place.pack)
+        return size == place.pack_size
+
+    def _pack_size(self, pack: bytes) -> int:
+        """How large a pack is that was not looked at yet. Who asks for many is better off with a list of all."""
+        sizes = self._pack_sizes
+        if len(sizes) >= LIST_PACKS_AT and not self._packs_listed:
+            with self._listing:
+                if not self._packs_listed:
+                    for entry in self._storage.list("packs/"):
+                        if listed := pack_id_of(entry.key):
+                            sizes.setdefault(listed, entry.size_bytes)
+                    self._packs_listed = True
+        if pack not in sizes:
             try:
-                known = self._storage.size(pack_key(place.pack)) == place.pack_size
+                sizes[pack] = self._storage.size(pack_key(pack))
             except ObjectMissing:
-                known = False
-            self._packs_seen[place.pack] = known
-        return known
+                sizes[pack] = -1
+        return sizes[pack]
 
     def _trusted(self, file: IndexFile) -> bool:
         if file.id not in self._unsound and not file.sound():

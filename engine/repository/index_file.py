@@ -110,6 +110,22 @@ class IndexFile:
             stretch = self._read(start, min(STRETCH_RECORDS, end - start))
             yield from (stretch[at : at + RECORD_BYTES] for at in range(0, len(stretch), RECORD_BYTES))
 
+    def places_in(self, pack: bytes) -> Iterator[tuple[bytes, int, int]]:
+        """Name, offset and length of every record that is said to lie in a pack. Reads them all."""
+        numbers = {number for number, (name, _) in enumerate(self.packs()) if name == pack}
+        if not numbers:
+            return
+        self.expect_all()
+        for record in self.records(0, self.count):
+            number, offset, length = PLACE.unpack_from(record, NAME_BYTES)
+            if number in numbers:
+                yield record[:NAME_BYTES], offset, length
+
+    def named(self) -> Iterator[tuple[bytes, int]]:
+        """Of every record, in order: the block's name, and the record's length."""
+        for record in self.records(0, self.count):
+            yield record[:NAME_BYTES], PLACE.unpack_from(record, NAME_BYTES)[2]
+
     def pack_numbers(self) -> Iterator[tuple[int, int]]:
         """Of every record, in order: the number of its pack in the table, and its length."""
         self.expect_all()

@@ -10,7 +10,9 @@
 4. It deletes the lease at the end.
 
 The lease of a process that died on this machine since it started (same boot, same process namespace, process number
-with another start time or none) is *dead*; everybody may remove it. Any other is believed until it expires.
+with another start time or none) is *dead*; everybody may remove it. Any other is believed until its holder was silent
+for as long as it lasts: that is told by when the storage says that its newest object was created, not by `expires`,
+which its holder's clock says and which is for people.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from msgspec import Struct
 from engine.errors import NewhopeError
 from engine.repository.errors import LeaseLost, ObjectMissing, Unsound
 from engine.repository.frame import FrameCodec, FrameKind, decode_frame, encode_frame
+from engine.repository.keys import Keys
 from engine.repository.model import DamagedObject
 from engine.repository.storage import Storage
 
@@ -69,10 +72,19 @@ class Lease(Struct, frozen=True):
         """The object that lives as long as the lease."""
         return f"{PREFIX}{self.id}-0"
 
+    @property
+    def of_this_start(self) -> bool:
+        """Whether it was taken on this machine since it was started last."""
+        return self.boot_id == _boot_id()
+
+    @property
+    def in_reach(self) -> bool:
+        """Whether its process, while it lives, can be seen from here."""
+        return self.of_this_start and self.process_namespace == _process_namespace()
+
     def dead(self) -> bool:
         """Whether its process is known to be gone."""
-        here = self.boot_id == _boot_id() and self.process_namespace == _process_namespace()
-        return here and _started(self.pid) != self.pid_started
+        return self.in_reach and _started(self.pid) != self.pid_started
 
     def held(self, now: datetime) -> bool:
         """Whether, for all that its holder says, it is still held: to be shown, as two clocks may differ by years."""
@@ -92,8 +104,9 @@ class Lease(Struct, frozen=True):
 class HeldLease:
     """A lease of this process, renewed by a thread until it is released."""
 
-    def __init__(self, storage: Storage, kind: str, owner: str, lease_s: float) -> None:
+    def __init__(self, storage: Storage, kind: str, owner: str, lease_s: float, keys: Keys | None = None) -> None:
         self._storage = storage
+        self._keys = keys
         self._lease_s = lease_s
         self._lock = threading.Lock()
         self._released = threading.Event()
@@ -113,7 +126,7 @@ class HeldLease:
             lasts_s=lease_s,
         )
         self._ends = _clock_s() + lease_s
-        _create(storage, self._lease)
+        _create(storage, self._lease, keys)
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
 
@@ -149,7 +162,7 @@ class HeldLease:
             successor = msgspec.structs.replace(
                 self._lease, sequence=self._lease.sequence + 1, expires=now + timedelta(seconds=self._lease_s)
             )
-            _create(self._storage, successor)
+            _create(self._storage, successor, self._keys)
             predecessor, self._lease, self._ends = self._lease, successor, ends
             if predecessor.key != predecessor.anchor:
                 self._storage.delete(predecessor.key)
@@ -184,13 +197,13 @@ class HeldLease:
         )
 
 
-def leases(storage: Storage) -> tuple[tuple[Lease, ...], tuple[DamagedObject, ...]]:
+def leases(storage: Storage, keys: Keys | None = None) -> tuple[tuple[Lease, ...], tuple[DamagedObject, ...]]:
     """All leases, the newest of each holder, and those that cannot be read (their holders are unknown)."""
     newest: dict[str, Lease] = {}
     damaged: list[DamagedObject] = []
     for entry in storage.list(PREFIX):
         try:
-            content = decode_frame(entry.key, FrameKind.LEASE, storage.read(entry.key))
+            content = decode_frame(entry.key, FrameKind.LEASE, storage.read(entry.key), keys)
             lease = msgspec.json.decode(content, type=Lease)
         except ObjectMissing:
             continue
@@ -202,9 +215,9 @@ def leases(storage: Storage) -> tuple[tuple[Lease, ...], tuple[DamagedObject, ..
     return tuple(newest.values()), tuple(damaged)
 
 
-def remove_dead(storage: Storage) -> None:
+def remove_dead(storage: Storage, keys: Keys | None = None) -> None:
     """Remove the leases of processes that died on this machine, and predecessors that were left."""
-    for newest in leases(storage)[0]:
+    for newest in leases(storage, keys)[0]:
         if newest.dead():
             # With credentials that may not delete it stays, and nobody respects it.
             with suppress(NewhopeError):
@@ -224,9 +237,9 @@ def break_lease(storage: Storage, lease_id: str) -> None:
             storage.delete(entry.key)
 
 
-def _create(storage: Storage, lease: Lease) -> None:
+def _create(storage: Storage, lease: Lease, keys: Keys | None) -> None:
     content = msgspec.json.encode(lease)
-    storage.create(lease.key, encode_frame(lease.key, FrameKind.LEASE, content, codec=FrameCodec.STORED))
+    storage.create(lease.key, encode_frame(lease.key, FrameKind.LEASE, content, keys, codec=FrameCodec.STORED))
 
 
 def _clock_s() -> float:

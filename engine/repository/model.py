@@ -69,8 +69,18 @@ class VmFacts(Struct, frozen=True):
     host_devices: tuple[str, ...] = ()
 
 
-class Manifest(Struct, frozen=True):
-    """A recovery point: the commit, complete by itself."""
+class Origin(Struct, frozen=True):
+    """Which recovery point another one is a copy of: always the first of them, however often it was copied on."""
+
+    repository: str
+    """Id of the repository that it was made in."""
+    point: str
+    """Its id there."""
+
+
+class Manifest(Struct, frozen=True, omit_defaults=True):
+    """A recovery point: the commit, complete by itself. Without an origin it is stored as it was before there were any:
+    what is at its default is left out."""
 
     version: int
     vm: VmFacts
@@ -92,6 +102,8 @@ class Manifest(Struct, frozen=True):
     """Name of the libvirt checkpoint made at the moment; None where no disk can keep one."""
     writer: str
     """Version of newhope that wrote it."""
+    origin: Origin | None = None
+    """For a copy that a sync made: of which point. What it cost (`read_bytes`, ...) is then what the first one cost."""
 
 
 class Point(Struct, frozen=True):
@@ -106,6 +118,11 @@ class Point(Struct, frozen=True):
     def size_bytes(self) -> int:
         """What a restore has to write: the disks' bytes that are not zero."""
         return sum(disk.data_bytes for disk in self.manifest.disks)
+
+    @property
+    def original_id(self) -> str:
+        """What all copies of a point in all repositories have in common: the id that it had where it was made."""
+        return self.manifest.origin.point if self.manifest.origin else self.id
 
 
 class RepositoryInfo(Struct, frozen=True):
@@ -126,6 +143,8 @@ class RepositoryInfo(Struct, frozen=True):
     """None where it is not known: object storage does not tell."""
     writers: int
     """Leases held now."""
+    collectors: int = 0
+    """Collections at work now: one at most, unless two have just met."""
 
 
 class DamagedObject(Struct, frozen=True):
@@ -167,5 +186,7 @@ class WriterLimits(Struct, frozen=True):
     """Size at which a pack is full."""
     index_every_blocks: int = 65536
     """After how many new blocks an index file is written: what a writer that dies has stored up to then is not lost."""
+    streams: int = 1
+    """Packs that are made durable at once: of several requests to a far bucket each has a part of the line."""
     lease_s: float = 15 * 60.0
     """How long others respect a writer that shows no sign of life."""

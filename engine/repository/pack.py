@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Iterator
+from mmap import mmap
 
 from blake3 import blake3
 from msgspec import Struct
@@ -82,10 +83,13 @@ class OpenPack:
         self._hash = blake3()
         self._write(HEADER.pack(MAGIC, VERSION, 0, 0, owner + secrets.token_bytes(SALT_BYTES - len(owner))))
 
-    def append(self, kind: BlockKind, codec: Codec, raw_length: int, name: bytes, stored: Bytes) -> int:
-        """Append a block; the bytes it takes."""
-        entry = PackEntry(name, self.size_bytes, len(stored), raw_length, kind, codec)
-        self._write(encode_header(kind, codec, raw_length, len(stored), name), stored)
+    def append(
+        self, kind: BlockKind, codec: Codec, raw_length: int, name: bytes, *stored: Bytes, flags: int = 0
+    ) -> int:
+        """Append a block, whose stored bytes may come in pieces; the bytes it takes."""
+        length = sum(len(piece) for piece in stored)
+        entry = PackEntry(name, self.size_bytes, length, raw_length, kind, codec, flags)
+        self._write(encode_header(kind, codec, raw_length, length, name, flags), *stored)
         self._entries.append(entry)
         return entry.record_length
 
@@ -149,7 +153,12 @@ def scan_pack(storage: Storage, key: str) -> Iterator[PackEntry]:
     Needs neither the index at the end nor the records before: after a damaged header it looks for the next one.
     Contents are not checked here; whoever reads a block does that.
     """
-    data = memoryview(content := storage.map(key))
+    return scan_records(storage.map(key))
+
+
+def scan_records(content: mmap | bytes) -> Iterator[PackEntry]:
+    """The same, of a pack that was read already."""
+    data = memoryview(content)
     offset = HEADER.size
     while (offset := content.find(RECORD_MAGIC, offset)) >= 0:
         entry = _entry_at(data, offset)

@@ -41,6 +41,7 @@ from msgspec.structs import replace
 from engine.errors import NotFound
 from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.keys import Keys
 from engine.repository.lease import Lease
 from engine.repository.manifest import key_of, moment_now, point_key
 from engine.repository.model import Manifest, Point
@@ -63,20 +64,19 @@ class PendingPoint(Struct, frozen=True):
         """Where it is announced."""
         return f"{PREFIX}{self.lease.id}{'-' if self.leans_on else ''}{self.leans_on}"
 
-    @property
-    def point_key(self) -> str:
+    def point_key(self, keys: Keys | None = None) -> str:
         """Where it will be listed."""
-        return key_of(self.manifest)
+        return key_of(self.manifest, keys)
 
 
-def announce(storage: Storage, lease: Lease, manifest: Manifest) -> PendingPoint:
+def announce(storage: Storage, lease: Lease, manifest: Manifest, keys: Keys | None = None) -> PendingPoint:
     """From when this returns a collector keeps what the manifest needs."""
-    return _create(storage, PendingPoint(lease, manifest))
+    return _create(storage, PendingPoint(lease, manifest), keys)
 
 
-def lean_on(storage: Storage, lease: Lease, point: Point) -> PendingPoint:
+def lean_on(storage: Storage, lease: Lease, point: Point, keys: Keys | None = None) -> PendingPoint:
     """From when this returns a collector keeps what the point needs, dropped or not. `NotFound` if it was dropped."""
-    pending = _create(storage, PendingPoint(lease, replace(point.manifest, finished=moment_now()), point.id))
+    pending = _create(storage, PendingPoint(lease, replace(point.manifest, finished=moment_now()), point.id), keys)
     try:
         storage.size(point_key(point))
     except ObjectMissing as error:
@@ -88,17 +88,17 @@ def lean_on(storage: Storage, lease: Lease, point: Point) -> PendingPoint:
     return pending
 
 
-def _create(storage: Storage, pending: PendingPoint) -> PendingPoint:
-    storage.create(pending.key, encode_frame(pending.key, FrameKind.RECORD, msgspec.json.encode(pending)))
+def _create(storage: Storage, pending: PendingPoint, keys: Keys | None) -> PendingPoint:
+    storage.create(pending.key, encode_frame(pending.key, FrameKind.RECORD, msgspec.json.encode(pending), keys))
     return pending
 
 
-def pending_points(storage: Storage) -> list[PendingPoint]:
+def pending_points(storage: Storage, keys: Keys | None = None) -> list[PendingPoint]:
     """All that are announced; raises `RepositoryDamaged` where one cannot be read."""
     found: list[PendingPoint] = []
     for entry in list(storage.list(PREFIX)):
         try:
-            content = decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key))
+            content = decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys)
             found.append(msgspec.json.decode(content, type=PendingPoint))
         except ObjectMissing:
             continue
@@ -112,10 +112,10 @@ def pending_points(storage: Storage) -> list[PendingPoint]:
     return found
 
 
-def clear_pending(storage: Storage, now: datetime) -> None:
+def clear_pending(storage: Storage, now: datetime, keys: Keys | None = None) -> None:
     """Remove what is settled; `now` is by the clock of the storage."""
-    for pending in pending_points(storage):
-        if _listed(storage, pending) or _over(storage, pending, now):
+    for pending in pending_points(storage, keys):
+        if _listed(storage, pending, keys) or _over(storage, pending, now):
             storage.delete(pending.key)
 
 
@@ -137,8 +137,8 @@ def _over(storage: Storage, pending: PendingPoint, now: datetime) -> bool:
         return False
 
 
-def _listed(storage: Storage, pending: PendingPoint) -> bool:
-    return _there(storage, pending.point_key)
+def _listed(storage: Storage, pending: PendingPoint, keys: Keys | None) -> bool:
+    return _there(storage, pending.point_key(keys))
 
 
 def _there(storage: Storage, key: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.errors import Conflict, NewhopeError
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.errors import ObjectExists, RepositoryMissing, StorageFailed
+from engine.repository.key_slots import is_slot_key
 from engine.repository.s3_address import S3Address, is_s3
 from engine.repository.storage import Storage
 
@@ -29,7 +30,8 @@ def s3_at(location: str) -> Storage:
 def empty_s3(location: str) -> Storage:
     """The storage at an `s3://` address that a repository is to be made of; raises `Conflict` if it is in use."""
     storage = s3_at(location)
-    found = list(islice((entry.key for entry in storage.list("") if not entry.key.startswith(PROBE)), 3))
+    keys = (entry.key for entry in storage.list(""))
+    found = list(islice((key for key in keys if not key.startswith(PROBE) and not is_slot_key(key)), 3))
     if "newhope-repository" not in found and found:
         raise Conflict(
             f"{storage.location} is not empty: it holds {', '.join(found)}.",

@@ -32,7 +32,8 @@ def parse_point_name(text: str) -> tuple[str, str]:
 
 def select_point(points: Sequence[Point], selector: str) -> Point:
     """The one point that a selector means among a VM's points, in whatever order they come."""
-    newest_first = sorted(points, key=lambda point: point.manifest.moment, reverse=True)
+    every_copy = sorted(points, key=lambda point: point.manifest.moment, reverse=True)
+    newest_first = one_of_each(every_copy)
     if not newest_first:
         raise NotFound("There is no recovery point to choose from.", next_step="Make one: newhope backup VM.")
     if selector == "latest":
@@ -42,8 +43,18 @@ def select_point(points: Sequence[Point], selector: str) -> Point:
     if TIME.fullmatch(selector):
         return _at_time(newest_first, selector)
     if ID_PREFIX.fullmatch(selector.lower()):
-        return _by_id(newest_first, selector.lower())
+        return _by_id(every_copy, selector.lower())
     raise NotFound(f"{selector!r} does not name a recovery point.", next_step=f"Use {FORMS}.")
+
+
+def one_of_each(points: Sequence[Point]) -> list[Point]:
+    """The points without those that are copies of, or have a copy, earlier in the row; what a copy was made of wins."""
+    chosen: dict[tuple[str, str], Point] = {}
+    for point in points:
+        same = point.manifest.vm.uuid, point.original_id
+        if same not in chosen or (chosen[same].manifest.origin and not point.manifest.origin):
+            chosen[same] = point
+    return list(chosen.values())
 
 
 def local_time(moment: datetime) -> str:
@@ -74,7 +85,9 @@ def _at_time(newest_first: list[Point], selector: str) -> Point:
 
 
 def _by_id(newest_first: list[Point], prefix: str) -> Point:
+    # The id of a point is good for its copies too: it may be all that somebody wrote down.
     found = [point for point in newest_first if point.id.startswith(prefix)]
+    found = found or one_of_each([point for point in newest_first if point.original_id.startswith(prefix)])
     if len(found) == 1:
         return found[0]
     if found:

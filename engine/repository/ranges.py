@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from engine.errors import NewhopeError
@@ -60,6 +61,7 @@ class FileRanges:
         self._explain = explain
         weakref.finalize(self, os.close, file)
         self._size = os.fstat(file).st_size
+        self._advise(os.POSIX_FADV_RANDOM)
 
     @property
     def size_bytes(self) -> int:
@@ -77,7 +79,13 @@ class FileRanges:
         return whole(found, offset, length)
 
     def expect_all(self) -> None:
-        """Nothing to do: the kernel reads ahead."""
+        """Let the kernel read ahead, which it does not for pieces here and there."""
+        self._advise(os.POSIX_FADV_NORMAL)
+
+    def _advise(self, advice: int) -> None:
+        # Some file systems take no advice, and do without.
+        with suppress(OSError):
+            os.posix_fadvise(self._file, 0, 0, advice)
 
 
 def whole(found: bytes, offset: int, length: int) -> bytes:

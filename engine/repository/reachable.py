@@ -64,6 +64,15 @@ class Reachable:
         """Whether a block is reachable."""
         return any(self._marked.get(position) for position in self._positions(name))
 
+    def records(self) -> Iterator[tuple[bytes, int]]:
+        """Name and length of every record that is reachable; of a block that lies in several places, of the first."""
+        for file, start in zip(self._files, self._starts, strict=True):
+            last = b""
+            for position, (name, length) in enumerate(file.named(), start):
+                if self._marked.get(position) and name != last:
+                    last = name
+                    yield name, length
+
     def use_of_packs(self) -> dict[bytes, PackUse]:
         """Every pack that the index knows, and what of it is reachable."""
         found: dict[bytes, PackUse] = {}

@@ -18,16 +18,20 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from engine.repository.block_record import decode_record
-from engine.repository.disk_map import blocks_of, walk_map
+from engine.repository.disk_map import blocks_of, height_of, walk_map
 from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.index_file import Location
+from engine.repository.keys import Keys
 from engine.repository.model import DataRun, DiskRecord, FileRecord
 from engine.repository.pack import pack_key
 from engine.repository.parent_map import ParentMap
+from engine.repository.shared_maps import lost_blocks
 from engine.repository.storage import Storage
 
+Lost = Callable[[DataRun], None]
+"""Told a range of a disk that cannot be read, from any thread. Ranges come in no order, and lost blocks one by one."""
 WINDOW_BLOCKS = 1024
 CACHED_BYTES = 16 << 20
 CACHED_NODES = 512
@@ -85,8 +89,9 @@ class _Cache:
 class Reader:
     """Reads recovery points. Safe for any number of threads."""
 
-    def __init__(self, storage: Storage, identity: Identity, index: Index) -> None:
+    def __init__(self, storage: Storage, identity: Identity, index: Index, keys: Keys | None = None) -> None:
         self._storage = storage
+        self._keys = keys
         self._block_bytes = identity.block_bytes
         self._index = index
         self._recover_lock = threading.Lock()
@@ -118,36 +123,50 @@ class Reader:
         if end > begin:
             yield DataRun(begin, end - begin)
 
-    def read_disk(self, record: DiskRecord, *, workers: int = WORKERS) -> Iterator[tuple[int, bytes]]:
-        """Offsets and contents of all blocks that are not zero, in the order in which they are best read."""
+    def read_disk(
+        self, record: DiskRecord, *, workers: int = WORKERS, lost: Lost | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Offsets and contents of all blocks that are not zero, in the order in which they are best read.
+
+        Stops with `RepositoryDamaged` at one that cannot be read; with `lost`, tells it the range and goes on.
+        """
 
         def read(wanted: _Wanted) -> tuple[bytes, list[int]]:
             name, length, blocks = wanted
-            return self._block(name, length, record.target), blocks
+            content = self._block_or_lost(name, length, record, blocks, lost)
+            return content or b"", blocks if content is not None else []
 
-        for content, blocks in _in_threads(read, self._in_order_of_packs(record), workers):
+        for content, blocks in _in_threads(read, self._in_order_of_packs(record, lost), workers):
             for block in blocks:
                 yield block * self._block_bytes, content
 
     def copy_disk(
-        self, record: DiskRecord, write: Callable[[int, bytes], None], *, workers: int = WORKERS
+        self,
+        record: DiskRecord,
+        write: Callable[[int, bytes], None],
+        *,
+        workers: int = WORKERS,
+        lost: Lost | None = None,
     ) -> Iterator[int]:
         """Hand offsets and contents of all blocks that are not zero to `write`, in threads of its own, several at once.
 
         Gives numbers of bytes that have been written; what `write` raises, it raises. Faster than `read_disk`, because
-        what has been read in a thread is written in the same one, and threads seldom wait for each other.
+        what has been read in a thread is written in the same one, and threads seldom wait for each other. What is lost
+        is told as there.
         """
 
         def copy(group: Sequence[_Wanted]) -> int:
             written_bytes = 0
             for name, length, blocks in group:
-                content = self._block(name, length, record.target)
+                content = self._block_or_lost(name, length, record, blocks, lost)
+                if content is None:
+                    continue
                 for block in blocks:
                     write(block * self._block_bytes, content)
                 written_bytes += length * len(blocks)
             return written_bytes
 
-        wanted = self._in_order_of_packs(record)
+        wanted = self._in_order_of_packs(record, lost)
         groups = iter(lambda: list(islice(wanted, GROUP_BLOCKS)), [])
         yield from _in_threads(copy, groups, workers)
 
@@ -182,9 +201,21 @@ class Reader:
         chance = random.SystemRandom()
         return {block for _ in range(count) if (block := parent.some_data_block(chance)) is not None}
 
+    def names(self, record: DiskRecord | FileRecord) -> Iterator[tuple[int, bytes]]:
+        """Numbers and names of all blocks that are not zero, in order."""
+        return self._names(record)
+
+    def place(self, name: bytes) -> tuple[bytes, int]:
+        """Where a block lies: what is read in the order of its places is read fastest."""
+        return self._place((name, 0))
+
     def block(self, name: bytes, length: int, of: str) -> bytes:
         """The content of one block, from whichever of its places is sound."""
         return self._block(name, length, of)
+
+    def recent_block(self, name: bytes, length: int, of: str) -> bytes:
+        """The content of one block, kept for a while for whoever wants it again."""
+        return self._cached_block(name, length, of)
 
     def block_outside(self, packs: Collection[bytes], name: bytes, length: int) -> bytes | None:
         """The content of one block, from a sound place in a pack that is none of these; None if there is none."""
@@ -205,12 +236,17 @@ class Reader:
         return bytes(length)
 
     def _names(
-        self, record: DiskRecord | FileRecord, first: int = 0, end: int | None = None
+        self, record: DiskRecord | FileRecord, first: int = 0, end: int | None = None, *, lost_as_zero: bool = False
     ) -> Iterator[tuple[int, bytes]]:
         of = record.target if isinstance(record, DiskRecord) else record.name
 
         def load(name: bytes, length: int) -> bytes:
-            return self.node(name, length, of)
+            try:
+                return self.node(name, length, of)
+            except RepositoryDamaged:
+                if lost_as_zero:
+                    return bytes(length)
+                raise
 
         blocks = blocks_of(record.size_bytes, self._block_bytes)
         try:
@@ -218,9 +254,9 @@ class Reader:
         except Unsound as reason:
             raise self._damaged(f"The map of {of} is wrong: {reason}.") from reason
 
-    def _in_order_of_packs(self, record: DiskRecord) -> Iterator[_Wanted]:
+    def _in_order_of_packs(self, record: DiskRecord, lost: Lost | None) -> Iterator[_Wanted]:
         """All blocks that are not zero, window by window."""
-        names = self._names(record)
+        names = self._names(record) if lost is None else self._names_left(record, lost)
         while True:
             window: dict[tuple[bytes, int], list[int]] = {}
             for block, name in names:
@@ -235,6 +271,38 @@ class Reader:
     def _place(self, block: tuple[bytes, int]) -> tuple[bytes, int]:
         found = self._index.find(block[0])
         return (found[0].pack, found[0].offset) if found else (b"", 0)
+
+    def _block_or_lost(
+        self, name: bytes, length: int, record: DiskRecord, blocks: list[int], lost: Lost | None
+    ) -> bytes | None:
+        try:
+            return self._block(name, length, record.target)
+        except RepositoryDamaged:
+            if lost is None:
+                raise
+        for block in blocks:
+            lost(DataRun(block * self._block_bytes, self._length(record.size_bytes, block)))
+        return None
+
+    def _names_left(self, record: DiskRecord, lost: Lost) -> Iterator[tuple[int, bytes]]:
+        """Numbers and names of the blocks that the readable nodes of a map lead to; what others led to is lost."""
+        blocks = blocks_of(record.size_bytes, self._block_bytes)
+        if record.map_height != height_of(blocks):
+            lost(DataRun(0, record.size_bytes))
+            return
+
+        def load(name: bytes, length: int) -> bytes | None:
+            try:
+                return self._block(name, length, record.target)
+            except RepositoryDamaged:
+                return None
+
+        for part in lost_blocks([record.map_root], record.map_height, blocks, load, lambda name: False):
+            start = part.first * self._block_bytes
+            end = min(start + part.blocks * self._block_bytes, record.size_bytes)
+            lost(DataRun(start, end - start))
+        # A lost node reads as one whose blocks are all zero.
+        yield from self._names(record, lost_as_zero=True)
 
     def _length(self, size_bytes: int, block: int) -> int:
         return min(self._block_bytes, size_bytes - block * self._block_bytes)
@@ -261,7 +329,7 @@ class Reader:
         for place in places:
             key = pack_key(place.pack)
             try:
-                return decode_record(self._storage.read(key, place.offset, place.length), name, length)
+                return decode_record(self._storage.read(key, place.offset, place.length), name, length, self._keys)
             except Unsound as reason:
                 reasons.append(f"in {key} at {place.offset}, {reason}")
             except ObjectMissing:
@@ -278,6 +346,6 @@ class Reader:
         return RepositoryDamaged(
             f"{what} The repository {self._storage.location} is damaged there.",
             untouched="Nothing damaged was handed out; other recovery points may be whole.",
-            next_step="Restore from another repository or another recovery point (newhope points), "
-            "and check the disk below the repository (dmesg, smartctl).",
+            next_step="Heal what can be healed: newhope repo repair. Or restore from another repository or recovery "
+            "point (newhope points), or what is left of this one: newhope restore ... --salvage.",
         )

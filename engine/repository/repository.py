@@ -5,61 +5,96 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, NewhopeError, NotFound
+from engine.repository.bandwidth import Limiter
 from engine.repository.collection import Collector
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.errors import ObjectExists, ObjectMissing, RepositoryDamaged, RepositoryMissing, Unsound
 from engine.repository.forecast import Forecast, forecast
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
-from engine.repository.guards import Guard, guarded, guards, pin, protect, unpin
-from engine.repository.identity import IDENTITY_KEY, Identity, decode_identity, encode_identity, new_identity
+from engine.repository.guards import FoundGuard, Guard, add_guard, guarded, guards, pin, protect, unpin
+from engine.repository.identity import IDENTITY_KEY, Identity, encode_identity, new_identity
 from engine.repository.index import Index
-from engine.repository.lease import WRITER, leases
+from engine.repository.key_slots import KeySlot, is_slot_key
+from engine.repository.keys import Keys
+from engine.repository.lease import COLLECTOR, WRITER, leases, remove_dead
+from engine.repository.lease_holders import LeaseHolder, end_lease, lease_holders
+from engine.repository.limited_storage import LimitedStorage
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
+from engine.repository.master_key import MasterKey, Passphrase, Unlock
 from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
+from engine.repository.orphaned_packs import adopt_orphans
 from engine.repository.places import empty_s3, is_s3, refuse_overwriting, s3_at
+from engine.repository.reachable import Reachable
 from engine.repository.reader import Reader
+from engine.repository.recovery_sheet import sheet
+from engine.repository.repair import Repairer
+from engine.repository.repair_source import Source
 from engine.repository.reserve import keep_reserve
 from engine.repository.storage import Storage
+from engine.repository.sync import USUAL_SYNC_LIMITS, Sync
+from engine.repository.sync_model import SyncLimits, SyncRequest
+from engine.repository.unlocking import add_key, key_slots, new_keys, read_identity, remove_key
 from engine.repository.verify import USUAL_VERIFY_LIMITS, Verifier
+from engine.repository.verify_history import read_history
 from engine.repository.verify_model import VerifyLimits, VerifyRequest
+from engine.repository.verify_state import VerificationState, verification_state
 from engine.repository.writer import Writer
 
 BLOCK_BYTES = 256 * 1024
+"""Measured against 64 KiB and 1 MiB: SIZES.md."""
 USUAL_LIMITS = WriterLimits()
+FIRST_KEY = "first"
 RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 class Repository:
     """An open repository. Safe for any number of threads."""
 
-    def __init__(self, storage: Storage, identity: Identity, name: str) -> None:
+    def __init__(self, storage: Storage, identity: Identity, name: str, keys: Keys | None = None) -> None:
         self.name = name
         self._storage = storage
         self._identity = identity
+        self._keys = keys
         self._index = Index(storage)
         self._lock = threading.Lock()
         self._points: dict[str, Point | DamagedObject] = {}
         self._damaged_leases: tuple[DamagedObject, ...] = ()
 
     @classmethod
-    def create(cls, path: Path | str, *, name: str = "", block_bytes: int = BLOCK_BYTES) -> Repository:
-        """Make a repository of an empty folder, of one that does not exist yet, or of an empty `s3://` address."""
+    def create(
+        cls,
+        path: Path | str,
+        *,
+        name: str = "",
+        block_bytes: int = BLOCK_BYTES,
+        passphrase: Passphrase | None = None,
+        key_name: str = FIRST_KEY,
+    ) -> Repository:
+        """Make a repository of an empty folder, of one that does not exist yet, or of an empty `s3://` address.
+
+        It is encrypted if there is a passphrase.
+        """
         if is_s3(path):
-            return cls.create_in(empty_s3(str(path)), name=name, block_bytes=block_bytes)
+            bucket = empty_s3(str(path))
+            return cls.create_in(bucket, name=name, block_bytes=block_bytes, passphrase=passphrase, key_name=key_name)
         folder = Path(path)
         storage = DirectoryStorage(folder)
         with storage.explained("create"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # A folder at the top of a file system has `lost+found` from the start.
             found = sorted(entry.name for entry in folder.iterdir() if entry.name != "lost+found")
+            if "keys" in found and all(is_slot_key(entry.key) for entry in storage.list("keys/")):
+                # Left of a creation that was killed before there was a repository.
+                found.remove("keys")
         if IDENTITY_KEY in found:
             raise _is_there_already(folder)
         if [entry for entry in found if not entry.startswith(".")]:
@@ -67,25 +102,41 @@ class Repository:
                 f"The folder {folder} is not empty: it holds {', '.join(found[:3])}.",
                 next_step="Give the repository a folder of its own.",
             )
-        return cls.create_in(storage, name=name, block_bytes=block_bytes)
+        return cls.create_in(storage, name=name, block_bytes=block_bytes, passphrase=passphrase, key_name=key_name)
 
     @classmethod
-    def create_in(cls, storage: Storage, *, name: str = "", block_bytes: int = BLOCK_BYTES) -> Repository:
+    def create_in(
+        cls,
+        storage: Storage,
+        *,
+        name: str = "",
+        block_bytes: int = BLOCK_BYTES,
+        passphrase: Passphrase | None = None,
+        key_name: str = FIRST_KEY,
+    ) -> Repository:
         """Make a repository in an empty storage; refuses one that lets a second create win."""
-        identity = new_identity(secrets.token_hex(16), block_bytes)
+        identity, keys = new_identity(secrets.token_hex(16), block_bytes), None
+        if passphrase is not None:
+            identity, keys = new_keys(storage, identity, key_name, passphrase)
         try:
             storage.create(IDENTITY_KEY, encode_identity(identity))
         except ObjectExists as error:
             raise _is_there_already(storage.location) from error
         refuse_overwriting(storage, IDENTITY_KEY)
         keep_reserve(storage)
-        return cls(storage, identity, name or storage.location)
+        return cls(storage, identity, name or storage.location, keys)
 
     @classmethod
-    def open(cls, path: Path | str, *, name: str = "") -> Repository:
-        """Open the repository in a folder, or at an `s3://` address."""
+    def open(
+        cls, path: Path | str, *, name: str = "", unlock: Unlock | None = None, expect_encrypted: bool = False
+    ) -> Repository:
+        """Open the repository in a folder, or at an `s3://` address.
+
+        `unlock` is asked for a passphrase, or the master key, if it is encrypted; `RepositoryLocked` where that opens
+        nothing. With `expect_encrypted`, a repository that claims to be plain is refused.
+        """
         if is_s3(path):
-            return cls.open_in(s3_at(str(path)), name=name)
+            return cls.open_in(s3_at(str(path)), name=name, unlock=unlock, expect_encrypted=expect_encrypted)
         folder = Path(path)
         storage = DirectoryStorage(folder)
         with storage.explained("open"):
@@ -95,19 +146,22 @@ class Repository:
                     + ("it is not a folder." if folder.exists() else "the folder does not exist."),
                     next_step="Is its file system mounted? Otherwise make one: newhope repo init.",
                 )
-        return cls.open_in(storage, name=name)
+        return cls.open_in(storage, name=name, unlock=unlock, expect_encrypted=expect_encrypted)
 
     @classmethod
-    def open_in(cls, storage: Storage, *, name: str = "") -> Repository:
+    def open_in(
+        cls, storage: Storage, *, name: str = "", unlock: Unlock | None = None, expect_encrypted: bool = False
+    ) -> Repository:
         """Open the repository in a storage."""
+        shown = name or storage.location
         try:
-            content = storage.read(IDENTITY_KEY)
+            identity, keys = read_identity(storage, shown, unlock, expect_encrypted)
         except ObjectMissing as error:
             raise RepositoryMissing(
                 f"{storage.location} is not a repository: it has no file {IDENTITY_KEY}.",
                 next_step="Check the path (is its file system mounted?), or make a repository: newhope repo init.",
             ) from error
-        return cls(storage, decode_identity(content, storage.location), name or storage.location)
+        return cls(storage, identity, shown, keys)
 
     def __enter__(self) -> Self:
         return self
@@ -127,9 +181,40 @@ class Repository:
         return self._identity.id
 
     @property
+    def location(self) -> str:
+        """Where it is."""
+        return self._storage.location
+
+    @property
     def block_bytes(self) -> int:
         """Size of a block."""
         return self._identity.block_bytes
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether everything in it is sealed."""
+        return self._keys is not None
+
+    def master_key(self) -> MasterKey | None:
+        """What opens it in another process of ours; None for one that is not encrypted."""
+        return self._keys.master if self._keys is not None else None
+
+    def keys(self) -> tuple[KeySlot, ...]:
+        """The passphrases that open it, oldest first, by name."""
+        return key_slots(self._storage, self._identity)
+
+    def add_key(self, name: str, passphrase: Passphrase) -> KeySlot:
+        """Let one passphrase more open it."""
+        return add_key(self._storage, self._identity, self._sealing(), name, passphrase)
+
+    def remove_key(self, name_or_id: str) -> None:
+        """Take a passphrase away; raises `Conflict` for the last one."""
+        remove_key(self._storage, self._identity, self._sealing(), name_or_id)
+
+    def recovery_sheet(self) -> str:
+        """The master key on paper, for the safe: as secret as everything in the repository."""
+        master, identity = self._sealing().master, self._identity
+        return sheet(master.value, identity.id, self.name, self._storage.location, identity.created)
 
     @property
     def damaged(self) -> tuple[DamagedObject, ...]:
@@ -143,7 +228,7 @@ class Repository:
         points = self.points()
         self._index.refresh()
         packs, stored_bytes, blocks = self._index.totals()
-        found, self._damaged_leases = leases(self._storage)
+        found, self._damaged_leases = leases(self._storage, self._keys)
         now = datetime.now(UTC)
         return RepositoryInfo(
             name=self.name,
@@ -159,7 +244,21 @@ class Repository:
             blocks=blocks,
             free_bytes=self._storage.free_bytes(),
             writers=sum(lease.kind == WRITER and lease.held(now) for lease in found),
+            collectors=sum(lease.kind == COLLECTOR and lease.held(now) for lease in found),
         )
+
+    def lease_holders(self) -> tuple[LeaseHolder, ...]:
+        """Who writes and collects, or did and is gone without having given its lease back."""
+        return lease_holders(self._storage, self._keys)
+
+    def end_lease(self, lease_id: str) -> None:
+        """Take a lease from its holder, which then stops before its next commit or delete. `NotFound` if it is gone."""
+        end_lease(self._storage, lease_id)
+
+    def verification_state(self) -> VerificationState:
+        """How long ago what was verified, as far as records tell."""
+        history = read_history(self._storage, datetime.now(UTC), USUAL_VERIFY_LIMITS.resume_days, self._keys)
+        return verification_state(self._storage, history)
 
     def points(self, vm_uuid: str | None = None) -> tuple[Point, ...]:
         """Recovery points of one VM or of all, newest first. Damaged ones are passed over and listed in `damaged`."""
@@ -191,45 +290,102 @@ class Repository:
 
     def writer(self, owner: str, *, limits: WriterLimits = USUAL_LIMITS) -> Writer:
         """A writer for one recovery point. `owner` is shown to those who ask who is writing."""
-        return Writer(self._storage, self._identity, self._index, self.name, owner, limits)
+        return Writer(self._storage, self._identity, self._index, self.name, owner, limits, self._keys)
 
     def reader(self) -> Reader:
         """A reader for any number of recovery points."""
-        return Reader(self._storage, self._identity, self._index)
+        return Reader(self._storage, self._identity, self._index, self._keys)
+
+    def sync_to(
+        self,
+        target: Repository,
+        request: SyncRequest,
+        owner: str,
+        *,
+        limits: SyncLimits = USUAL_SYNC_LIMITS,
+    ) -> Sync:
+        """A sync of this repository's points to another one: ask it for its plan, or run that."""
+        return Sync(self, target, request, owner, limits)
+
+    def limited(self, limiter: Limiter) -> Repository:
+        """The same repository, whose packs are read and written no faster than a limiter lets them."""
+        return Repository(LimitedStorage(self._storage, limiter), self._identity, self.name, self._keys)
+
+    def names_like(self, other: Repository) -> bool:
+        """Whether equal contents have equal names in both: their blocks are of one size and named with one key."""
+        # What an encrypted repository names its blocks with is made of its own id, even under another's master key.
+        return self.block_bytes == other.block_bytes and not self.encrypted and not other.encrypted
+
+    def take_over(self) -> int:
+        """Clear what killed writers left, and index the packs that they did not live to index; how many packs."""
+        with suppress(NewhopeError):
+            # Where nothing may be deleted, a collector does it.
+            self._storage.clear_leftovers()
+            remove_dead(self._storage, self._keys)
+        return adopt_orphans(self._storage, self._index)
+
+    def marked(self) -> Reachable:
+        """Nothing marked yet: to find out which blocks, of those that there are now, some points need."""
+        self._index.refresh()
+        return Reachable(self._index.files(), self.reader().block, self.block_bytes)
+
+    def holds(self, name: bytes) -> bool:
+        """Whether a block of that name is here."""
+        return self._index.stored(name)
 
     def verifier(self, request: VerifyRequest, *, limits: VerifyLimits = USUAL_VERIFY_LIMITS) -> Verifier:
         """A verification of the whole repository: ask it for its plan, or run it."""
-        return Verifier(self._storage, self._identity, self.name, request, limits)
+        return Verifier(self._storage, self._identity, self.name, request, limits, keys=self._keys)
 
     def collector(self, owner: str, *, limits: WriterLimits = USUAL_LIMITS) -> Collector:
         """What drops points and deletes what no point needs; one at a time, beside any number of writers."""
-        return Collector(self._storage, self._identity, owner, limits)
+        return Collector(self._storage, self._identity, owner, limits, self._keys)
+
+    def source(self) -> Source:
+        """This repository, as one to heal another from."""
+        return Source(self._storage, self._identity, self.name, self.points(), self._keys)
+
+    def repairer(self, owner: str, sources: Sequence[Source] = (), *, limits: WriterLimits = USUAL_LIMITS) -> Repairer:
+        """What plans repairs, and carries them out; one at a time, and not beside a collector."""
+        return Repairer(self._storage, self._identity, self.name, owner, sources, limits, keys=self._keys)
 
     def forecast(self, dropped: Iterable[Point]) -> Forecast:
         """What dropping these points, and collecting, would free."""
-        return forecast(self._storage, self._identity, dropped)
+        return forecast(self._storage, self._identity, dropped, self._keys)
 
     def guarded(self) -> dict[str, tuple[str, ...]]:
         """Ids of the points that must stay now, and why: pins and protections."""
-        return guarded(guards(self._storage), datetime.now(UTC))
+        return guarded(guards(self._storage, keys=self._keys), datetime.now(UTC))
+
+    def guards(self, vm_uuid: str) -> list[FoundGuard]:
+        """All pins and protections of a VM's points, also those that have ended."""
+        return guards(self._storage, vm_uuid, self._keys)
+
+    def add_guard(self, point: Point, guard: Guard) -> Guard:
+        """Guard a point as the one is guarded that it is a copy of."""
+        return add_guard(self._storage, point, guard, self._keys)
+
+    def point_ids(self) -> frozenset[str]:
+        """Ids of all points, also of those whose manifests are damaged."""
+        return frozenset(entry.key.rpartition("-")[2] for entry in self._storage.list(POINTS))
 
     def pin(self, point: Point, *, why: str, by: str) -> Guard:
         """Keep a point until somebody takes the pin away."""
-        return pin(self._storage, point, why, by)
+        return pin(self._storage, point, why, by, self._keys)
 
     def unpin(self, point: Point) -> int:
         """Take all pins of a point away; how many there were. Protections stay."""
-        return unpin(self._storage, point)
+        return unpin(self._storage, point, self._keys)
 
     def protect(self, point: Point, *, until: datetime, why: str, by: str) -> Guard:
         """Keep a point until a time, whatever anybody asks for."""
-        return protect(self._storage, point, until, why, by)
+        return protect(self._storage, point, until, why, by, self._keys)
 
     def put_record(self, kind: str, name: str, content: bytes) -> None:
         """Keep a record (a proof, a report). A name is used once; `Conflict` if it is taken."""
         key = _record_key(kind, name)
         try:
-            self._storage.create(key, encode_frame(key, FrameKind.RECORD, content))
+            self._storage.create(key, encode_frame(key, FrameKind.RECORD, content, self._keys))
         except ObjectExists as error:
             raise Conflict(
                 f"The repository {self.name} has a record {kind}/{name} already.",
@@ -246,7 +402,7 @@ class Repository:
         """A record's content."""
         key = _record_key(kind, name)
         try:
-            return decode_frame(key, FrameKind.RECORD, self._storage.read(key))
+            return decode_frame(key, FrameKind.RECORD, self._storage.read(key), self._keys)
         except ObjectMissing as error:
             raise NotFound(
                 f"The repository {self.name} has no record {kind}/{name}.",
@@ -258,9 +414,17 @@ class Repository:
                 next_step="Bring the file back from a copy of the repository; recovery points do not need it.",
             ) from reason
 
+    def _sealing(self) -> Keys:
+        if self._keys is None:
+            raise Conflict(
+                f"The repository {self.name} is not encrypted: it has no keys.",
+                next_step="Make an encrypted one (newhope repo init) and copy the points to it: newhope repo sync.",
+            )
+        return self._keys
+
     def _read_point(self, key: str) -> Point | DamagedObject:
         try:
-            return read_manifest(self._storage, key, self.name)
+            return read_manifest(self._storage, key, self.name, self._keys)
         except (Unsound, ObjectMissing) as reason:
             return DamagedObject(key, str(reason))
 

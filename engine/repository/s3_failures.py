@@ -85,6 +85,10 @@ BY_STATUS = {
 BY_CONNECTION = {"Timeout": Trouble.SLOW, "Connect": Trouble.UNREACHABLE}
 WORTH_ANOTHER_TRY = {Trouble.BUSY, Trouble.UNREACHABLE, Trouble.CUT, Trouble.SLOW}
 NOT_DONE = {"ConditionalRequestConflict", "SlowDown"}
+MAY_NOT_DELETE = (
+    "Dropping, unpinning and collecting need credentials that may delete (s3:DeleteObject); these may only add. "
+    "Everything else goes on with them."
+)
 COMPLETE_STAYS = "Every recovery point that was complete stays so."
 
 
@@ -160,7 +164,9 @@ def explain(failure: Failure, doing: str, key: str, location: str, *, tried: int
     return StorageFailed(
         f"{what}{times}.",
         untouched=COMPLETE_STAYS + (unsure if doing == "create" else ""),
-        next_step=_next_step(failure, location),
+        next_step=MAY_NOT_DELETE
+        if doing == "delete" and failure.trouble is Trouble.DENIED
+        else _next_step(failure, location),
     )
 
 

@@ -20,8 +20,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from engine.repository.block_evidence import BlockEvidence
+from engine.repository.condemned import readable_condemned
 from engine.repository.damage import disk_losses
 from engine.repository.identity import IDENTITY_KEY, Identity
+from engine.repository.keys import Keys
 from engine.repository.storage import Storage
 from engine.repository.verify_findings import findings_of, gone_since
 from engine.repository.verify_history import PREFIX as VERIFY_RECORDS
@@ -57,8 +59,10 @@ class Verifier:
         request: VerifyRequest,
         limits: VerifyLimits,
         clock: Callable[[], datetime] = now_utc,
+        keys: Keys | None = None,
     ) -> None:
         self._storage = storage
+        self._keys = keys
         self._identity = identity
         self._repository = repository
         self._request = request
@@ -71,7 +75,7 @@ class Verifier:
 
     def plan(self) -> VerifyPlan:
         """What `run` would read."""
-        view = look(self._storage, self._repository)
+        view = look(self._storage, self._repository, keys=self._keys)
         history = self._history()
         chosen = packs_to_read(view.packs, history, self._request)
         ages = [history.sound_at(pack) for pack in view.packs]
@@ -95,9 +99,11 @@ class Verifier:
         history = self._history()
         resumed = self._resumed(history)
         limits = self._limits
-        log = VerifyLog(self._storage, self._request.extent, resumed, limits.batch_packs, limits.batch_s, self._clock)
-        records, small = check_records(self._storage, self._object_met)
-        view = look(self._storage, self._repository, self._object_met)
+        log = VerifyLog(
+            self._storage, self._request.extent, resumed, limits.batch_packs, limits.batch_s, self._clock, self._keys
+        )
+        records, small = check_records(self._storage, self._object_met, self._keys)
+        view = look(self._storage, self._repository, self._object_met, self._keys)
         self._damaged = len(small) + len(view.findings)
         losses, evidence = self._walk(view, {})
         self._damaged += len(evidence.wrong)
@@ -110,7 +116,9 @@ class Verifier:
         wrong = {**evidence.wrong, **{pack: what for pack, what in suspects.items() if pack in view.packs}}
         seen = (*view.point_keys, *(key for key in records if not key.startswith(VERIFY_RECORDS)))
         findings = (
-            *findings_of(view, losses, wrong, len(evidence.unindexed), small),
+            *findings_of(
+                view, losses, wrong, len(evidence.unindexed), small, set(readable_condemned(self._storage, self._keys))
+            ),
             *gone_since(history, seen),
         )
         log.close(findings, seen, set(view.packs), self._history())
@@ -130,7 +138,7 @@ class Verifier:
         )
 
     def _walk(self, view: View, suspects: dict[bytes, str]) -> tuple[tuple[DiskLoss, ...], BlockEvidence]:
-        evidence = BlockEvidence(self._storage, view.index, view.packs, view.indexed, suspects)
+        evidence = BlockEvidence(self._storage, view.index, view.packs, view.indexed, suspects, self._keys)
 
         def step(done: int, total: int) -> None:
             self._tell(VerifyProgress(Stage.MAPS, done, total, self._damaged + len(evidence.wrong)))
@@ -144,10 +152,10 @@ class Verifier:
 
     def _look_again(self, suspects: dict[bytes, str]) -> tuple[View, tuple[DiskLoss, ...], BlockEvidence]:
         """What is lost when nothing is deleted or moved between two looks, or at the last of a few."""
-        view = look(self._storage, self._repository)
+        view = look(self._storage, self._repository, keys=self._keys)
         losses, evidence = self._walk(view, suspects)
         for _ in range(LOOKS):
-            after = look(self._storage, self._repository)
+            after = look(self._storage, self._repository, keys=self._keys)
             if view.same_objects(after) or not (losses or evidence.wrong):
                 break
             view = after
@@ -162,7 +170,7 @@ class Verifier:
         self._tell(VerifyProgress(Stage.PACKS, 0, total, self._damaged))
         sized = ((pack, view.packs[pack]) for pack in chosen)
         try:
-            for verdict in read_packs(self._storage, view.index, sized, self._limits):
+            for verdict in read_packs(self._storage, view.index, sized, self._limits, self._keys):
                 self._bytes_read += verdict.size_bytes
                 if verdict.gone:
                     gone = True
@@ -178,7 +186,7 @@ class Verifier:
         return suspects, gone
 
     def _history(self) -> History:
-        return read_history(self._storage, self._clock(), self._limits.resume_days)
+        return read_history(self._storage, self._clock(), self._limits.resume_days, self._keys)
 
     def _resumed(self, history: History) -> OpenRun | None:
         full = self._request.extent is Extent.FULL and not self._request.anew

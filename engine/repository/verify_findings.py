@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from engine.repository.block_evidence import NO_PACK
 from engine.repository.manifest import PREFIX as POINTS
@@ -21,8 +21,12 @@ def findings_of(
     wrong: Mapping[bytes, str],
     unindexed: int,
     small: Iterable[Finding],
+    condemned: Collection[bytes] = (),
 ) -> tuple[Finding, ...]:
-    """All findings, the worst first. `wrong`: packs and what was met in them; `unindexed`: packs in no index file."""
+    """All findings, the worst first. `wrong`: packs and what was met in them; `unindexed`: packs in no index file.
+
+    Of a damaged pack that is condemned nobody needs to hear more than a note, unless it costs a point something.
+    """
     met: dict[str, Finding] = {}
     for pack, what in {**view.wrong_packs(), **wrong}.items():
         # What no point needs may have been collected; an index file may then still tell of it.
@@ -30,6 +34,9 @@ def findings_of(
         met[pack_key(pack)] = Finding(pack_key(pack), severity, what)
     for finding in (*view.findings, *small):
         met[finding.object] = finding
+    for key in {pack_key(pack) for pack in condemned} & met.keys():
+        what = f"{met[key].what}; nothing leans on it any more, and a prune deletes it when nothing in it is needed"
+        met[key] = Finding(key, Severity.NOTE, what)
     index_damaged = any(finding.object.startswith(INDEX) for finding in view.findings)
     if unindexed and not index_damaged:
         packs = "1 pack that recovery points need is" if unindexed == 1 else f"{unindexed} packs that points need are"

@@ -21,6 +21,7 @@ from msgspec import Struct
 from engine.errors import NewhopeError
 from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
+from engine.repository.keys import Keys
 from engine.repository.storage import Storage
 from engine.repository.verify_model import Extent, Finding
 
@@ -98,13 +99,13 @@ class History(Struct, frozen=True):
         return {pack for pack, verdict in self.verdicts.items() if verdict.what is not None}
 
 
-def read_history(storage: Storage, now: datetime, resume_days: float) -> History:
+def read_history(storage: Storage, now: datetime, resume_days: float, keys: Keys | None = None) -> History:
     """Everything that still counts. Damaged records are passed over: packs are then read sooner than they need be."""
     records: dict[str, VerifyRecord] = {}
     replaced: set[str] = set()
     names = [entry.key.removeprefix(PREFIX) for entry in storage.list(PREFIX)]
     for name in reversed(names):
-        if name not in replaced and (record := _read(storage, name)) is not None:
+        if name not in replaced and (record := _read(storage, name, keys)) is not None:
             records[name] = record
             replaced.update(record.replaces)
     oldest_first = sorted(records.values(), key=lambda record: record.written)
@@ -116,10 +117,11 @@ def read_history(storage: Storage, now: datetime, resume_days: float) -> History
     return History(tuple(names), verdicts, open_run, closing[-1] if closing else None)
 
 
-def _read(storage: Storage, name: str) -> VerifyRecord | None:
+def _read(storage: Storage, name: str, keys: Keys | None) -> VerifyRecord | None:
     key = PREFIX + name
     try:
-        record = msgspec.json.decode(decode_frame(key, FrameKind.RECORD, storage.read(key)), type=VerifyRecord)
+        payload = decode_frame(key, FrameKind.RECORD, storage.read(key), keys)
+        record = msgspec.json.decode(payload, type=VerifyRecord)
     except (Unsound, ObjectMissing, StorageFailed, msgspec.DecodeError):
         return None
     return record if record.version == RECORD_VERSION else None
@@ -157,8 +159,10 @@ class VerifyLog:
         batch_packs: int,
         batch_s: float,
         clock: Callable[[], datetime],
+        keys: Keys | None = None,
     ) -> None:
         self._storage = storage
+        self._keys = keys
         self._extent = extent
         self._clock = clock
         self._run = resumed.run if resumed else secrets.token_hex(8)
@@ -212,7 +216,7 @@ class VerifyLog:
     def _create(self, record: VerifyRecord) -> bool:
         key = f"{PREFIX}{record.written:%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(4)}"
         try:
-            self._storage.create(key, encode_frame(key, FrameKind.RECORD, msgspec.json.encode(record)))
+            self._storage.create(key, encode_frame(key, FrameKind.RECORD, msgspec.json.encode(record), self._keys))
         except NewhopeError as error:
             self.unwritten = error.what
             return False

@@ -20,6 +20,7 @@ from msgspec import Struct
 from engine.repository.block_record import decode_header, decode_record
 from engine.repository.errors import Unsound
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.pack import HEADER, PackEntry, pack_key, read_pack_index
 from engine.repository.storage import Storage
 
@@ -32,7 +33,9 @@ class _Window(Struct, frozen=True):
     entries: tuple[PackEntry, ...]
 
 
-def check_pack(storage: Storage, index: Index, pack_id: bytes, size_bytes: int, window_bytes: int) -> str | None:
+def check_pack(
+    storage: Storage, index: Index, pack_id: bytes, size_bytes: int, window_bytes: int, keys: Keys | None = None
+) -> str | None:
     """What is wrong with a pack; None if every byte of it is as it was written.
 
     Raises `NewhopeError` where the storage does not let it be read.
@@ -48,7 +51,7 @@ def check_pack(storage: Storage, index: Index, pack_id: bytes, size_bytes: int, 
         for window in _windows(entries, window_bytes):
             content = storage.read(key, window.offset, window.length)
             hashed.update(content)
-            _check_records(content, window, index, pack_id)
+            _check_records(content, window, index, pack_id, keys)
             end = window.offset + window.length
         hashed.update(storage.read(key, end))
         if hashed.digest() != pack_id:
@@ -77,7 +80,7 @@ def _windows(entries: tuple[PackEntry, ...], window_bytes: int) -> Iterator[_Win
         yield _Window(entries[first].offset, length, entries[first:])
 
 
-def _check_records(content: bytes, window: _Window, index: Index, pack_id: bytes) -> None:
+def _check_records(content: bytes, window: _Window, index: Index, pack_id: bytes, keys: Keys | None) -> None:
     for entry in window.entries:
         start = entry.offset - window.offset
         record = content[start : start + entry.record_length]
@@ -85,7 +88,7 @@ def _check_records(content: bytes, window: _Window, index: Index, pack_id: bytes
             header = decode_header(record)
             if (header.kind, header.codec, header.flags) != (entry.kind, entry.codec, entry.flags):
                 raise Unsound("its header contradicts the pack's table")
-            decode_record(record, entry.name, entry.raw_length)
+            decode_record(record, entry.name, entry.raw_length, keys)
         except Unsound as reason:
             raise Unsound(f"in its block at {entry.offset}, {reason}") from reason
         _check_index(entry, index, pack_id)

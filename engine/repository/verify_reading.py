@@ -12,6 +12,7 @@ from engine.errors import NewhopeError
 from engine.repository.errors import ObjectMissing
 from engine.repository.identity import IDENTITY_KEY
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.storage import Storage
 from engine.repository.verify_model import VerifyLimits
 from engine.repository.verify_pack import check_pack
@@ -29,7 +30,11 @@ class PackVerdict(NamedTuple):
 
 
 def read_packs(
-    storage: Storage, index: Index, packs: Iterable[tuple[bytes, int]], limits: VerifyLimits
+    storage: Storage,
+    index: Index,
+    packs: Iterable[tuple[bytes, int]],
+    limits: VerifyLimits,
+    keys: Keys | None = None,
 ) -> Iterator[PackVerdict]:
     """Verdicts of packs given by name and size. Raises `NewhopeError` if the storage as a whole does not answer.
 
@@ -40,7 +45,7 @@ def read_packs(
         waiting: deque[Future[PackVerdict]] = deque()
         try:
             for pack, size_bytes in packs:
-                waiting.append(pool.submit(_verdict, storage, index, pack, size_bytes, limits.window_bytes))
+                waiting.append(pool.submit(_verdict, storage, index, pack, size_bytes, limits.window_bytes, keys))
                 if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -50,9 +55,11 @@ def read_packs(
                 future.cancel()
 
 
-def _verdict(storage: Storage, index: Index, pack: bytes, size_bytes: int, window_bytes: int) -> PackVerdict:
+def _verdict(
+    storage: Storage, index: Index, pack: bytes, size_bytes: int, window_bytes: int, keys: Keys | None
+) -> PackVerdict:
     try:
-        return PackVerdict(pack, size_bytes, check_pack(storage, index, pack, size_bytes, window_bytes))
+        return PackVerdict(pack, size_bytes, check_pack(storage, index, pack, size_bytes, window_bytes, keys))
     except NewhopeError as error:
         # Of a storage that went away as a whole, no pack may be called damaged.
         storage.read(IDENTITY_KEY)

@@ -8,25 +8,35 @@ never mistaken for damage.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from blake3 import blake3
 from msgspec import Struct
 
 from engine.errors import NewhopeError
+from engine.repository.condemned import PREFIX as CONDEMNED
+from engine.repository.condemned import WITNESSES
 from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame
+from engine.repository.guards import PREFIX as GUARDS
 from engine.repository.identity import IDENTITY_KEY
 from engine.repository.index import Index
 from engine.repository.index_file import IndexFile, index_key
+from engine.repository.key_slots import damaged_slots
+from engine.repository.keys import Keys
 from engine.repository.lease import leases
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.manifest import read_manifest
 from engine.repository.model import Point
 from engine.repository.pack import pack_id_of, pack_key, read_pack_index
+from engine.repository.pending import PREFIX as PENDING
 from engine.repository.storage import Storage
 from engine.repository.verify_model import Finding, PointName, Severity
 
 RECORDS = "records/"
+SEEN = (RECORDS, GUARDS)
+FRAMED = (*SEEN, PENDING, CONDEMNED, WITNESSES)
+HEALING = "healing/"
 PIECE_BYTES = 4 << 20
 
 Met = Callable[[], None]
@@ -69,11 +79,11 @@ class View(Struct, frozen=True):
         )
 
 
-def look(storage: Storage, repository: str, met: Met = lambda: None) -> View:
+def look(storage: Storage, repository: str, met: Met = lambda: None, keys: Keys | None = None) -> View:
     """Look at everything but records and leases."""
     findings: list[Finding] = []
-    keys: list[str] = []
-    points = tuple(_points(storage, repository, keys, findings, met))
+    point_keys: list[str] = []
+    points = tuple(_points(storage, repository, point_keys, findings, met, keys))
     indexed, expected, index_damaged = _index_files(storage, findings, met)
     index = Index(storage)
     index.refresh()
@@ -83,25 +93,32 @@ def look(storage: Storage, repository: str, met: Met = lambda: None) -> View:
     packs = dict(_packs(storage, findings, met))
     for pack in packs.keys() - indexed:
         findings += _table_of(storage, pack)
-    return View(points, tuple(keys), index, frozenset(indexed), expected, packs, tuple(findings))
+    return View(points, tuple(point_keys), index, frozenset(indexed), expected, packs, tuple(findings))
 
 
-def check_records(storage: Storage, met: Met = lambda: None) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """Keys of all records, and what is wrong with them and with leases."""
-    keys: list[str] = []
+def check_records(
+    storage: Storage, met: Met = lambda: None, keys: Keys | None = None
+) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """Keys of all records and guards; what is wrong with them, leases, keys, and what a collection keeps."""
+    record_keys: list[str] = []
     findings: list[Finding] = []
-    for entry in storage.list(RECORDS):
+    for entry in chain.from_iterable(storage.list(prefix) for prefix in FRAMED):
         met()
         try:
-            decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key))
+            decode_frame(entry.key, FrameKind.RECORD, storage.read(entry.key), keys)
         except ObjectMissing:
             continue
         except (Unsound, StorageFailed) as reason:
             findings.append(Finding(entry.key, Severity.DAMAGE, _why(storage, reason)))
-        keys.append(entry.key)
-    for damaged in leases(storage)[1]:
+        if entry.key.startswith(SEEN):
+            record_keys.append(entry.key)
+    for entry in list(storage.list(HEALING)):
+        what = "a repair was stopped while it brought this object back; the next one goes on with it"
+        findings.append(Finding(entry.key.removeprefix(HEALING), Severity.DAMAGE, what))
+    for damaged in leases(storage, keys)[1]:
         findings.append(Finding(damaged.key, Severity.DAMAGE, damaged.reason))
-    return tuple(keys), tuple(findings)
+    findings += [Finding(damaged.key, Severity.DAMAGE, damaged.reason) for damaged in damaged_slots(storage)]
+    return tuple(record_keys), tuple(findings)
 
 
 def point_name_of_key(key: str) -> PointName:
@@ -111,11 +128,18 @@ def point_name_of_key(key: str) -> PointName:
     return PointName(vm, time, point_id)
 
 
-def _points(storage: Storage, repository: str, keys: list[str], findings: list[Finding], met: Met) -> Iterator[Point]:
+def _points(
+    storage: Storage,
+    repository: str,
+    point_keys: list[str],
+    findings: list[Finding],
+    met: Met,
+    keys: Keys | None,
+) -> Iterator[Point]:
     for entry in storage.list(POINTS):
         met()
         try:
-            point = read_manifest(storage, entry.key, repository)
+            point = read_manifest(storage, entry.key, repository, keys)
         except ObjectMissing:
             continue
         except (Unsound, StorageFailed) as reason:
@@ -123,7 +147,7 @@ def _points(storage: Storage, repository: str, keys: list[str], findings: list[F
             findings.append(Finding(entry.key, Severity.LOSS, _why(storage, reason), hurt))
         else:
             yield point
-        keys.append(entry.key)
+        point_keys.append(entry.key)
 
 
 def _index_files(storage: Storage, findings: list[Finding], met: Met) -> tuple[set[bytes], dict[bytes, int], bool]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
@@ -28,11 +29,12 @@ from engine.repository.block_store import BlockStore
 from engine.repository.condemned import condemnations
 from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
 from engine.repository.disk_writer import DiskWriter, Parent, Parts
-from engine.repository.errors import LeaseLost, RepositoryDamaged, Unsound
+from engine.repository.errors import LeaseLost, ObjectExists, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
 from engine.repository.index import Index
+from engine.repository.keys import Keys
 from engine.repository.lease import HeldLease, remove_dead
-from engine.repository.manifest import MANIFEST_VERSION, moment_now, write_manifest
+from engine.repository.manifest import MANIFEST_VERSION, key_of, moment_now, read_manifest, write_manifest
 from engine.repository.model import (
     Consistency,
     DiskRecord,
@@ -70,9 +72,17 @@ class Writer:
     """Writes one recovery point. `disk`, `file` and `commit` belong to one thread, a `DiskWriter` to one each."""
 
     def __init__(
-        self, storage: Storage, identity: Identity, index: Index, name: str, owner: str, limits: WriterLimits
+        self,
+        storage: Storage,
+        identity: Identity,
+        index: Index,
+        name: str,
+        owner: str,
+        limits: WriterLimits,
+        keys: Keys | None = None,
     ) -> None:
         self._storage = storage
+        self._keys = keys
         self._identity = identity
         self._index = index
         self._name = name
@@ -93,8 +103,8 @@ class Writer:
         self._storage.clear_leftovers()
         with suppress(NewhopeError):
             # Where nothing may be deleted, a collector does it.
-            remove_dead(self._storage)
-        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s)
+            remove_dead(self._storage, self._keys)
+        self._lease = HeldLease(self._storage, "writer", self._owner, self._limits.lease_s, self._keys)
         try:
             # In this order, with the lease first: `collection` relies on it.
             self._index.refresh()
@@ -102,7 +112,8 @@ class Writer:
         except BaseException:
             self._lease.release()
             raise
-        self._store = BlockStore(self._storage, self._index, self._limits, bytes.fromhex(self._lease.id))
+        owner = bytes.fromhex(self._lease.id)
+        self._store = BlockStore(self._storage, self._index, self._limits, owner, self._keys)
         for number in range(self._workers):
             thread = threading.Thread(target=self._process, name=f"blocks {number}", daemon=True)
             thread.start()
@@ -139,7 +150,7 @@ class Writer:
         that they are whole reads the disk in full.
         """
         if point.id not in self._leans_on:
-            self._leans_on[point.id] = lean_on(self._storage, self._lease.lease, point)
+            self._leans_on[point.id] = lean_on(self._storage, self._lease.lease, point, self._keys)
 
     def disk(self, target: str, size_bytes: int, format: str, *, parent: DiskRecord | None = None) -> DiskWriter:  # noqa: A002
         """Begin a disk of the recovery point; its parent is a disk of a point that the writer leans on."""
@@ -147,7 +158,7 @@ class Writer:
             return DiskWriter(self, target, size_bytes, format, None)
         if not any(parent in pending.manifest.disks for pending in self._leans_on.values()):
             raise ValueError(f"the parent of {target} is of no point that this writer leans on")
-        reader = Reader(self._storage, self._identity, self._index)
+        reader = Reader(self._storage, self._identity, self._index, self._keys)
         try:
             return DiskWriter(self, target, size_bytes, format, Parent(parent, self.block_bytes, reader))
         except Unsound as reason:
@@ -202,6 +213,21 @@ class Writer:
             checkpoint=checkpoint,
             writer=writer,
         )
+        return self._commit(manifest)
+
+    def commit_copy(self, manifest: Manifest, look_first: Callable[[], None]) -> Point:
+        """Make a copy of another repository's point exist, as `manifest` says; its maps are this repository's.
+
+        `look_first` is called when all its blocks are durable and indexed, and may refuse by raising.
+        """
+        if self._over:
+            raise RuntimeError("a writer commits once")
+        self._stop_workers()
+        self._store.finish()
+        look_first()
+        return self._commit(manifest)
+
+    def _commit(self, manifest: Manifest) -> Point:
         point = self._list(manifest)
         self._over = True
         self._merge_index()
@@ -209,16 +235,36 @@ class Writer:
 
     def _list(self, manifest: Manifest) -> Point:
         """Write the manifest, announced before, under a lease that still holds."""
-        pending = announce(self._storage, self._lease.lease, manifest)
+        pending = announce(self._storage, self._lease.lease, manifest, self._keys)
         try:
             self._lease.check()
-            point = write_manifest(self._storage, manifest, self._name)
-        except (LeaseLost, NoSpace):
+            point = self._write(manifest)
+        except LeaseLost:
             self._withdraw(pending)
+            raise
+        except NoSpace:
+            # In a bucket an earlier try of the same request may still be on its way.
+            if not self._storage.settles_s:
+                self._withdraw(pending)
             raise
         # After any other failure the manifest may appear all the same: what was announced stays until we are dead.
         self._withdraw(pending)
         return point
+
+    def _write(self, manifest: Manifest) -> Point:
+        try:
+            return write_manifest(self._storage, manifest, self._name, self._keys)
+        except ObjectExists:
+            # A manifest is named by its content: two that copy the same point at once mean the same object.
+            key = key_of(manifest, self._keys)
+            try:
+                return read_manifest(self._storage, key, self._name, self._keys)
+            except Unsound as reason:
+                raise RepositoryDamaged(
+                    f"The recovery point {key} is in the repository {self._name} already, and it is damaged: {reason}.",
+                    untouched="It was left as it is.",
+                    next_step="Move that object out of the repository and run this again.",
+                ) from reason
 
     def _withdraw(self, pending: PendingPoint) -> None:
         # Where nothing may be deleted, a collector does it.
@@ -228,7 +274,7 @@ class Writer:
     def _not_to_lean_on(self) -> set[bytes]:
         """Packs that are condemned; all that there are if that cannot be read: storing twice is better than waiting."""
         try:
-            return {pack for condemnation in condemnations(self._storage) for pack in condemnation.packs}
+            return {pack for condemnation in condemnations(self._storage, self._keys) for pack in condemnation.packs}
         except RepositoryDamaged:
             return {pack for file in self._index.files() for pack, _ in file.packs()}
 
@@ -249,6 +295,10 @@ class Writer:
         """For `DiskWriter`: hand a block to the workers."""
         self._work.put((disk, block, buffer, same))
         self._store.raise_failure()
+
+    def has(self, name: bytes) -> bool:
+        """Whether a block of that name is here and may be leaned on, so that nobody need give its content."""
+        return self._store.has(name)
 
     def store_content(self, kind: BlockKind, content: memoryview) -> bytes:
         """Store a block that may be zero; its name."""

@@ -6,6 +6,8 @@
    create the volumes, write the disks, put the boot files beside them, define, start, ask the guest agent.
 4. Report (`report.py`): what was done, with times and checks, kept with the repository.
 
+Where data is lost in the repository, a restore stops. On request it brings back what is left (`salvage.py`).
+
 A run that fails or is cancelled undoes what it made, in reverse order: no half-defined VM, no orphan volume.
 
 Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.

@@ -48,6 +48,8 @@ class Request(Struct, frozen=True):
     new_macs: tuple[str, ...] = ()
     """Addresses of the restored cards, in order; empty until they are decided."""
     operator: str = ""
+    salvage: bool = False
+    """Restore what is left where data is lost, with zeroes in its place."""
 
 
 class PlannedStep(Struct, frozen=True):
@@ -98,6 +100,14 @@ class DoneStep(Struct, frozen=True):
     note: str
 
 
+class LostRange(Struct, frozen=True):
+    """A range of a restored disk that holds zeroes because its data is lost."""
+
+    disk: str
+    offset: int
+    length: int
+
+
 class RestoreReport(Struct, frozen=True):
     """What came of a restore."""
 
@@ -118,6 +128,8 @@ class RestoreReport(Struct, frozen=True):
     command: str
     warnings: tuple[str, ...] = ()
     """What the operator should look at although the restore succeeded."""
+    lost: tuple[LostRange, ...] = ()
+    """Of a salvage: what is zero in the restored disks, and was not in the original's."""
 
     @property
     def sentence(self) -> str:
@@ -125,4 +137,5 @@ class RestoreReport(Struct, frozen=True):
         took_s = (self.finished - self.started).total_seconds()
         answered = self.agent_answered_s
         proof = f"; its agent answered {answered:.1f} s after its start" if answered is not None else ""
-        return f"{self.vm} is restored as {self.restored_as} on {self.host} in {took_s:.0f} s{proof}"
+        whole = ", without what is lost" if self.lost else ""
+        return f"{self.vm} is restored{whole} as {self.restored_as} on {self.host} in {took_s:.0f} s{proof}"

@@ -13,11 +13,13 @@ from engine.fleet import Fleet, find_snapshot
 from engine.hosts.model import HostSnapshot, HostStatus
 from engine.hosts.rewrite import new_mac
 from engine.repository import Point
+from engine.restore import step_titles
 from engine.restore.model import MacChoice, NetworkMapping, PlannedStep, Request, RestorePlan
 from engine.restore.preflight import preflight
 from engine.settings import Settings, find_host
 
-_KEPT_FILES = {"nvram": "its NVRAM", "kernel": "its kernel", "initrd": "its initial RAM disk"}
+BOOT_FILES = {"nvram": "its NVRAM", "kernel": "its kernel", "initrd": "its initial RAM disk"}
+"""Roles of a recovery point's files that lie beside the disks of the restored VM, and what a plan calls them."""
 
 
 def lock_of(request: Request) -> str:
@@ -105,10 +107,10 @@ def planned_steps(point: Point, request: Request) -> tuple[PlannedStep, ...]:
     manifest = point.manifest
     host = request.to_host
     steps = [
-        PlannedStep("check the target again", host, "as it is when the restore begins", 0, "nothing to undo"),
+        PlannedStep(step_titles.CHECK_TARGET, host, "as it is when the restore begins", 0, "nothing to undo"),
         *(
             PlannedStep(
-                f"write {disk.target}",
+                step_titles.write_title(disk.target),
                 host,
                 f"new {disk.format} volume {volume_name(request, disk.target, disk.format)} in pool {request.pool}",
                 disk.data_bytes,
@@ -117,20 +119,20 @@ def planned_steps(point: Point, request: Request) -> tuple[PlannedStep, ...]:
             for disk in manifest.disks
         ),
     ]
-    kept = [file for file in manifest.files if file.role in _KEPT_FILES]
+    kept = [file for file in manifest.files if file.role in BOOT_FILES]
     if kept:
-        words = " and ".join(_KEPT_FILES[file.role] for file in kept)
+        words = " and ".join(BOOT_FILES[file.role] for file in kept)
         size_bytes = sum(file.size_bytes for file in kept)
         detail = f"{words}, in pool {request.pool}"
-        steps.append(PlannedStep("put its boot files", host, detail, size_bytes, "they are deleted"))
+        steps.append(PlannedStep(step_titles.PUT_BOOT_FILES, host, detail, size_bytes, "they are deleted"))
     steps.append(
-        PlannedStep("define the VM", host, f"{request.name}, UUID {request.new_uuid}", 0, "it is undefined again")
+        PlannedStep(step_titles.DEFINE, host, f"{request.name}, UUID {request.new_uuid}", 0, "it is undefined again")
     )
     if request.start:
-        steps.append(PlannedStep("start it", host, request.name, 0, "it is switched off"))
+        steps.append(PlannedStep(step_titles.START, host, request.name, 0, "it is switched off"))
         if manifest.vm.agent:
             detail = "proof that it booted; if it stays silent the VM is kept and the report says so"
-            steps.append(PlannedStep("ask its guest agent", host, detail, 0, "nothing to undo"))
+            steps.append(PlannedStep(step_titles.ASK_AGENT, host, detail, 0, "nothing to undo"))
     return tuple(steps)
 
 
@@ -150,6 +152,8 @@ def command_of(point: Point, request: Request) -> str:
             words += ["--network", f"{mapping.nic}={mapping.to}"]
     if not request.start:
         words.append("--no-start")
+    if request.salvage:
+        words.append("--salvage")
     return shlex.join(words)
 
 

@@ -24,6 +24,7 @@ def preflight(fleet: Fleet, point: Point, target: HostSnapshot, request: Request
         _addresses_are_free(fleet, request),
         _original(fleet, point),
         _consistency(point),
+        *_salvage(request),
     )
     order = (CheckState.FAIL, CheckState.WARN, CheckState.PASS, CheckState.SKIP)
     return tuple(sorted(checks, key=lambda check: order.index(check.state)))
@@ -88,3 +89,11 @@ def _consistency(point: Point) -> FitnessCheck:
         evidence=f"{manifest.consistency.value}: {manifest.consistency_note}",
         remedy="expect the guest to check its file systems at boot, as after a power cut" if crash else "",
     )
+
+
+def _salvage(request: Request) -> tuple[FitnessCheck, ...]:
+    if not request.salvage:
+        return ()
+    evidence = "what of its disks cannot be read any more will be zeroes; the report names every such range"
+    remedy = "have the guest check its file systems, and bring back from elsewhere what it misses"
+    return (FitnessCheck("salvage", CheckState.WARN, evidence, remedy),)

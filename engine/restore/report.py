@@ -37,6 +37,9 @@ def as_markdown(report: RestoreReport) -> str:
         "|---|---|---|",
         *(f"| {check.name} | {check.state.upper()} | {check.evidence} |" for check in report.checks),
     ]
+    if report.lost:
+        lines += ["", "## Lost, and zero in the restored disks", "", "| disk | offset | bytes |", "|---|---|---|"]
+        lines += [f"| {each.disk} | {each.offset} | {each.length} |" for each in report.lost]
     if report.warnings:
         lines += ["", "## To look at", "", *(f"- {warning}" for warning in report.warnings)]
     return "\n".join(lines) + "\n"

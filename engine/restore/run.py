@@ -11,19 +11,21 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ExitCode, NewhopeError
-from engine.fleet import CheckState, FitnessCheck, Fleet
+from engine.fleet import CheckState, FitnessCheck, Fleet, open_repository
 from engine.hosts import HostLane, HostLanes, agent, power, scratch, take_snapshot, volumes
 from engine.hosts.disk_sink import DiskSink, open_sink
 from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import Definition, HostFacts
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
 from engine.jobs import Cancelled, JobContext, StepHandle
-from engine.repository import DiskRecord, Point, Reader, Repository
+from engine.repository import DataRun, DiskRecord, Point, Reader
+from engine.restore import step_titles
 from engine.restore.leftovers import RestoreNote
 from engine.restore.model import DoneStep, Request, RestoreReport
-from engine.restore.plan import command_of, planned_steps, volume_name
+from engine.restore.plan import BOOT_FILES, command_of, planned_steps, volume_name
 from engine.restore.preflight import preflight
 from engine.restore.report import as_markdown
+from engine.restore.salvage import Lost, file_or_none, warning
 from engine.settings import Settings, find_repository
 
 AGENT_TIMEOUT_S = 300.0
@@ -41,7 +43,7 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
     started = datetime.now(UTC)
     with (
         HostLanes(settings) as lanes,
-        Repository.open(kept.location, name=kept.name) as repository,
+        open_repository(kept) as repository,
     ):
         point = repository.point(request.vm_uuid, request.point_id)
         context.plan([step.title for step in planned_steps(point, request)])
@@ -69,6 +71,7 @@ class _Restore:
         self._checks: tuple[FitnessCheck, ...] = ()
         self._agent_answered_s: float | None = None
         self._warnings: list[str] = []
+        self._lost = Lost()
         self._target: HostFacts | None = None
 
     def carry_out(self, reader: Reader) -> None:
@@ -76,32 +79,33 @@ class _Restore:
         manifest, request = self._point.manifest, self._request
         with ExitStack() as undo:
             undo.callback(self._note.forget)
-            self._step("check the target again", lambda _: self._check_target())
+            self._step(step_titles.CHECK_TARGET, lambda _: self._check_target())
             paths: dict[str, tuple[str, str]] = {}
             for disk in manifest.disks:
 
                 def write(step: StepHandle, disk: DiskRecord = disk) -> None:
                     paths[disk.target] = self._write_disk(reader, disk, step, undo)
 
-                self._step(f"write {disk.target}", write, disk.data_bytes)
+                self._step(step_titles.write_title(disk.target), write, disk.data_bytes)
             boot_paths: dict[str, str] = {}
-            if any(file.role in ("nvram", "kernel", "initrd") for file in manifest.files):
-                self._step("put its boot files", lambda _: boot_paths.update(self._put_boot_files(reader, undo)))
-            self._step("define the VM", lambda _: self._define(reader, paths, boot_paths, undo))
+            if any(file.role in BOOT_FILES for file in manifest.files):
+                self._step(step_titles.PUT_BOOT_FILES, lambda _: boot_paths.update(self._put_boot_files(reader, undo)))
+            self._step(step_titles.DEFINE, lambda _: self._define(reader, paths, boot_paths, undo))
             self._note.forget()
             if request.start:
-                self._step("start it", lambda _: self._start(undo))
+                self._step(step_titles.START, lambda _: self._start(undo))
             # From here on the VM is whole: nothing that follows may take it away again.
             undo.pop_all()
         if request.start and manifest.vm.agent:
             try:
-                self._step("ask its guest agent", self._ask_agent)
+                self._step(step_titles.ASK_AGENT, self._ask_agent)
             except Cancelled:
                 self._warnings.append("It was cancelled when the VM ran already: the VM was kept, its agent not asked.")
 
     def report(self, started: datetime) -> RestoreReport:
         """What came of it."""
         manifest, request = self._point.manifest, self._request
+        lost = self._lost.ranges()
         return RestoreReport(
             vm=manifest.vm.name,
             restored_as=request.name,
@@ -117,7 +121,8 @@ class _Restore:
             size_bytes=self._point.size_bytes,
             agent_answered_s=self._agent_answered_s,
             command=command_of(self._point, request),
-            warnings=tuple(self._warnings),
+            warnings=(*((warning(lost),) if lost else ()), *self._warnings),
+            lost=lost,
         )
 
     def _step(self, title: str, work: Callable[[StepHandle], object], total_bytes: int = 0) -> None:
@@ -151,7 +156,8 @@ class _Restore:
         undo.callback(self._undo, f"volume {name} in pool {pool}", lambda: volumes.delete(lane, pool, name))
         socket = scratch.scratch_folder(lane.host) / f"newhope-{self._request.new_uuid[:8]}-{disk.target}.sock"
         with open_sink(path, image_format, socket) as sink:
-            write_disk(reader, disk, sink, step.advance, self._context.raise_if_cancelled)
+            lost = self._lost.of_disk(disk.target) if self._request.salvage else None
+            write_disk(reader, disk, sink, step.advance, self._context.raise_if_cancelled, lost)
         self._context.log(f"{disk.target} is written to {path} ({image_format})")
         return path, image_format
 
@@ -159,11 +165,14 @@ class _Restore:
         lane, pool = self._lane, self._request.pool
         paths: dict[str, str] = {}
         for file in self._point.manifest.files:
-            if file.role not in ("nvram", "kernel", "initrd"):
+            if file.role not in BOOT_FILES:
+                continue
+            content = file_or_none(reader, file, self._warnings) if self._request.salvage else reader.file(file)
+            if content is None:
                 continue
             name = f"{self._request.name}-{file.role}-{Path(file.name).name}"
             self._note.add(pool, name)
-            paths[file.role] = volumes.put_file(lane, pool, name, reader.file(file))
+            paths[file.role] = volumes.put_file(lane, pool, name, content)
             undo.callback(self._undo, f"{name} in pool {pool}", lambda name=name: volumes.delete(lane, pool, name))
         return paths
 
@@ -228,10 +237,18 @@ def _network_choices(point: Point, request: Request) -> dict[int, NetworkChoice]
 
 
 def write_disk(
-    reader: Reader, disk: DiskRecord, sink: DiskSink, advance: Callable[[int], None], check: Callable[[], None]
+    reader: Reader,
+    disk: DiskRecord,
+    sink: DiskSink,
+    advance: Callable[[int], None],
+    check: Callable[[], None],
+    lost: Callable[[DataRun], None] | None = None,
 ) -> None:
-    """Write the data of one disk to a new, empty image, and make it durable; what is not data is zero there already."""
-    for written_bytes in reader.copy_disk(disk, sink.write):
+    """Write the data of one disk to a new, empty image, and make it durable; what is not data is zero there already.
+
+    With `lost`, ranges that cannot be read are told, and stay zero too.
+    """
+    for written_bytes in reader.copy_disk(disk, sink.write, lost=lost):
         advance(written_bytes)
         check()
     sink.flush()

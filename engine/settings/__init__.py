@@ -14,19 +14,33 @@ Writing goes the other way through the same door: `save` refuses what `load` wou
 May import: `engine.errors` alone.
 """
 
+from engine.settings.bandwidth import InvalidRate, format_rate, limit_at, parse_rate
 from engine.settings.duration import InvalidDuration, format_duration, parse_duration
-from engine.settings.find import find_host, find_repository
+from engine.settings.find import find_host, find_repository, repository_at
 from engine.settings.first_settings import propose
 from engine.settings.levels import level_for
 from engine.settings.location import default_file, default_state
-from engine.settings.model import Host, Keep, Level, Method, ObjectStorage, Repository, Settings
+from engine.settings.model import (
+    Bandwidth,
+    BandwidthHours,
+    Host,
+    Keep,
+    Level,
+    Method,
+    ObjectStorage,
+    Repository,
+    Settings,
+)
 from engine.settings.problem import Problem, SettingsError
 from engine.settings.reading import load, read_text
 from engine.settings.writing import save, to_text
 
 __all__ = [
+    "Bandwidth",
+    "BandwidthHours",
     "Host",
     "InvalidDuration",
+    "InvalidRate",
     "Keep",
     "Level",
     "Method",
@@ -40,11 +54,15 @@ __all__ = [
     "find_host",
     "find_repository",
     "format_duration",
+    "format_rate",
     "level_for",
+    "limit_at",
     "load",
     "parse_duration",
+    "parse_rate",
     "propose",
     "read_text",
+    "repository_at",
     "save",
     "to_text",
 ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
 from engine.errors import NotFound
-from engine.settings.model import Host, Repository, Settings
+from engine.settings.model import Host, ObjectStorage, Repository, Settings
 from engine.settings.nearest import in_words, nearest
+from engine.settings.object_storage import KEYS, SCHEME
 
 
 def find_host(settings: Settings, name: str) -> Host:
@@ -29,6 +33,23 @@ def find_repository(settings: Settings, name: str | None) -> Repository:
             next_step='add a section [repositories.NAME] with path = "/folder", then `newhope repo init NAME`.',
         )
     raise _not_found("repository", "repositories", name, known, settings)
+
+
+def repository_at(location: str) -> Repository:
+    """Return the repository at a folder or `s3://` address, as if the settings named it: for when there are none."""
+    if not location.startswith(SCHEME):
+        folder = Path(location).absolute()
+        return Repository(name=folder.name or location, path=folder)
+    address, _, query = location.partition("?")
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = [key for key in values if key not in KEYS]
+    if unknown:
+        raise NotFound(
+            f'"{unknown[0]}" is not known in the address of a repository.',
+            next_step=f"known there are {in_words(KEYS)}, as in s3://BUCKET/PREFIX?endpoint=https://SERVER:PORT.",
+        )
+    storage = ObjectStorage(unquote(address), values.get("endpoint"), values.get("region"), values.get("profile"))
+    return Repository(name=Path(storage.url).name, path=Path(storage.url), object_storage=storage)
 
 
 def _not_found(kind: str, section: str, name: str, known: list[str], settings: Settings) -> NotFound:

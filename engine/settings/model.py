@@ -42,6 +42,25 @@ class ObjectStorage(Struct, frozen=True):
     """Section of the user's AWS files that holds the credentials."""
 
 
+class BandwidthHours(Struct, frozen=True):
+    """A limit for some hours of each day, in minutes after local midnight; one that ends first goes over midnight."""
+
+    start: int
+    end: int
+    """The first minute that does not belong to it; 1440 is midnight."""
+    limit: int | None
+    """Bytes a second; None for none."""
+
+
+class Bandwidth(Struct, frozen=True):
+    """How fast a repository may be synced: read from, written to."""
+
+    limit: int | None = None
+    """Bytes a second when no hours say otherwise; None for no limit."""
+    hours: tuple[BandwidthHours, ...] = ()
+    """They do not overlap."""
+
+
 class Repository(Struct, frozen=True):
     """Where recovery points are kept."""
 
@@ -53,6 +72,17 @@ class Repository(Struct, frozen=True):
     """Name of the configured host whose machine keeps this repository, when the operator knows it."""
     object_storage: ObjectStorage | None = None
     """Where it is instead of in a folder."""
+    bandwidth: Bandwidth = Bandwidth()
+    """What `newhope repo sync` may use of it. Backups and restores are never held back."""
+    passphrase_file: Path | None = None
+    """File with the passphrase of an encrypted repository."""
+    passphrase_command: tuple[str, ...] = ()
+    """Program, with arguments, that prints the passphrase."""
+
+    @property
+    def names_passphrase_source(self) -> bool:
+        """Whether the settings say where its passphrase comes from, so that it can only be an encrypted one."""
+        return self.passphrase_file is not None or bool(self.passphrase_command)
 
     @property
     def folder(self) -> Path | None:

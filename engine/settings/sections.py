@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from engine.settings import object_storage
+from engine.settings import bandwidth, object_storage, passphrase_source
 from engine.settings.connection_uri import flaws
 from engine.settings.model import Host, Keep, Level, Method, Repository
 from engine.settings.table import Table
@@ -32,16 +32,22 @@ def read_host(name: str, table: Table) -> Host | None:
 
 def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
     """Read `[repositories.NAME]`; `folder` holds the settings file. None if it cannot be used."""
-    table.only(("path", "on_host", "places", *object_storage.KEYS))
+    own = ("path", "on_host", "places")
+    keys = (*own, *object_storage.KEYS, *passphrase_source.KEYS, *bandwidth.KEYS)
+    table.only(keys, apart_from=passphrase_source.SECRETS)
     if "path" not in table.names():
         table.complain(None, f'The repository "{name}" has no "path".', 'Add path = "/srv/newhope".')
     path, storage = object_storage.read_place(table, folder)
+    passphrase_file, passphrase_command = passphrase_source.read_source(table)
     repository = Repository(
         name=name,
         path=path or Path("/"),
         places=table.words("places"),
         on_host=table.text("on_host"),
         object_storage=storage,
+        passphrase_file=passphrase_file,
+        passphrase_command=passphrase_command,
+        bandwidth=bandwidth.read_bandwidth(table),
     )
     return repository if path is not None else None
 

@@ -63,15 +63,22 @@ class Table:
         """Note a problem with one of the table's keys, or with the table itself."""
         self._complaints.add(self.path if key is None else (*self.path, key), what, fix)
 
+    def complained(self, key: str) -> bool:
+        """Whether there is a problem with one of the table's keys."""
+        return self._complaints.about((*self.path, key))
+
     def complain_about_element(self, key: str, number: int, what: str, fix: str) -> None:
         """Note a problem with one element of a list, numbered from 0."""
         self._complaints.add((*self.path, key, number), what, fix)
 
-    def only(self, known: Iterable[str]) -> None:
-        """Complain about every key that is not known, with the nearest one that is."""
-        names = list(known)
+    def only(self, known: Iterable[str], *, apart_from: Iterable[str] = ()) -> None:
+        """Complain about every key that is not known, with the nearest one that is.
+
+        Keys `apart_from` these are complained about by somebody else.
+        """
+        names, others = list(known), list(apart_from)
         for key in self._values:
-            if key in names:
+            if key in names or key in others:
                 continue
             alike = nearest(key, names)
             fix = f'Did you mean "{alike[0]}"?' if alike else f"Known here: {in_words(sorted(names))}."
@@ -161,6 +168,10 @@ class Table:
                 found.append((number, value))
         return tuple(found)
 
+    def is_list(self, key: str) -> bool:
+        """Whether a list stands there."""
+        return isinstance(self._values.get(key), list)
+
     def words(self, key: str) -> dict[str, str]:
         """Return a table of texts by free names, none of them blank."""
         inner = self.table(key, f'Write {key} = {{ rack = "r1", power = "feed-a" }}.')
@@ -177,6 +188,18 @@ class Table:
         """Return the table at a key."""
         values = cast("dict[str, object] | None", self._of_kind(key, dict, "a table", how))
         return None if values is None else Table(values, (*self.path, key), self._complaints)
+
+    def tables(self, key: str, how: str) -> tuple[Table, ...]:
+        """Return the tables of a list; what is none is complained about."""
+        values = cast("list[object] | None", self._of_kind(key, list, "a list of tables", how))
+        found: list[Table] = []
+        for number, value in enumerate(values or ()):
+            if isinstance(value, dict):
+                path = (*self.path, key, number)
+                found.append(Table(cast("dict[str, object]", value), path, self._complaints))
+            else:
+                self.complain_about_element(key, number, f"It is {_kind(value)}, not a table.", how)
+        return tuple(found)
 
     def named_tables(self, key: str, kind: str) -> tuple[tuple[str, Table], ...]:
         """Return the sections `[key.NAME]` whose names can be used, with those names."""

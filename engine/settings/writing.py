@@ -9,6 +9,7 @@ from pathlib import Path
 import tomli_w
 from msgspec.structs import asdict
 
+from engine.settings import bandwidth
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
 from engine.settings.model import Host, Keep, Level, Repository, Settings
@@ -63,7 +64,13 @@ def _repository(repository: Repository) -> dict[str, object]:
     if storage is not None:
         place = {"path": storage.url, "endpoint": storage.endpoint}
         place |= {"region": storage.region, "profile": storage.profile}
-    return _given({**place, "on_host": repository.on_host, "places": repository.places})
+    file = repository.passphrase_file
+    source = {
+        "passphrase_file": None if file is None else str(file),
+        "passphrase_command": list(repository.passphrase_command),
+    }
+    rest = {"on_host": repository.on_host, **source, "places": repository.places}
+    return _given({**place, **rest, **bandwidth.as_toml(repository)})
 
 
 def _level(level: Level) -> dict[str, object]:

@@ -34,7 +34,7 @@ def main() -> None:
     arguments.add_argument("--table", action="append", choices=TABLES, help="only this table; may be repeated")
     arguments.add_argument("--size", type=int, default=8, metavar="GIB", help="size of the disk image (8)")
     arguments.add_argument("--rounds", type=int, default=5, help="how often each row runs at most (5)")
-    arguments.add_argument("--minutes", type=float, default=20, help="no new round begins after these (20)")
+    arguments.add_argument("--minutes", type=float, default=18, help="no new round begins after these (18)")
     arguments.add_argument(
         "--limit", type=float, default=180, metavar="S", help="a row that takes longer is given up (180)"
     )
@@ -106,7 +106,7 @@ class _Bench:
         return incremental.rows(self.images, changed, self._served, self._repository, self._rivals, self._bases)
 
     def _restore(self) -> list[Row]:
-        return restores.rows(self.images, self._repository, self._rivals, self._bases)
+        return restores.rows(self.images, self._repository, self._encrypted, self._rivals, self._bases)
 
     @property
     def _warm(self) -> list[Path]:
@@ -125,12 +125,18 @@ class _Bench:
 
     @cached_property
     def _repository(self) -> Path:
-        print("making the repositories to begin with", file=sys.stderr, flush=True)
-        home = self._folder / "base"
+        return self._filled("backup")
+
+    @cached_property
+    def _encrypted(self) -> Path:
+        return self._filled("backup-encrypted")
+
+    def _filled(self, verb: str) -> Path:
+        print("making a repository to begin with", file=sys.stderr, flush=True)
+        home = self._folder / f"base-{verb}"
         home.mkdir()
-        subprocess.run(
-            ours.command("backup", self._served.path, home), env=os.environ | ours.environment(home), check=True
-        )
+        environment = {**os.environ, **ours.environment(home)}
+        subprocess.run(ours.command(verb, self._served.path, home), env=environment, check=True)
         return home
 
     @cached_property

@@ -64,16 +64,17 @@ class Row:
         else:
             copy_repository(self.begin_with, folder)
         self.prepare(folder)
+        command, environment = self.command(folder), {**os.environ, **self.environment(folder)}
         stored_mib = _taken_mib(folder)
         _write_out(folder)
         begun, served_s = time.monotonic(), _served_s()
         process = subprocess.Popen(
-            self.command(folder),
+            command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, **self.environment(folder)},
+            env=environment,
         )
         watched = _Watched(process, limit_s)
         usage = watched.wait()
@@ -134,11 +135,11 @@ def run_rows(
     for number in range(rounds):
         if number and time.monotonic() > until:
             return number
+        for file in warm:
+            _read(file)
         for row in rows:
             if row.failure:
                 continue
-            for file in warm:
-                _read(file)
             target = folder / "result"
             try:
                 row.run(target, limit_s)
@@ -169,6 +170,7 @@ def _write_out(folder: Path) -> None:
 
 def _read(file: Path) -> None:
     """Have a file in the page cache."""
+    buffer = bytearray(MIB)
     with file.open("rb", buffering=0) as opened:
         end = 0
         while True:
@@ -178,7 +180,7 @@ def _read(file: Path) -> None:
                 return
             end = os.lseek(opened.fileno(), begin, os.SEEK_HOLE)
             for offset in range(begin, end, MIB):
-                os.pread(opened.fileno(), min(MIB, end - offset), offset)
+                os.preadv(opened.fileno(), [buffer], offset)
 
 
 def _taken_mib(folder: Path) -> float:

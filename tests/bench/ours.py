@@ -1,11 +1,16 @@
 """newhope's own rows: the same code that backs up and restores VMs, on one disk, without libvirt.
 
 python -m tests.bench.ours backup SOCKET REPOSITORY
+python -m tests.bench.ours backup-encrypted SOCKET REPOSITORY
+python -m tests.bench.ours changes SOCKET REPOSITORY CHANGES
 python -m tests.bench.ours restore REPOSITORY IMAGE
+
+CHANGES is a JSON file of offsets and lengths, which a host's dirty bitmap would tell.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,23 +18,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engine import nbd
-from engine.backup.disk_copy import copy_disk
+from engine.backup.disk_copy import copy_changes, copy_disk
 from engine.hosts.disk_sink import open_sink
-from engine.repository import Repository
+from engine.repository import DiskRecord, Passphrase, Repository, Writer
 from engine.repository.model import Consistency, VmFacts
 from engine.restore.run import write_disk
 
 _VM = VmFacts(
     "bench", "00000000-0000-4000-8000-000000000001", "bench", 1, 0, "", "", "", "", None, "", False, False, (), ()
 )
-
-
+_PASSPHRASE = Passphrase(b"bench")
 _ROOT = Path(__file__).parents[2]
 
 
-def command(verb: str, first: Path | str, second: Path) -> list[str]:
+def command(verb: str, *words: Path | str) -> list[str]:
     """The command line of one of our rows."""
-    return [sys.executable, "-m", "tests.bench.ours", verb, str(first), str(second)]
+    return [sys.executable, "-m", "tests.bench.ours", verb, *map(str, words)]
 
 
 def environment(folder: Path) -> Mapping[str, str]:
@@ -41,39 +45,65 @@ def _nothing(*_: object) -> None:
     return
 
 
-def backup(socket: Path, folder: Path) -> None:
-    """Make a recovery point of one exported disk."""
-    repository = Repository.open(folder) if (folder / "newhope-repository").exists() else Repository.create(folder)
-    with (
-        repository,
-        repository.writer("bench") as writer,
-        nbd.Client.connect(nbd.UnixAddress(str(socket)), contexts=(nbd.BASE_ALLOCATION,)) as client,
-    ):
+def backup(socket: Path, folder: Path, passphrase: Passphrase | None = None) -> None:
+    """Make a recovery point of one exported disk, all of it read."""
+    if (folder / "newhope-repository").exists():
+        repository = _open(folder)
+    else:
+        repository = Repository.create(folder, passphrase=passphrase)
+    with repository, repository.writer("bench") as writer, _connected(socket) as client:
         disk = writer.disk("vda", client.size_bytes, "qcow2")
         copy_disk(client, disk, writer.block_bytes, _nothing, _nothing)
-        now = datetime.now(UTC)
-        writer.commit(
-            vm=_VM,
-            moment=now,
-            method="hot",
-            consistency=Consistency.CRASH,
-            consistency_note="a benchmark",
-            disks=(disk.finish("full"),),
-            files=(),
-            downtime_s=0.0,
-            writer="bench",
-        )
+        _commit(writer, disk.finish("full"))
+
+
+def backup_encrypted(socket: Path, folder: Path) -> None:
+    """The same into an encrypted repository."""
+    backup(socket, folder, _PASSPHRASE)
+
+
+def changes(socket: Path, folder: Path, told: Path) -> None:
+    """Make a recovery point of one exported disk, of which only what has changed since the newest one is read."""
+    with _open(folder) as repository, repository.writer("bench") as writer, _connected(socket) as client:
+        parent = repository.points()[0]
+        writer.lean_on(parent)
+        disk = writer.disk("vda", client.size_bytes, "qcow2", parent=parent.manifest.disks[0])
+        copy_changes(client, disk, writer.block_bytes, json.loads(told.read_text()), _nothing, _nothing)
+        _commit(writer, disk.finish("what was written since"))
 
 
 def restore(folder: Path, target: Path) -> None:
     """Write the newest recovery point's disk to a new image."""
-    with Repository.open(folder) as repository, repository.reader() as reader:
+    with _open(folder) as repository, repository.reader() as reader:
         record = repository.points()[0].manifest.disks[0]
         subprocess.run(["qemu-img", "create", "-q", "-f", "raw", target, str(record.size_bytes)], check=True)
         with open_sink(target, "raw", target.with_suffix(".sock")) as sink:
             write_disk(reader, record, sink, _nothing, _nothing)
 
 
+def _open(folder: Path) -> Repository:
+    return Repository.open(folder, unlock=lambda *_: _PASSPHRASE)
+
+
+def _connected(socket: Path) -> nbd.Client:
+    return nbd.Client.connect(nbd.UnixAddress(str(socket)), contexts=(nbd.BASE_ALLOCATION,))
+
+
+def _commit(writer: Writer, disk: DiskRecord) -> None:
+    writer.commit(
+        vm=_VM,
+        moment=datetime.now(UTC),
+        method="hot",
+        consistency=Consistency.CRASH,
+        consistency_note="a benchmark",
+        disks=(disk,),
+        files=(),
+        downtime_s=0.0,
+        writer="bench",
+    )
+
+
 if __name__ == "__main__":
-    verb, first, second = sys.argv[1:]
-    {"backup": backup, "restore": restore}[verb](Path(first), Path(second))
+    verb, *paths = sys.argv[1:]
+    verbs = {"backup": backup, "backup-encrypted": backup_encrypted, "changes": changes, "restore": restore}
+    verbs[verb](*map(Path, paths))

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 BORG_BEST = "1.4.5"
 """The newest borg; Debian has 1.2."""
-_BUILD_TIMEOUT_S = 600
+_TIMEOUT_S = 600
 
 
 def _environment(folder: Path) -> Mapping[str, str]:
@@ -47,19 +47,25 @@ class Peer:
 
     def create(self, folder: Path) -> None:
         """Make an empty repository in a folder."""
-        subprocess.run(
-            self.init,
-            env={**os.environ, **_environment(folder)},
-            check=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-        )
+        _run(self.init, folder)
 
     def fill(self, folder: Path, file: Path) -> None:
         """Back a file up into the repository in `folder`, not measured."""
-        subprocess.run(
-            [*self.backup, str(file)], env={**os.environ, **_environment(folder)}, check=True, capture_output=True
-        )
+        _run([*self.backup, str(file)], folder)
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    """Run a command on the repository in `folder`; what it says. Raises `subprocess.SubprocessError`."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, **_environment(folder)},
+        check=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+    )
+    return done.stdout
 
 
 def restic() -> Peer:
@@ -98,14 +104,8 @@ def archive_of(peer: Peer, folder: Path) -> tuple[str, ...]:
     """The command that restores the one archive of a repository."""
     if peer.restore[0] == "restic":
         return peer.restore
-    listed = subprocess.run(
-        [peer.restore[0], "list", "--short"],
-        env={**os.environ, **_environment(folder)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return (*peer.restore, f"::{listed.stdout.split()[0]}")
+    archives = _run([peer.restore[0], "list", "--short"], folder).split()
+    return (*peer.restore, f"::{archives[0]}")
 
 
 def _newest_borg(folder: Path) -> str:
@@ -118,7 +118,7 @@ def _newest_borg(folder: Path) -> str:
         try:
             venv.create(home, with_pip=True)
             pip = [str(home / "bin" / "pip"), "install", "--quiet", f"borgbackup=={BORG_BEST}"]
-            subprocess.run(pip, check=True, capture_output=True, timeout=_BUILD_TIMEOUT_S)
+            subprocess.run(pip, check=True, capture_output=True, timeout=_TIMEOUT_S)
         except (OSError, subprocess.SubprocessError) as failure:
             print(f"that failed ({failure}); taking Debian's instead", file=sys.stderr, flush=True)
             shutil.rmtree(home, ignore_errors=True)

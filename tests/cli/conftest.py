@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from engine.cli.main import main
+from engine.fleet import repository_access
 from engine.jobs import Journal
-from engine.repository import Consistency, Point, Repository, VmFacts
+from engine.repository import Consistency, Point, Repository
+from tests.builders import make_vm_facts
 
 LIVE = 'uri = "test:///default"'
 """libvirt's own test driver: a real connection, one real (if imaginary) VM named `test` that runs."""
@@ -42,6 +44,11 @@ class Place:
     """A settings file with what it names, in a folder of the test's own."""
 
     folder: Path
+    hosts: str = ""
+
+    @property
+    def passphrase_file(self) -> Path:
+        return self.folder / "passphrase"
 
     @property
     def settings_file(self) -> Path:
@@ -61,11 +68,14 @@ class Place:
 
     def write(self, hosts: str = "", more: str = "") -> None:
         """Settings with the given hosts, one repository `vault`, and one level for all VMs."""
+        self.hosts = hosts
+        source = f'passphrase_file = "{self.passphrase_file}"' if self.passphrase_file.exists() else ""
         text = f"""
             state = "{self.state}"
             {hosts}
             [repositories.vault]
             path = "{self.vault}"
+            {source}
             [levels.silver]
             rpo = "4h"
             rto = "1h"
@@ -73,6 +83,12 @@ class Place:
             {more}
         """
         self.settings_file.write_text("\n".join(line.strip() for line in text.splitlines()))
+
+    def keep_passphrase(self, passphrase: str) -> None:
+        """Keep the repository's passphrase in a file that the settings name."""
+        self.passphrase_file.touch(mode=0o600)
+        self.passphrase_file.write_text(f"{passphrase}\n")
+        self.write(hosts=self.hosts)
 
     def dead(self, name: str = "alderaan") -> str:
         """A host that nobody answers for."""
@@ -87,7 +103,8 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg-state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
-    monkeypatch.delenv("NEWHOPE_CONFIG", raising=False)
+    for name in ("NEWHOPE_CONFIG", "NEWHOPE_PASSPHRASE_FILE", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
     place = Place(tmp_path)
     place.write(hosts=place.dead())
     return place
@@ -97,11 +114,13 @@ Run = Callable[..., Answer]
 
 
 @pytest.fixture
-def newhope(place: Place, capfd: pytest.CaptureFixture[str]) -> Run:
+def newhope(place: Place, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Call the command in this process, with the place's settings."""
 
     def run(*arguments: object) -> Answer:
         capfd.readouterr()
+        # The command is a process that has just been started: it knows no keys yet.
+        monkeypatch.setattr(repository_access, "known", repository_access.Known())
         code = main(["--config", str(place.settings_file), *map(str, arguments)])
         out, err = capfd.readouterr()
         return Answer(int(code), out, err)
@@ -155,23 +174,7 @@ def make_point(repository: Repository, name: str, *, age: timedelta, uuid: str =
         disk.zero(1, 3)
         record = disk.finish("full: first recovery point")
         return writer.commit(
-            vm=VmFacts(
-                name=name,
-                uuid=uuid or f"00000000-0000-4000-8000-{name.encode().hex():0>12}",
-                host="alderaan",
-                vcpus=1,
-                memory_bytes=1 << 28,
-                arch="x86_64",
-                machine="pc-q35-7.2",
-                virt_type="qemu",
-                cpu_mode="",
-                cpu_model=None,
-                firmware="bios",
-                tpm=False,
-                agent=True,
-                nics=("network:default",),
-                macs=("52:54:00:00:00:01",),
-            ),
+            vm=make_vm_facts(name, uuid=uuid or f"00000000-0000-4000-8000-{name.encode().hex():0>12}"),
             moment=datetime.now(UTC) - age,
             method="hot",
             consistency=Consistency.FILESYSTEM,

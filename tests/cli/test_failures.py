@@ -77,7 +77,7 @@ def test_a_missing_repository(newhope: Run, place: Place) -> None:
 
 
 def test_a_damaged_repository(newhope: Run, place: Place) -> None:
-    newhope("repo", "init")
+    newhope("repo", "init", "--no-encryption")
     (place.vault / "newhope-repository").write_bytes(b"\0" * 64)
 
     assert newhope("points").code == ExitCode.REPOSITORY

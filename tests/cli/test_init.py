@@ -14,7 +14,7 @@ def test_init_writes_settings_that_can_be_used_and_says_what_comes_next(newhope:
     written = tomllib.loads(place.settings_file.read_text())
     assert written["repositories"]["main"]["path"] == str(place.vault)
     assert f"newhope --config {place.settings_file} repo init" in answer.out
-    assert newhope("repo", "init").code == ExitCode.OK
+    assert newhope("repo", "init", "--no-encryption").code == ExitCode.OK
 
 
 def test_init_never_overwrites(newhope: Run, place: Place) -> None:
@@ -47,4 +47,4 @@ def test_without_config_it_goes_where_settings_are_looked_for(place: Place) -> N
     assert main(["init", "--repository", str(place.vault)]) == 0
 
     assert (place.folder / "xdg-config" / "newhope" / "newhope.toml").exists()
-    assert main(["repo", "init"]) == 0
+    assert main(["repo", "init", "--no-encryption"]) == 0

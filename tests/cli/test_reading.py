@@ -23,7 +23,7 @@ def test_hosts_as_a_document(newhope: Run, place: Place) -> None:
 
 
 def test_vms_show_state_newest_point_and_protection(newhope: Run, place: Place) -> None:
-    newhope("repo", "init")
+    newhope("repo", "init", "--no-encryption")
     place.write(hosts=place.live())
 
     answer = newhope("vms")
@@ -34,7 +34,7 @@ def test_vms_show_state_newest_point_and_protection(newhope: Run, place: Place) 
 
 
 def test_vms_as_a_document(newhope: Run, place: Place) -> None:
-    newhope("repo", "init")
+    newhope("repo", "init", "--no-encryption")
     place.write(hosts=place.live())
 
     document = newhope("--json", "vms").document
@@ -58,7 +58,7 @@ def test_a_vm_whose_host_is_dead_is_still_listed_from_its_recovery_points(
 def test_a_host_that_answered_before_keeps_its_vms_and_none_is_said_to_run(newhope: Run, place: Place) -> None:
     libvirt_settings = place.folder / "test-driver.xml"
     libvirt_settings.write_text(TEST_DRIVER)
-    newhope("repo", "init")
+    newhope("repo", "init", "--no-encryption")
     place.write(hosts=f'[hosts.coruscant]\nuri = "test://{libvirt_settings}"\n')
     before = newhope("vms")
     libvirt_settings.unlink()
@@ -119,8 +119,8 @@ def test_two_vms_of_one_name_must_be_told_apart_by_uuid(newhope: Run, place: Pla
 
 
 def test_repo_init_and_info(newhope: Run, place: Place) -> None:
-    created = newhope("repo", "init", "vault")
-    again = newhope("repo", "init")
+    created = newhope("repo", "init", "vault", "--no-encryption")
+    again = newhope("repo", "init", "--no-encryption")
     info = newhope("repo", "info", "--json").document["repository"]
 
     assert created.code == ExitCode.OK and str(place.vault) in created.out

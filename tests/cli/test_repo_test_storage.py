@@ -58,7 +58,7 @@ def test_a_folder_that_is_not_there_is_an_error_with_a_way_on(newhope: Run):
 
 def test_a_bucket_is_tried_made_looked_at_and_tried_again(newhope: Run, far: str):
     tried = newhope("repo", "test-storage", "far", "--json")
-    made = newhope("repo", "init", "far")
+    made = newhope("repo", "init", "far", "--no-encryption")
     looked = newhope("repo", "info", far)
     again = newhope("repo", "test-storage", far)
 
@@ -75,7 +75,7 @@ def test_a_store_without_conditional_creation_is_found_out_and_refused(newhope: 
     proxy.forget_conditions = True
 
     tried = newhope("repo", "test-storage", "far")
-    made = newhope("repo", "init", "far")
+    made = newhope("repo", "init", "far", "--no-encryption")
 
     assert tried.code == ExitCode.FINDINGS
     assert re.search(r"^x FAILS +no-overwrite", tried.out, re.MULTILINE)

@@ -92,18 +92,20 @@ def test_where_there_is_no_repository_it_says_so(newhope: Run):
     assert answer.labels == ["what", "untouched", "next"]
 
 
-def test_a_verification_that_is_interrupted_keeps_what_it_has_done(
+def test_without_settings_it_runs_here_and_an_interrupted_one_keeps_what_it_has_done(
     newhope: Run, place: Place, points: tuple[Point, ...], monkeypatch: pytest.MonkeyPatch
 ):
+    place.settings_file.unlink()
+
     def interrupt(view: object, progress: VerifyProgress) -> None:
         if progress.stage is Stage.PACKS and progress.done:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr("engine.cli.repo_verify._ProgressView.tell", interrupt)
-        stopped = newhope("repo", "verify", "--full")
+        stopped = newhope("repo", "verify", place.vault, "--full")
 
     assert stopped.code == ExitCode.INTERRUPTED
-    plan = newhope("repo", "verify", "--full", "--dry-run")
+    plan = newhope("repo", "verify", place.vault, "--full", "--dry-run")
     assert "goes on with" in plan.out
     assert "2 packs" in plan.out

@@ -45,7 +45,7 @@ def test_backup_to_a_repository_that_is_missing_starts_no_job(newhope: Run, plac
 
 
 def test_backup_of_everything_skips_what_cannot_be_backed_up_with_its_reason(newhope: Run, place: Place) -> None:
-    newhope("repo", "init")
+    newhope("repo", "init", "--no-encryption")
     place.write(hosts=place.dead())
 
     answer = newhope("backup", "--all", "--yes")
@@ -66,7 +66,7 @@ def test_backup_of_everything_names_the_vms_of_a_silent_host(
 
 
 def test_each_backup_of_several_is_a_job_and_one_that_fails_is_named(newhope: Run, place: Place) -> None:
-    newhope("repo", "init")
+    newhope("repo", "init", "--no-encryption")
     place.write(hosts=place.dead() + place.live())
 
     answer = newhope("backup", "--all", "--yes")
@@ -80,7 +80,7 @@ def test_each_backup_of_several_is_a_job_and_one_that_fails_is_named(newhope: Ru
 
 
 def test_without_a_terminal_a_backup_must_be_confirmed_by_an_option(newhope_process: Run, place: Place) -> None:
-    newhope_process("repo", "init")
+    newhope_process("repo", "init", "--no-encryption")
     place.write(hosts=place.live())
 
     answer = newhope_process("backup", "test")

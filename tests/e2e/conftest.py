@@ -10,12 +10,12 @@ import pytest
 
 from engine import backup, restore
 from engine.cli.launching import launch_backup, launch_restore
-from engine.fleet import Fleet, gather
+from engine.fleet import Fleet, gather, open_repository
 from engine.hosts import HostLane, HostLanes, find_vm, power_off, take_snapshot, undefine, volumes
 from engine.hosts.model import Vm, VmState
 from engine.jobs import Job, Journal, follow
 from engine.lab import Lab
-from engine.repository import Point, Repository
+from engine.repository import Point
 from engine.settings import Method, Settings
 
 
@@ -57,8 +57,7 @@ class Operator:
         return made
 
     def points(self, name: str) -> tuple[Point, ...]:
-        kept = self.settings.repositories[0]
-        with Repository.open(kept.path, name=kept.name) as repository:
+        with open_repository(self.settings.repositories[0]) as repository:
             return tuple(point for point in repository.points() if point.manifest.vm.name == name)
 
     def plan_restore(self, point: Point, to_host: str, **choices: Any) -> restore.RestorePlan:

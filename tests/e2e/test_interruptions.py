@@ -16,11 +16,11 @@ import pytest
 from engine import nbd
 from engine.backup.moment import BackupInterrupted, fixed_moment
 from engine.errors import NewhopeError
+from engine.fleet import open_repository
 from engine.hosts import agent, power_off, start, take_snapshot
 from engine.jobs import Job, JobState
 from engine.lab import Lab
 from engine.lab.journal import ask_journal
-from engine.repository import Repository
 from engine.settings import Method
 from tests.e2e.conftest import Operator
 
@@ -106,7 +106,7 @@ def test_a_backup_killed_at_any_moment_leaves_a_thawed_guest_and_no_half_recover
 
     assert point.manifest.read_bytes > 0
     assert scratch_files(operator, vm.host) == []
-    with Repository.open(operator.settings.repositories[0].path) as repository:
+    with open_repository(operator.settings.repositories[0]) as repository:
         assert repository.damaged == ()
 
 

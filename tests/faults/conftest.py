@@ -1,3 +1,3 @@
-from tests.repository.conftest import bucket, moto, s3_keys
+from tests.repository.conftest import bucket, cheap_passphrases, moto, s3_keys
 
-__all__ = ["bucket", "moto", "s3_keys"]
+__all__ = ["bucket", "cheap_passphrases", "moto", "s3_keys"]

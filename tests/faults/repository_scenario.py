@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from engine.repository import Repository, index
-from tests.repository.building import BLOCK, back_up, later, mixed_disk, restored
+from engine.repository import Passphrase, Repository, index
+from tests.repository.building import BLOCK, back_up, later, mixed_disk, restored, unlock
 
 NEW_POINT = 100
 
@@ -27,7 +27,7 @@ def fast_folder() -> Iterator[Path]:
 class Scenario:
     """Two points are there; a third, which shares half of its blocks with them, is to be made."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase: Passphrase | None = None) -> None:
         self.template = folder / "template"
         self.folder = folder / "vault"
         old = mixed_disk(90, 1)
@@ -36,7 +36,7 @@ class Scenario:
             later(10): (old[: 20 * BLOCK] + random.Random(5).randbytes(30 * BLOCK), b"x"),
             later(NEW_POINT): (old[: 60 * BLOCK] + random.Random(6).randbytes(40 * BLOCK) + b"end", mixed_disk(9, 3)),
         }
-        repository = Repository.create(self.template, block_bytes=BLOCK)
+        repository = Repository.create(self.template, block_bytes=BLOCK, passphrase=passphrase)
         for moment in (later(0), later(10)):
             back_up(repository, *self.contents[moment], moment=moment)
 
@@ -52,11 +52,13 @@ class Scenario:
             patch.object(index, "MERGE_AT_LEAST", 2),
             patch.object(index, "REMOVE_AFTER_US", 0),
         ):
-            back_up(Repository.open(self.folder), *self.contents[later(NEW_POINT)], moment=later(NEW_POINT))
+            back_up(
+                Repository.open(self.folder, unlock=unlock), *self.contents[later(NEW_POINT)], moment=later(NEW_POINT)
+            )
 
     def check(self) -> bool:
         """Every listed point restores byte for byte and the first two are listed; whether the third is."""
-        repository = Repository.open(self.folder)
+        repository = Repository.open(self.folder, unlock=unlock)
         points = repository.points()
         assert repository.damaged == ()
         moments = {point.manifest.moment for point in points}
@@ -70,7 +72,7 @@ class Scenario:
 
     def check_next_run(self, *, leases_may_stay: bool = False) -> None:
         """The next run succeeds and leaves nothing of the one that was interrupted."""
-        repository = Repository.open(self.folder)
+        repository = Repository.open(self.folder, unlock=unlock)
         content = self.contents[later(NEW_POINT)]
         point = back_up(repository, *content, moment=later(NEW_POINT + 1))
         assert [restored(repository, record) for record in point.manifest.disks] == list(content)

@@ -12,6 +12,8 @@ lead to the same history every time.
 
 from __future__ import annotations
 
+import random
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
@@ -146,6 +148,7 @@ class World:
             Condition=lambda: Condition(self),
             Event=lambda: Event(self),
             Thread=lambda **about: Thread(self, **about),
+            local=threading.local,
         )
         queues = SimpleNamespace(Queue=lambda size=0: Queue(self, size), SimpleQueue=lambda: Queue(self, 0))
         system = SimpleNamespace(
@@ -154,12 +157,16 @@ class World:
         )
         at = "engine.repository."
         with ExitStack() as stack:
-            for module in ("lease", "index", "writer", "block_store", "repository", "reader"):
-                stack.enter_context(patch(f"{at}{module}.threading", threads))
-            for module in ("writer", "block_store"):
-                stack.enter_context(patch(f"{at}{module}.queue", queues))
-            for module in ("reader", "verify_reading"):
-                stack.enter_context(patch(f"{at}{module}.ThreadPoolExecutor", AtOnce))
+            for name in [name for name in sys.modules if name.startswith(at)]:
+                # Whatever is left out would wait for a thread that is not its turn, for ever.
+                for what, ours in (("threading", threads), ("queue", queues), ("ThreadPoolExecutor", AtOnce)):
+                    if hasattr(sys.modules[name], what):
+                        stack.enter_context(patch(f"{name}.{what}", ours))
+            # What is random in a real repository would make the number of operations vary between two equal histories.
+            chance = random.Random(20)
+            secrets = SimpleNamespace(token_bytes=chance.randbytes, token_hex=lambda size: chance.randbytes(size).hex())
+            for module in ("condemned", "guards", "lease", "pack", "repository", "reserve", "verify_history"):
+                stack.enter_context(patch(f"{at}{module}.secrets", secrets))
             for module in ("lease", "collection", "guards", "manifest", "repository", "verify_history"):
                 stack.enter_context(patch(f"{at}{module}.datetime", Wall))
             stack.enter_context(patch(f"{at}lease.os", system))

@@ -117,6 +117,8 @@ from engine.errors import NoSpace
 from engine.repository import Repository
 from tests.repository.building import BLOCK, SMALL, back_up, later, restored
 folder = sys.argv[1] + "/vault"
+with open(sys.argv[1] + "/room", "wb") as room:
+    room.write(bytes(int(sys.argv[2])))
 repository = Repository.create(folder, block_bytes=BLOCK)
 old = back_up(repository, random.Random(1).randbytes(200 * BLOCK), moment=later(0))
 content = random.Random(2).randbytes(100 * BLOCK)
@@ -131,7 +133,7 @@ with open(sys.argv[1] + "/ballast", "wb", buffering=0) as ballast:
             ballast.write(bytes(4096))
     except OSError:
         pass
-    ballast.truncate(ballast.tell() - int(sys.argv[2]))
+os.unlink(sys.argv[1] + "/room")
 before = os.statvfs(folder).f_bavail * 4096
 with Repository.open(folder).collector("a test", limits=SMALL) as collector:
     collector.drop([old])

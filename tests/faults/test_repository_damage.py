@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import NewhopeError
-from engine.repository import Repository
+from engine.repository import Extent, Repository, Severity, VerifyRequest
+from tests.faults.figures import Fault, count
 from tests.faults.repository_scenario import Scenario, fast_folder
 
 KINDS = {
@@ -24,6 +25,7 @@ KINDS = {
     "manifest": "points/*/*",
     "record": "records/*/*",
 }
+NAMES = {"identity": "identity", "pack": "packs", "index": "index", "manifest": "points", "record": "records"}
 REPORT = b"# Restored\n" * 20
 
 
@@ -39,6 +41,25 @@ class Vault:
 
     def mend(self) -> None:
         self.scenario.begin()
+
+    def verify_names(self, *damaged: Path) -> bool:
+        """A verification that reads everything names what is damaged, or there is no repository to be read.
+
+        Only of the identity something may change and mean nothing: the white space at its end.
+        """
+        wanted = {str(path.relative_to(self.scenario.folder)) for path in damaged}
+        try:
+            found = Repository.open(self.scenario.folder).verifier(VerifyRequest(Extent.FULL, anew=True)).run()
+        except NewhopeError as error:
+            assert wanted == {KINDS["identity"]}
+            assert error.next_step
+            return True
+        finally:
+            shutil.rmtree(self.scenario.folder / "records" / "verify", ignore_errors=True)
+        if wanted == {KINDS["identity"]}:
+            return False
+        assert {finding.object for finding in found.findings if finding.severity is not Severity.NOTE} >= wanted
+        return True
 
     def look(self) -> str:
         """`whole`, or `found` where damage was met; fails if anything wrong was handed out."""
@@ -86,19 +107,19 @@ def test_a_flipped_bit_is_never_handed_out(vault: Vault, kind: str):
     outcomes = {"whole": 0, "found": 0}
     for victim in chance.sample(vault.objects(kind), min(4, len(vault.objects(kind)))):
         content = victim.read_bytes()
-        ends = [*range(0, min(70, len(content)), 3), *range(max(0, len(content) - 70), len(content), 3)]
-        for position in (*ends, *(chance.randrange(len(content)) for _ in range(40))):
+        ends = [*range(0, min(70, len(content)), 4), *range(max(0, len(content) - 70), len(content), 4)]
+        for position in (*ends, *(chance.randrange(len(content)) for _ in range(20))):
             damaged = bytearray(content)
             damaged[position] ^= 1 << chance.randrange(8)
             victim.write_bytes(damaged)
             outcomes[vault.look()] += 1
+            count(Fault.FLIP, _part(kind, content, position), harmless=not vault.verify_names(victim))
         victim.write_bytes(content)
 
     assert outcomes["found"]
     if kind in ("manifest", "record"):
         assert outcomes["whole"] == 0
     assert vault.look() == "whole"
-    print(f"{kind}: {outcomes['found']} flipped bits found, {outcomes['whole']} without effect on any restore")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,10 +131,10 @@ def test_a_cut_object_is_never_handed_out(vault: Vault, kind: str):
         for length in {0, 1, 20, len(content) - 1, *(chance.randrange(len(content)) for _ in range(10))}:
             victim.write_bytes(content[:length])
             outcomes[vault.look()] += 1
+            count(Fault.CUT, NAMES[kind], harmless=not vault.verify_names(victim))
         victim.write_bytes(content)
 
     assert outcomes["found"]
-    print(f"{kind}: {outcomes['found']} cuts found, {outcomes['whole']} without effect on any restore")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,20 +145,24 @@ def test_a_missing_object_is_never_made_up(vault: Vault, kind: str):
         vault.mend()
         # Without an index the packs are asked. A point that was deleted is no longer there.
         assert outcome == ("whole" if kind == "index" else "found")
+        count(Fault.MISSING, NAMES[kind])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "identity"])
 def test_exchanged_objects_are_never_taken_for_each_other(vault: Vault, kind: str):
     chance = random.Random(kind)
     pairs = [chance.sample(vault.objects(kind), 2) for _ in range(6)]
-    for one, two in pairs:
+    for pair in pairs:
+        one, two = pair
         first, second = one.read_bytes(), two.read_bytes()
         one.write_bytes(second)
         two.write_bytes(first)
         outcome = vault.look()
         # What was exchanged may hold, at the same places, the same blocks: then nothing is wrong.
         assert outcome == "found" or kind in ("pack", "index")
+        vault.verify_names(*pair)
         vault.mend()
+        count(Fault.EXCHANGED, NAMES[kind])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "identity"])
@@ -148,7 +173,9 @@ def test_an_object_copied_over_another_of_any_kind_is_never_taken_for_it(vault: 
         if victim != source:
             victim.write_bytes(source.read_bytes())
             assert vault.look() == "found" or kind in ("pack", "index")
+            vault.verify_names(victim)
             vault.mend()
+            count(Fault.EXCHANGED, NAMES[kind])
 
 
 def test_objects_that_are_there_twice_do_no_harm(vault: Vault):
@@ -156,6 +183,7 @@ def test_objects_that_are_there_twice_do_no_harm(vault: Vault):
         for path in vault.objects(kind):
             copy = path.with_name(path.name[::-1])
             shutil.copyfile(path, copy)
+            count(Fault.TWICE, NAMES[kind])
     shutil.copyfile(
         vault.objects("manifest")[0], vault.objects("manifest")[0].with_name("20200101T000000Z-0123456789abcdef")
     )
@@ -166,3 +194,18 @@ def test_objects_that_are_there_twice_do_no_harm(vault: Vault):
     for path in vault.scenario.folder.glob("points/*/2020*"):
         path.unlink()
     vault.scenario.check()
+    count(Fault.TWICE, NAMES["manifest"])
+
+
+def _part(kind: str, content: bytes, position: int) -> str:
+    """What of an object a byte belongs to: of packs, by the trailer that says where the table is."""
+    if kind != "pack":
+        return NAMES[kind]
+    table = int.from_bytes(content[-48:-40], "little")
+    if position < 16:
+        return "packs: header"
+    if position < 32:
+        return "packs: salt"
+    if position < table:
+        return "packs: records"
+    return "packs: table" if position < len(content) - 56 else "packs: trailer"

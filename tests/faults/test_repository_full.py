@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from engine.errors import NewhopeError, NoSpace
 from engine.repository import StorageFailed
 from tests.faults.figures import Fault, count
+from tests.faults.own_file_system import run_in_own_file_system
 from tests.faults.repository_scenario import Scenario, fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls
 
@@ -74,12 +72,7 @@ def test_a_disk_that_fails_at_any_call_harms_no_point(
     assert refused > 40
 
 
-OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 FILL = """
-set -e
-mount -t tmpfs -o size=1m tmpfs "$1"
-cd "$2"
-exec "$3" -c '
 import os, sys
 from engine.errors import NoSpace
 from engine.repository import Repository
@@ -95,23 +88,11 @@ except NoSpace as error:
 assert len(repository.points()) == 1
 assert restored(repository, point.manifest.disks[0]) == content
 assert not [name for name in os.listdir(folder) if name.startswith(".new-")]
-' "$1"
 """
 
 
 def test_a_file_system_that_is_really_full_is_told_as_full(tmp_path: Path):
-    if shutil.which("unshare") is None:
-        pytest.skip("needs unshare, of util-linux")
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [*OWN_MOUNTS, "sh", "-c", FILL, "sh", str(tmp_path), str(root), sys.executable],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "unshare:" in done.stderr or "mount:" in done.stderr:
-        pytest.skip(f"no file system of its own for this user: {done.stderr.strip()}")
+    told = run_in_own_file_system(tmp_path, "1m", FILL)
 
-    assert done.returncode == 0, done.stderr
-    assert "no space left" in done.stdout
-    assert "df -h" in done.stdout
+    assert "no space left" in told
+    assert "df -h" in told

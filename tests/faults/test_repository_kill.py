@@ -13,9 +13,11 @@ import traceback
 
 import pytest
 
+from engine.repository import Passphrase
 from tests.faults.figures import Fault, count
 from tests.faults.repository_scenario import Scenario, fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls, content_of
+from tests.repository.building import PASSPHRASE
 
 PARTS = 6
 """The crash points are shared out over this many tests, so that they run side by side."""
@@ -66,10 +68,14 @@ def _run_and_die(scenario: Scenario, kill_at: int, when: str, writer: int) -> in
     return 0
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_a_backup_killed_at_any_change_of_the_disk_harms_no_point(part: int):
+@pytest.mark.parametrize(
+    ("part", "passphrase"),
+    [*((part, None) for part in range(PARTS)), (3, PASSPHRASE)],
+    ids=[*(f"plain {part}" for part in range(PARTS)), "encrypted"],
+)
+def test_a_backup_killed_at_any_change_of_the_disk_harms_no_point(part: int, passphrase: Passphrase | None):
     with fast_folder() as folder:
-        scenario = Scenario(folder)
+        scenario = Scenario(folder, passphrase)
         scenario.begin()
         calls = in_a_child(scenario, 0, "never")
         assert calls is not None

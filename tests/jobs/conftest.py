@@ -53,7 +53,7 @@ def spec(do: str) -> bytes:
     return json.dumps({"do": do}).encode()
 
 
-def start(journal: Journal, spec: bytes, *, lock: str | None = None) -> Job:
+def start(journal: Journal, spec: bytes, *, lock: str | None = None, handed: bytes = b"") -> Job:
     prefix = [sys.executable, str(PRACTICE_JOB), str(journal.state_dir)]
     return launch(
         journal,
@@ -65,6 +65,7 @@ def start(journal: Journal, spec: bytes, *, lock: str | None = None) -> Job:
         argv_prefix=prefix,
         again="newhope backup web",
         untouched="Every earlier recovery point is as it was.",
+        handed=handed,
     )
 
 

@@ -1,5 +1,6 @@
 """A program that runs a job as `newhope run-job` does, with work that the spec chooses: practice_job.py STATE ID."""
 
+import hashlib
 import json
 import os
 import sys
@@ -7,7 +8,9 @@ import time
 from pathlib import Path
 
 from engine.errors import NoSpace
-from engine.jobs import Job, JobContext, JobResult, Journal, run
+from engine.jobs import Job, JobContext, JobResult, Journal, run, take_handed
+
+HANDED = take_handed()
 
 
 def work(job: Job, context: JobContext) -> str | JobResult:
@@ -32,6 +35,9 @@ def work(job: Job, context: JobContext) -> str | JobResult:
         case "defect":
             with context.step("divide"):
                 return str(1 // 0)
+        case "tell what was handed":
+            digest = hashlib.sha256(HANDED).hexdigest()
+            return f"{len(HANDED)} bytes, {digest}, then {os.readlink('/proc/self/fd/0')}"
         case "wait":
             with context.step("wait", total_bytes=10**9) as step:
                 Path(spec["began"]).write_text(str(os.getpid()))

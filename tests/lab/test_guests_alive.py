@@ -11,8 +11,8 @@ import libvirt
 import libvirt_qemu
 import pytest
 
+from engine.fleet import open_repository
 from engine.lab import Lab
-from engine.repository import Repository
 from engine.settings import load
 from tests.lab.live import asked_on_the_console, is_off_within, journal, libvirt_of, wait_for
 
@@ -130,7 +130,7 @@ def test_settings_and_repository_are_ready(lab: Lab) -> None:
     assert [level.name for level in settings.levels] == ["gold", "silver", "bronze"]
     assert settings.repositories[0].name == "vault-store"
     assert settings.repositories[0].on_host == "yavin"
-    with Repository.open(settings.repositories[0].path) as repository:
+    with open_repository(settings.repositories[0]) as repository:
         assert repository.points() == ()
 
 

@@ -7,13 +7,31 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from engine.repository import Consistency, DiskRecord, Point, Repository, VmFacts, Writer, WriterLimits
+from engine.repository import (
+    Consistency,
+    DiskRecord,
+    Passphrase,
+    Point,
+    Repository,
+    Secret,
+    VmFacts,
+    Writer,
+    WriterLimits,
+)
+from engine.repository.key_slots import Cost
 
 BLOCK = 4096
 SMALL = WriterLimits(pack_bytes=16 * BLOCK, index_every_blocks=40)
 WEB = "11111111-1111-4111-8111-111111111111"
 DB = "22222222-2222-4222-8222-222222222222"
+PASSPHRASE = Passphrase(b"correct horse battery staple")
+QUICK_COST = Cost(memory_kib=64, passes=1, lanes=1)
 FIRST_MOMENT = datetime(2026, 11, 22, 8, 13, 55, tzinfo=UTC)
+
+
+def unlock(repository_id: str, name: str) -> Secret:
+    """As somebody who knows the passphrase."""
+    return PASSPHRASE
 
 
 def facts(uuid: str = WEB, name: str = "web") -> VmFacts:

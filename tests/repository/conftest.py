@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from engine.repository import key_slots
+from tests.repository.building import QUICK_COST
 from tests.repository.s3_server import CREDENTIALS, S3Server, s3_server
+
+
+@pytest.fixture(autouse=True)
+def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trying a passphrase takes a quarter of a second on purpose; tests try hundreds."""
+    monkeypatch.setattr(key_slots, "USUAL_COST", QUICK_COST)
 
 
 @pytest.fixture(scope="session")

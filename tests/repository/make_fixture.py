@@ -1,5 +1,7 @@
 """Makes the fixture repository of this format version, once: `python -m tests.repository.make_fixture FOLDER`.
 
+A folder whose name ends with `-encrypted` gets an encrypted one, with two passphrases; tests open it with the second.
+
 The result is committed and never made anew: it is what a released version wrote, and every later one must read it.
 Beside it lies `FOLDER.json` with the SHA-256 of each disk and file, and the record's content.
 """
@@ -9,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 
-from engine.repository import Repository, WriterLimits
-from tests.repository.building import BLOCK, DB, commit, facts, later, write_disk
+from engine.repository import Passphrase, Repository, WriterLimits, key_slots
+from tests.repository.building import BLOCK, DB, PASSPHRASE, QUICK_COST, commit, facts, later, write_disk
 
 LIMITS = WriterLimits(pack_bytes=5 * BLOCK, index_every_blocks=8)
 
@@ -29,7 +32,13 @@ def disk(seed: int, blocks: int, tail: int) -> bytes:
 
 
 def make(folder: Path) -> None:
-    repository = Repository.create(folder, block_bytes=BLOCK)
+    if folder.name.endswith("-encrypted"):
+        repository = Repository.create(folder, block_bytes=BLOCK, passphrase=Passphrase(b"a word from before"))
+        # Two costs, so that every version knows that slots differ in it; the one that tests use is cheap.
+        key_slots.USUAL_COST = QUICK_COST
+        repository.add_key("tests", PASSPHRASE)
+    else:
+        repository = Repository.create(folder, block_bytes=BLOCK)
     expected: dict[str, dict[str, str]] = {}
     first = disk(1, 700, 3)
     second = first[: 90 * BLOCK] + b"changed".ljust(BLOCK, b"!") + first[91 * BLOCK :]
@@ -44,6 +53,8 @@ def make(folder: Path) -> None:
             point = commit(writer, records, moment, vm)
         expected[point.id] = {target: hashlib.sha256(content).hexdigest() for target, content in disks.items()}
         expected[point.id]["definition-inactive"] = hashlib.sha256(b"<domain/>").hexdigest()
+    # Nothing but room, and more of it than all the rest.
+    shutil.rmtree(folder / "reserve", ignore_errors=True)
     repository.put_record("restores", "report-one", b"# A report\n")
     folder.with_suffix(".json").write_text(json.dumps(expected, indent=2) + "\n")
 

@@ -13,7 +13,8 @@ from threading import Barrier
 import pytest
 
 from engine.errors import NoSpace
-from engine.repository import StorageFailed
+from engine.repository import Repository, StorageFailed
+from engine.repository import index as index_module
 from engine.repository.bucket_ranges import PAGE_BYTES, REQUEST_COSTS_BYTES, BucketRanges, Pages
 from engine.repository.errors import ObjectMissing, Unsound
 from engine.repository.index import Index
@@ -22,6 +23,7 @@ from engine.repository.patience import NO_PATIENCE
 from engine.repository.ranges import HeldRanges, Ranges
 from engine.repository.s3_address import S3Address
 from engine.repository.s3_storage import STRETCH_BYTES, S3Storage
+from tests.repository.building import BLOCK, back_up, later, mixed_disk
 from tests.repository.misbehaving_s3 import Rule, misbehaving
 from tests.repository.s3_server import S3Server
 
@@ -228,6 +230,22 @@ def test_an_index_in_a_bucket_that_does_not_answer_says_so(moto: S3Server, bucke
 
         with pytest.raises(StorageFailed):
             index.find(known[200_000])
+
+
+def test_a_backup_that_leans_on_many_packs_lists_them_instead_of_asking_for_each(
+    moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(index_module, "LIST_PACKS_AT", 3)
+    content = mixed_disk(1200)
+    back_up(Repository.create(f"s3://{bucket}/vault?endpoint={moto.endpoint}", block_bytes=BLOCK), content)
+    with misbehaving(moto) as proxy:
+        repository = Repository.open(f"s3://{bucket}/vault?endpoint={proxy.endpoint}")
+        again = back_up(repository, content, moment=later(1))
+
+        assert again.manifest.new_bytes == 0
+        assert repository.info().packs > 25
+        # Several threads may have been asking when the list was begun.
+        assert len([request for request in proxy.requests if request.startswith("HEAD") and "packs/" in request]) <= 10
 
 
 def test_what_was_fetched_has_no_name_on_this_machine(

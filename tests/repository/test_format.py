@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.repository import Repository
+from engine.repository import Passphrase, Repository
 from engine.repository.manifest import point_key
-from tests.repository.building import WEB, back_up, later, mixed_disk, packs_of, restored
+from tests.repository.building import PASSPHRASE, WEB, back_up, later, mixed_disk, packs_of, restored, unlock
 
 FIXTURES = Path(__file__).parent / "fixtures"
 INDEPENDENT_READER = Path(__file__).with_name("independent_reader.py")
+PLAIN_AND_ENCRYPTED = pytest.mark.parametrize("passphrase", [None, PASSPHRASE], ids=["plain", "encrypted"])
 VERSIONS = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
 
 
@@ -26,6 +27,7 @@ def independently(*arguments: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-P", str(INDEPENDENT_READER), *map(str, arguments)],
         capture_output=True,
         text=True,
+        input=PASSPHRASE.value.decode() + "\n",
         cwd="/",
         check=False,
     )
@@ -38,8 +40,9 @@ def test_the_independent_reader_is_independent_and_short():
     assert len(text.splitlines()) < 200
 
 
-def test_the_independent_reader_restores_what_was_backed_up(tmp_path: Path):
-    repository = Repository.create(tmp_path / "vault", block_bytes=4096)
+@PLAIN_AND_ENCRYPTED
+def test_the_independent_reader_restores_what_was_backed_up(tmp_path: Path, passphrase: Passphrase | None):
+    repository = Repository.create(tmp_path / "vault", block_bytes=4096, passphrase=passphrase)
     content = mixed_disk()
     point = back_up(repository, content, bytes(70_000), b"")
     key = point_key(point)
@@ -51,8 +54,9 @@ def test_the_independent_reader_restores_what_was_backed_up(tmp_path: Path):
         assert (tmp_path / target).read_bytes() == expected
 
 
-def test_the_independent_reader_manages_without_index_and_tables(tmp_path: Path):
-    repository = Repository.create(tmp_path / "vault", block_bytes=4096)
+@PLAIN_AND_ENCRYPTED
+def test_the_independent_reader_manages_without_index_and_tables(tmp_path: Path, passphrase: Passphrase | None):
+    repository = Repository.create(tmp_path / "vault", block_bytes=4096, passphrase=passphrase)
     content = mixed_disk(100)
     point = back_up(repository, content)
     shutil.rmtree(tmp_path / "vault/index")
@@ -63,8 +67,9 @@ def test_the_independent_reader_manages_without_index_and_tables(tmp_path: Path)
     assert (tmp_path / "vda").read_bytes() == content
 
 
-def test_the_independent_reader_notices_damage(tmp_path: Path):
-    repository = Repository.create(tmp_path / "vault", block_bytes=4096)
+@PLAIN_AND_ENCRYPTED
+def test_the_independent_reader_notices_damage(tmp_path: Path, passphrase: Passphrase | None):
+    repository = Repository.create(tmp_path / "vault", block_bytes=4096, passphrase=passphrase)
     point = back_up(repository, mixed_disk(20))
     for pack in packs_of(tmp_path / "vault"):
         content = bytearray(pack.read_bytes())
@@ -84,7 +89,7 @@ def test_a_fixture_is_small():
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_released_version_s_repository_is_read(version: str):
     expected = json.loads((FIXTURES / f"{version}.json").read_text())
-    repository = Repository.open(FIXTURES / version)
+    repository = Repository.open(FIXTURES / version, unlock=unlock)
     points = repository.points()
 
     assert {point.id for point in points} == set(expected)
@@ -95,13 +100,13 @@ def test_every_released_version_s_repository_is_read(version: str):
         assert {name: hashlib.sha256(content).hexdigest() for name, content in found.items()} == expected[point.id]
     assert repository.record("restores", "report-one") == b"# A report\n"
     assert repository.damaged == ()
-    assert repository.info().format_version == int(version[1:])
+    assert repository.info().format_version == int(version[1:].partition("-")[0])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_released_version_s_repository_is_written_on(version: str, tmp_path: Path):
     shutil.copytree(FIXTURES / version, tmp_path / "vault")
-    repository = Repository.open(tmp_path / "vault")
+    repository = Repository.open(tmp_path / "vault", unlock=unlock)
     old = repository.points(WEB)[0].manifest.disks[0]
     content = restored(repository, old)
     point = back_up(repository, content, moment=later(500))
@@ -113,7 +118,7 @@ def test_every_released_version_s_repository_is_written_on(version: str, tmp_pat
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_independent_reader_restores_a_fixture(version: str, tmp_path: Path):
     expected = json.loads((FIXTURES / f"{version}.json").read_text())
-    repository = Repository.open(FIXTURES / version)
+    repository = Repository.open(FIXTURES / version, unlock=unlock)
     for point in repository.points():
         for disk in point.manifest.disks:
             done = independently(FIXTURES / version, point_key(point), disk.target, tmp_path / "disk")

@@ -159,6 +159,21 @@ def test_a_block_whose_pack_is_gone_is_stored_again(repository: Repository, tmp_
     assert restored(Repository.open(tmp_path / "vault"), point.manifest.disks[0]) == content
 
 
+def test_a_block_whose_pack_is_gone_is_stored_again_also_when_packs_were_listed(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(index, "LIST_PACKS_AT", 2)
+    content = mixed_disk(300)
+    back_up(repository, content)
+    packs = packs_of(tmp_path / "vault")
+    packs[-1].unlink()
+    packs[-2].write_bytes(packs[-2].read_bytes()[:2000])
+    point = back_up(Repository.open(tmp_path / "vault"), content, moment=later(1))
+
+    assert point.manifest.new_bytes > BLOCK
+    assert restored(Repository.open(tmp_path / "vault"), point.manifest.disks[0]) == content
+
+
 def test_a_block_whose_pack_is_cut_is_stored_again(repository: Repository, tmp_path: Path):
     content = mixed_disk(300)
     back_up(repository, content)

@@ -10,8 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.repository import Repository, WriterLimits
-from tests.repository.building import BLOCK, back_up, commit, later, mixed_disk, restored, write_disk
+from engine.repository import Passphrase, Repository, WriterLimits
+from tests.repository.building import (
+    BLOCK,
+    PASSPHRASE,
+    back_up,
+    commit,
+    later,
+    mixed_disk,
+    restored,
+    unlock,
+    write_disk,
+)
 
 BLOCKS = st.lists(
     st.tuples(st.sampled_from(["zero", "same", "text", "random", "near zero"]), st.integers(0, 5)), max_size=40
@@ -37,16 +47,24 @@ def content_of(blocks: list[tuple[str, int]], tail: int) -> bytes:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(disks=st.lists(st.tuples(BLOCKS, TAIL), min_size=1, max_size=3), pack_blocks=st.integers(1, 30))
+@given(
+    disks=st.lists(st.tuples(BLOCKS, TAIL), min_size=1, max_size=3),
+    pack_blocks=st.integers(1, 30),
+    passphrase=st.sampled_from([None, PASSPHRASE]),
+)
 def test_disks_come_back_as_they_were(
-    tmp_path_factory: pytest.TempPathFactory, disks: list[tuple[list[tuple[str, int]], int]], pack_blocks: int
+    tmp_path_factory: pytest.TempPathFactory,
+    disks: list[tuple[list[tuple[str, int]], int]],
+    pack_blocks: int,
+    passphrase: Passphrase | None,
 ):
     folder = tmp_path_factory.mktemp("vault")
     contents = [content_of(*disk) for disk in disks]
     limits = WriterLimits(pack_bytes=pack_blocks * BLOCK, index_every_blocks=10)
-    point = back_up(Repository.create(folder, block_bytes=BLOCK), *contents, limits=limits)
+    repository = Repository.create(folder, block_bytes=BLOCK, passphrase=passphrase)
+    point = back_up(repository, *contents, limits=limits)
 
-    opened = Repository.open(folder)
+    opened = Repository.open(folder, unlock=unlock)
     assert [found.manifest for found in opened.points()] == [point.manifest]
     for record, content in zip(point.manifest.disks, contents, strict=True):
         assert restored(opened, record) == content

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ExitCode, NotFound
-from engine.settings import Host, Repository, Settings, find_host, find_repository
+from engine.settings import Host, Repository, Settings, find_host, find_repository, repository_at
 
 
 def settings(*, hosts: tuple[str, ...] = (), repositories: tuple[str, ...] = ()) -> Settings:
@@ -61,3 +61,24 @@ def test_without_any_repository_the_answer_is_how_to_make_one() -> None:
         find_repository(settings(), None)
 
     assert "newhope repo init" in caught.value.next_step
+
+
+def test_a_folder_that_no_settings_name_is_a_repository_all_the_same(tmp_path: Path) -> None:
+    found = repository_at(str(tmp_path / "vault"))
+
+    assert (found.name, found.location) == ("vault", str(tmp_path / "vault"))
+
+
+def test_an_address_that_no_settings_name_is_a_repository_all_the_same() -> None:
+    location = "s3://bucket/far%20away?endpoint=https://minio:9000&region=eu-1"
+
+    found = repository_at(location)
+
+    assert (found.name, found.location) == ("far away", location)
+
+
+def test_a_misspelt_part_of_an_address_is_not_passed_over() -> None:
+    with pytest.raises(NotFound, match="endpont") as caught:
+        repository_at("s3://name:sesame@bucket?endpont=https://minio:9000")
+
+    assert "sesame" not in str(caught.value)

@@ -23,6 +23,9 @@ _PATHS = st.lists(_TEXTS.map(lambda text: text.replace("\0", "0").replace("/", "
 _PLACES = st.dictionaries(_TEXTS, _TEXTS, max_size=3)
 _DURATIONS = st.integers(min_value=1, max_value=100 * 365 * 86400)
 
+_COMMANDS = st.just(()) | st.lists(_TEXTS.map(lambda text: text.replace("\0", "0")), max_size=2).map(
+    lambda words: ("/usr/bin/pass", *words)
+)
 _KEEPS = st.builds(Keep, *(st.integers(0, 400) for _ in Keep.__struct_fields__)).filter(lambda keep: keep != Keep())
 
 
@@ -45,6 +48,8 @@ def _settings(draw: st.DrawFn) -> Settings:
             path=draw(_PATHS) / f"unique-{number}",
             places=draw(_PLACES),
             on_host=draw(st.none() | st.sampled_from(host_names)),
+            passphrase_file=(file := draw(st.none() | _PATHS)),
+            passphrase_command=() if file else draw(_COMMANDS),
         )
         for number, name in enumerate(draw(st.lists(_NAMES, unique=True, max_size=3)))
     )

@@ -12,7 +12,7 @@ from textual.widgets import Input
 from engine.resilience import Finding
 from tui.actions import Place
 from tui.keys import bindings_of
-from tui.screens.base import ConsoleScreen
+from tui.screens.filtered import FilteredScreen
 from tui.viewmodels.check_rows import counts_line, finding_key, finding_lines, finding_table
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import Line, line, rule
@@ -20,7 +20,7 @@ from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
 
-class ChecksScreen(ConsoleScreen[None]):
+class ChecksScreen(FilteredScreen):
     """Findings, worst first, and the one under the cursor in full."""
 
     place = Place.CHECKS
@@ -28,9 +28,7 @@ class ChecksScreen(ConsoleScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = bindings_of(Place.CHECKS)
 
     def __init__(self) -> None:
-        super().__init__()
-        self._wanted = ""
-        self._faults_only = True
+        super().__init__(faults_only=True)
         self._shown: tuple[object, ...] = ()
 
     def body(self) -> ComposeResult:
@@ -42,11 +40,6 @@ class ChecksScreen(ConsoleScreen[None]):
             with Vertical(id="one"):
                 yield LinesView(id="rule-finding")
                 yield PaneView(id="finding")
-
-    def on_mount(self) -> None:
-        """Begin with the worst."""
-        self.query_one(Input).cursor_blink = False
-        super().on_mount()
 
     def main_pane(self) -> KeyedTable:
         """The findings."""
@@ -91,29 +84,6 @@ class ChecksScreen(ConsoleScreen[None]):
         self.pane("finding").move_to_end(last=False)
         self._paint_finding()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
-        self._wanted = event.value
-        self.repaint()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """The filter stays."""
-        self._close_filter()
-
-    def _close_filter(self) -> None:
-        self.query_one(Input).remove_class("open")
-        self.table("findings").focus()
-
-    def action_filter(self) -> None:
-        """Type a filter."""
-        self.query_one(Input).add_class("open")
-        self.query_one(Input).focus()
-
-    def action_faults(self) -> None:
-        """Only what is wrong, or also what was checked and is fine."""
-        self._faults_only = not self._faults_only
-        self.repaint()
-
     def action_sort(self) -> None:
         """Put the rows in order again."""
         self._shown = ()
@@ -121,11 +91,7 @@ class ChecksScreen(ConsoleScreen[None]):
 
     def action_go_back(self) -> None:
         """Clear the filter, then back to the fleet."""
-        field = self.query_one(Input)
-        if self._wanted or field.has_class("open"):
-            field.value = ""
-            self._close_filter()
-        else:
+        if not self.clear_filter():
             self.console.switch_mode("fleet")
 
     def action_copy_id(self) -> None:

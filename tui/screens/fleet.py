@@ -11,7 +11,7 @@ from textual.widgets import Input
 
 from tui.actions import Place
 from tui.keys import bindings_of
-from tui.screens.base import ConsoleScreen
+from tui.screens.filtered import FilteredScreen
 from tui.viewmodels.fleet_rows import ALL_HOSTS, host_table, repository_table, summary_line, vm_glance, vm_table
 from tui.viewmodels.picture import Picture, VmView, find_view
 from tui.viewmodels.text import Line, rule
@@ -19,7 +19,7 @@ from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
 
-class FleetScreen(ConsoleScreen[None]):
+class FleetScreen(FilteredScreen):
     """Hosts and VMs with the age of their newest recovery point."""
 
     place = Place.FLEET
@@ -28,8 +28,6 @@ class FleetScreen(ConsoleScreen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._wanted = ""
-        self._faults_only = False
         self._shown: tuple[object, ...] = ()
         self._touched = False
         self._arrived = False
@@ -52,7 +50,6 @@ class FleetScreen(ConsoleScreen[None]):
 
     def on_mount(self) -> None:
         """Begin among the VMs; the list of repositories is only looked at."""
-        self.query_one(Input).cursor_blink = False
         self.table("repositories").can_focus = False
         self.pane("glance").can_focus = False
         super().on_mount()
@@ -143,20 +140,6 @@ class FleetScreen(ConsoleScreen[None]):
         """A second click opens."""
         self.action_open()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
-        self._wanted = event.value
-        self.repaint()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """The filter stays; the keys go back to the VMs."""
-        self._close_filter()
-
-    def _close_filter(self) -> None:
-        field = self.query_one(Input)
-        field.remove_class("open")
-        self.table("vms").focus()
-
     # ------------------------------------------------------------------ actions
 
     def action_open(self) -> None:
@@ -186,17 +169,6 @@ class FleetScreen(ConsoleScreen[None]):
 
             self.console.push_screen(RestoreScreen(view.uuid))
 
-    def action_filter(self) -> None:
-        """Type a filter."""
-        field = self.query_one(Input)
-        field.add_class("open")
-        field.focus()
-
-    def action_faults(self) -> None:
-        """Only what needs somebody, or everything."""
-        self._faults_only = not self._faults_only
-        self.repaint()
-
     def action_sort(self) -> None:
         """Put the rows in order again."""
         self._shown = ()
@@ -205,11 +177,9 @@ class FleetScreen(ConsoleScreen[None]):
 
     def action_go_back(self) -> None:
         """Clear the filter, then the host."""
-        field = self.query_one(Input)
-        if self._wanted or field.has_class("open"):
-            field.value = ""
-            self._close_filter()
-        elif self._faults_only:
+        if self.clear_filter():
+            return
+        if self._faults_only:
             self.action_faults()
         elif self.table("hosts").key:
             self.table("hosts").move_to(0)

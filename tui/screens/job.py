@@ -54,7 +54,7 @@ class JobScreen(ConsoleScreen[None]):
     def crumbs(self, picture: Picture) -> str:
         """Where the operator is."""
         job = self.job
-        return f"Jobs > {job.id}  {job.kind} {job.subject} on {job.host}" if job else f"Jobs > {self.job_id}"
+        return f"Jobs > {job.id}  {job.kind} {job.subject}{job.place}" if job else f"Jobs > {self.job_id}"
 
     def summary(self, picture: Picture) -> Line:
         """How far it is."""

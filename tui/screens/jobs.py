@@ -14,6 +14,7 @@ from tui.actions import Place
 from tui.keys import bindings_of
 from tui.screens.base import ConsoleScreen
 from tui.screens.confirm import ConfirmScreen
+from tui.screens.filtered import FilteredScreen
 from tui.viewmodels.job_lines import cancel_lines, counts_line, job_page, job_table
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import Line, line, rule
@@ -21,17 +22,12 @@ from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
 
-class JobsScreen(ConsoleScreen[None]):
+class JobsScreen(FilteredScreen):
     """The list of jobs and the one under the cursor."""
 
     place = Place.JOBS
     CSS_PATH = "jobs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = bindings_of(Place.JOBS)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._wanted = ""
-        self._faults_only = False
 
     def body(self) -> ComposeResult:
         """The list, and the job under the cursor."""
@@ -45,7 +41,6 @@ class JobsScreen(ConsoleScreen[None]):
 
     def on_mount(self) -> None:
         """Begin with the newest job, or the one that was asked for."""
-        self.query_one(Input).cursor_blink = False
         super().on_mount()
         wanted = self.console.destination
         if wanted.screen == "job" and wanted.argument.isdigit():
@@ -100,19 +95,6 @@ class JobsScreen(ConsoleScreen[None]):
         """A second click opens."""
         self.action_open()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
-        self._wanted = event.value
-        self.repaint()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """The filter stays."""
-        self._close_filter()
-
-    def _close_filter(self) -> None:
-        self.query_one(Input).remove_class("open")
-        self.table("jobs").focus()
-
     def action_open(self) -> None:
         """Open the job in full."""
         from tui.screens.job import JobScreen
@@ -121,23 +103,11 @@ class JobsScreen(ConsoleScreen[None]):
         if job is not None:
             self.console.push_screen(JobScreen(job.id))
 
-    def action_filter(self) -> None:
-        """Type a filter."""
-        self.query_one(Input).add_class("open")
-        self.query_one(Input).focus()
-
-    def action_faults(self) -> None:
-        """Only those that did not end well, or all."""
-        self._faults_only = not self._faults_only
-        self.repaint()
-
     def action_go_back(self) -> None:
         """Clear the filter, then back to the fleet."""
-        field = self.query_one(Input)
-        if self._wanted or field.has_class("open"):
-            field.value = ""
-            self._close_filter()
-        elif self._faults_only:
+        if self.clear_filter():
+            return
+        if self._faults_only:
             self.action_faults()
         else:
             self.console.switch_mode("fleet")

@@ -275,7 +275,7 @@ def cancel_lines(job: Job) -> Block:
         "restore": "What it has created on the target host is taken away again. The original is not touched.",
     }
     return (
-        line(strong(f"Job {job.id}: {job.kind} of {job.subject} on {job.host}")),
+        line(strong(f"Job {job.id}: {job.kind} of {job.subject}{job.place}")),
         BLANK,
         line("It is asked to stop at the next safe place, and cleans up behind itself."),
         line(job.untouched or stays.get(job.kind, "It leaves nothing half done.")),
