@@ -20,6 +20,8 @@ class Request(Struct, frozen=True):
     host: str
     repository: str
     method: Method
+    full: bool = False
+    """Read every disk whole, whatever the host could tell of changes."""
 
 
 class BackupPlan(Struct, frozen=True):
@@ -59,16 +61,19 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
         method=request.method,
         steps=(
             *moment.steps,
-            *(
-                f"read {disk.target} ({disk.format}, {format_bytes(disk.capacity_bytes)}); holes are not read"
-                for disk in disks
-            ),
+            *(_reading_step(disk, request) for disk in disks),
             "keep its definition, NVRAM and boot files, its networks and pools, and facts of the host",
             f"commit the recovery point to {request.repository}",
         ),
         effects=moment.effects,
         warnings=_warnings(vm, request.method),
     )
+
+
+def _reading_step(disk: Disk, request: Request) -> str:
+    whole = request.full or not disk.bitmaps_possible
+    what = "all of it, but for holes" if whole else "what was written since the last point, or all if nobody can tell"
+    return f"read {disk.target} ({disk.format}, {format_bytes(disk.capacity_bytes)}): {what}"
 
 
 def data_disks(vm: Vm) -> tuple[Disk, ...]:

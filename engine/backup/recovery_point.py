@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from engine import nbd
 from engine.backup.changed_blocks import BitmapDistrusted, copy_changed_blocks
@@ -28,8 +29,8 @@ from engine.hosts import (
 )
 from engine.hosts.model import HostSnapshot, HostStatus, Vm
 from engine.jobs import JobContext, StepHandle
-from engine.repository import DiskRecord, FileRecord, Point, Reader, Repository, Writer
-from engine.settings import Settings, find_repository
+from engine.repository import DiskRecord, FileRecord, Point, Reader, Repository, RepositoryDamaged, Writer
+from engine.settings import Method, Settings, find_repository
 
 _LOOK = "look at the VM"
 _MOMENT = "fix the moment of all disks"
@@ -57,10 +58,24 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
             refuse_if_busy(vm)
             refuse_unreadable(vm, snapshot.facts)
             repository = open_repository(kept)
-        with repository, repository.writer(f"backup of {vm.name}") as writer, repository.reader() as reader:
-            point = _copy(lane, snapshot, vm, request, _Open(repository, writer, reader), context)
+        with repository:
+            try:
+                point = _write(lane, snapshot, vm, request, repository, context)
+            except RepositoryDamaged as damage:
+                if request.full or request.method is not Method.HOT:
+                    raise
+                # It was the point before that could not be read: what is not taken over from it is not needed.
+                context.log(f"begun anew, without the recovery point before: {damage}", level="warn")
+                point = _write(lane, snapshot, vm, replace(request, full=True), repository, context)
         _drop_earlier_checkpoints(lane, vm, point.manifest.checkpoint, context)
         return point
+
+
+def _write(
+    lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, repository: Repository, context: JobContext
+) -> Point:
+    with repository.writer(f"backup of {vm.name}") as writer, repository.reader() as reader:
+        return _copy(lane, snapshot, vm, request, _Open(repository, writer, reader), context)
 
 
 def _look(lane: HostLane, request: Request, context: JobContext) -> tuple[HostSnapshot, Vm]:
@@ -85,7 +100,7 @@ def _look(lane: HostLane, request: Request, context: JobContext) -> tuple[HostSn
 def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open_: _Open, context: JobContext) -> Point:
     point = None
     # Before the moment is fixed: while a guest is frozen, nobody reads a repository.
-    reading = _plan_reading(lane, vm, open_)
+    reading = _plan_reading(lane, vm, request, open_)
     new = checkpoints.new_name(chain=open_.repository.id[: checkpoints.CHAIN_DIGITS])
     try:
         with ExitStack() as held:
@@ -107,15 +122,21 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
     return point
 
 
-def _plan_reading(lane: HostLane, vm: Vm, open_: _Open) -> ReadingPlan:
+def _plan_reading(lane: HostLane, vm: Vm, request: Request, open_: _Open) -> ReadingPlan:
     disks = data_disks(vm)
+    if request.full:
+        return read_whole(disks, "it was asked for")
     known = checkpoints.known_checkpoints(lane, vm.uuid)
     plan = plan_reading(vm, disks, open_.repository.points(vm.uuid), known)
-    if plan.parent is not None:
-        try:
-            open_.writer.lean_on(plan.parent)
-        except NotFound:
-            return read_whole(disks, "the recovery point before was dropped at this very moment")
+    if plan.parent is None:
+        return plan
+    verified = open_.repository.verification_state().last
+    if verified is not None and plan.parent.id in verified.hurt:
+        return read_whole(disks, "the recovery point before is damaged, and what is read whole is stored again")
+    try:
+        open_.writer.lean_on(plan.parent)
+    except NotFound:
+        return read_whole(disks, "the recovery point before was dropped at this very moment")
     return plan
 
 

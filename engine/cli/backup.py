@@ -28,6 +28,7 @@ class Choices(Struct, frozen=True):
     yes: bool
     detach: bool
     dry_run: bool
+    full: bool
 
 
 @click.command("backup", cls=Command)
@@ -39,6 +40,7 @@ class Choices(Struct, frozen=True):
     help="hot: while it runs. cold: shut down, started again at once, and copied beside the running guest."
     " [default: what the VM's level says]",
 )
+@click.option("--full", is_flag=True, help="Read every disk whole, not only what was written since the last time.")
 @click.option("--repository", metavar="NAME", help="Where to. [default: the first in the settings]")
 @click.option("--host", metavar="NAME", help="Which host, where two have a VM of that name.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -50,6 +52,7 @@ def backup(
     vm: str | None,
     every: bool,
     method: str | None,
+    full: bool,
     repository: str | None,
     host: str | None,
     yes: bool,
@@ -68,7 +71,7 @@ def backup(
       newhope backup db-1 --method cold       asks for the VM's name: its users notice
       newhope backup --all --yes              for a timer
     """
-    choices = Choices(method, repository, host, yes, not follow, dry_run)
+    choices = Choices(method, repository, host, yes, not follow, dry_run, full)
     if every == (vm is not None):
         raise Usage(
             "Name one VM, or say --all." if vm is None else "Name one VM or say --all, not both.",
@@ -174,7 +177,7 @@ def _request(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
     level = level_of(invocation.settings, vm)
     method = Method(choices.method) if choices.method else level.method if level else Method.HOT
     repository = find_repository(invocation.settings, choices.repository)
-    return Request(vm.uuid, vm.name, vm.host, repository.name, method)
+    return Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full)
 
 
 def _end(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:

@@ -34,6 +34,7 @@ def keys_for(settings: Settings, *names: str) -> bytes:
 def launch_backup(settings: Settings, journal: Journal, request: backup.Request) -> Job:
     """Start a backup as a job of its own; raises `Conflict` while another one works on the VM."""
     words = ["newhope", "backup", request.vm, "--host", request.host, "--method", request.method.value]
+    words += ["--full"] if request.full else []
     return launch(
         journal,
         BACKUP,

@@ -19,6 +19,8 @@ class VerifiedLast(Struct, frozen=True):
     finished: datetime
     damaged: int
     """Findings that are more than notes."""
+    hurt: tuple[str, ...] = ()
+    """Ids of the recovery points that they hurt."""
 
 
 class VerificationState(Struct, frozen=True):
@@ -41,8 +43,9 @@ def verification_state(storage: Storage, history: History) -> VerificationState:
     known = [at for pack in packs if (at := history.sound_at(pack)) is not None]
     last = None
     if history.last is not None:
-        damaged = sum(finding.severity is not Severity.NOTE for finding in history.last.findings)
-        last = VerifiedLast(history.last.extent, history.last.written, damaged)
+        damages = [finding for finding in history.last.findings if finding.severity is not Severity.NOTE]
+        hurt = tuple(sorted({point.id for finding in damages for point in finding.points}))
+        last = VerifiedLast(history.last.extent, history.last.written, len(damages), hurt)
     return VerificationState(
         last=last,
         interrupted=history.open_run.began if history.open_run else None,
