@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from engine.fleet import open_repository
 from engine.hosts import checkpoints, power_off, pull_backup, resume, start, suspend
 from engine.hosts.model import Vm, VmState
 from engine.hosts.power import vm_state
@@ -18,7 +19,7 @@ from engine.jobs import JobState
 from engine.lab import Lab
 from engine.lab.journal import ask_journal, prove
 from engine.nbd import Client, ReadRequest
-from engine.repository import Point, Repository
+from engine.repository import Point
 from tests.e2e.conftest import Operator
 from tests.hosts.live import in_guest, kill_qemu
 
@@ -78,7 +79,7 @@ def content_of(operator: Operator, point: Point) -> str:
     kept = operator.settings.repositories[0]
     record = point.manifest.disks[0]
     digest = blake3()
-    with Repository.open(kept.path, name=kept.name) as repository, repository.reader() as reader:
+    with open_repository(kept) as repository, repository.reader() as reader:
         for offset in range(0, record.size_bytes, PIECE):
             digest.update(reader.read_range(record, offset, min(PIECE, record.size_bytes - offset)))
     return digest.hexdigest()

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from engine import nbd
-from engine.backup.moment import BackupInterrupted, fixed_moment
+from engine.backup.moment import BackupInterrupted, Marks, fixed_moment
 from engine.errors import NewhopeError
 from engine.fleet import open_repository
-from engine.hosts import agent, power_off, start, take_snapshot
+from engine.hosts import agent, checkpoints, power_off, start, take_snapshot
 from engine.jobs import Job, JobState
 from engine.lab import Lab
 from engine.lab.journal import ask_journal
@@ -209,7 +209,11 @@ def test_a_vm_that_is_switched_off_during_its_backup_is_named_as_the_reason(oper
     lane = operator.lanes[vm.host]
     known = len(operator.points("web"))
     try:
-        with pytest.raises(BackupInterrupted) as interrupted, fixed_moment(lane, vm, Method.HOT, None) as moment:  # type: ignore[arg-type]
+        marks = Marks(checkpoints.new_name())
+        with (
+            pytest.raises(BackupInterrupted) as interrupted,
+            fixed_moment(lane, vm, Method.HOT, marks, None) as moment,  # type: ignore[arg-type]
+        ):
             power_off(lane, vm.uuid)
             for source in moment.disks:
                 with nbd.Client.connect(source.address, source.export) as client:
