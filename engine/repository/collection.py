@@ -56,6 +56,7 @@ from engine.repository.block_store import BlockStore
 from engine.repository.condemned import Condemnation, absolve, condemn, condemnations, witnesses
 from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.guards import guarded, guards
+from engine.repository.healing import expect_nothing_healing
 from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.keys import Keys
@@ -167,6 +168,7 @@ class Collector:
         `tell` hears before each one how many are dropped; an exception that it raises stops cleanly.
         """
         dropped = 0
+        expect_nothing_healing(self._storage)
         clear_pending(self._storage, self._now_there(), self._keys)
         for point in sorted(points, key=lambda point: point.manifest.moment):
             vm, key = point.manifest.vm, point_key(point)
@@ -203,6 +205,7 @@ class Collector:
             raise
 
     def _collect(self) -> Collected:
+        expect_nothing_healing(self._storage)
         clear_pending(self._storage, self._now_there(), self._keys)
         earlier = condemnations(self._storage, self._keys)
         self._second_look(earlier)

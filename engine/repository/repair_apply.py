@@ -14,6 +14,7 @@ from engine.repository.condemned import condemn
 from engine.repository.errors import LeaseLost, ObjectMissing
 from engine.repository.guards import PREFIX as GUARDS
 from engine.repository.guards import pin
+from engine.repository.healing import unfinished
 from engine.repository.lease import HeldLease
 from engine.repository.model import Point, WriterLimits
 from engine.repository.pack import pack_id_of
@@ -22,7 +23,7 @@ from engine.repository.repair_blocks import LostBlocks
 from engine.repository.repair_ground import Ground
 from engine.repository.repair_index import index_anew
 from engine.repository.repair_model import DoneRepair, Phase, Remedy, RepairPlan, RepairProgress, RepairStep
-from engine.repository.repair_objects import find_cure, finish_healing, heal, is_sound, prefix_of, unfinished
+from engine.repository.repair_objects import find_cure, finish_healing, heal, is_sound, prefix_of
 from engine.repository.repair_packs import PackSurvey, only_there, store_again, survey_pack
 from engine.repository.repair_source import Source
 from engine.repository.verify_model import Verification
@@ -129,8 +130,10 @@ class RepairRun:
     def _healed(self, step: RepairStep) -> str:
         key = step.object
         if key in unfinished(self._ground.storage):
-            brought = finish_healing(self._ground, key, self._lease.check)
-            return "brought back" if brought else "it was brought back already"
+            if finish_healing(self._ground, key, self._lease.check):
+                return "brought back"
+            if is_sound(self._ground, key):
+                return "it was brought back already"
         if is_sound(self._ground, key):
             return "it is sound by now"
         cure = find_cure(self._ground, key, self._sources)

@@ -34,13 +34,13 @@ from msgspec import Struct
 from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
 from engine.repository.guards import PREFIX as GUARDS
+from engine.repository.healing import HEALING
 from engine.repository.keys import Keys
 from engine.repository.one_bit import without_flipped_bit
 from engine.repository.quarantine import PREFIX as QUARANTINE
 from engine.repository.quarantine import keep_copy, original_of
 from engine.repository.repair_ground import Ground
 from engine.repository.storage import Storage
-from engine.repository.verify_structure import HEALING
 
 KINDS = {
     "points/": FrameKind.POINT,
@@ -183,14 +183,12 @@ def finish_healing(ground: Ground, key: str, may_delete: Callable[[], None]) -> 
         storage.delete(key)
         storage.create(key, content)
         brought = True
+    elif content is not None and not is_sound(ground, key):
+        # What was to take its place was damaged in turn: it is kept as well.
+        keep_copy(storage, HEALING + key)
     may_delete()
     storage.delete(HEALING + key)
     return brought
-
-
-def unfinished(storage: Storage) -> list[str]:
-    """Keys of objects that a repair was bringing back when it was stopped."""
-    return [entry.key.removeprefix(HEALING) for entry in list(storage.list(HEALING))]
 
 
 def _others_of_its_kind(storage: Storage, key: str) -> Iterable[tuple[str, bytes]]:

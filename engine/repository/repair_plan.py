@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from engine.repository.block_record import BlockKind
 from engine.repository.guards import PREFIX as GUARDS
+from engine.repository.healing import unfinished
 from engine.repository.manifest import PREFIX as POINTS
 from engine.repository.model import Point
 from engine.repository.pack import pack_id_of, pack_key
@@ -26,7 +27,6 @@ from engine.repository.repair_objects import (
     is_copy,
     is_sound,
     prefix_of,
-    unfinished,
 )
 from engine.repository.repair_packs import PackSurvey, block_kind, lying_index_files, only_there, survey_pack
 from engine.repository.repair_source import Source

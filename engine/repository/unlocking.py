@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from engine.errors import Conflict, NotFound
 from engine.repository.errors import RepositoryDamaged, RepositoryLocked
+from engine.repository.healing import HEALING
 from engine.repository.identity import IDENTITY_KEY, Identity, decode_identity, proof_holds, proved
 from engine.repository.key_slots import PREFIX, KeySlot, SealedKey, create_slot, opened, sealed_keys
 from engine.repository.keys import Keys
@@ -110,6 +111,8 @@ def remove_key(storage: Storage, identity: Identity, keys: Keys, name_or_id: str
                 next_step="Add another key first: newhope repo key add.",
             )
         lease.check()
+        # Of a repair that was killed: the next one would bring the key back.
+        storage.delete(HEALING + key)
         storage.delete(key)
     finally:
         lease.release()

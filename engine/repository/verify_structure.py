@@ -19,6 +19,7 @@ from engine.repository.condemned import WITNESSES
 from engine.repository.errors import ObjectMissing, StorageFailed, Unsound
 from engine.repository.frame import FrameKind, decode_frame
 from engine.repository.guards import PREFIX as GUARDS
+from engine.repository.healing import unfinished
 from engine.repository.identity import IDENTITY_KEY
 from engine.repository.index import Index
 from engine.repository.index_file import IndexFile, index_key
@@ -36,7 +37,6 @@ from engine.repository.verify_model import Finding, PointName, Severity
 RECORDS = "records/"
 SEEN = (RECORDS, GUARDS)
 FRAMED = (*SEEN, PENDING, CONDEMNED, WITNESSES)
-HEALING = "healing/"
 PIECE_BYTES = 4 << 20
 
 Met = Callable[[], None]
@@ -112,9 +112,9 @@ def check_records(
             findings.append(Finding(entry.key, Severity.DAMAGE, _why(storage, reason)))
         if entry.key.startswith(SEEN):
             record_keys.append(entry.key)
-    for entry in list(storage.list(HEALING)):
+    for key in unfinished(storage):
         what = "a repair was stopped while it brought this object back; the next one goes on with it"
-        findings.append(Finding(entry.key.removeprefix(HEALING), Severity.DAMAGE, what))
+        findings.append(Finding(key, Severity.DAMAGE, what))
     for damaged in leases(storage, keys)[1]:
         findings.append(Finding(damaged.key, Severity.DAMAGE, damaged.reason))
     findings += [Finding(damaged.key, Severity.DAMAGE, damaged.reason) for damaged in damaged_slots(storage)]

@@ -8,21 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from msgspec import json
 from msgspec.structs import replace
 
 from engine.errors import Conflict
-from engine.repository import Collector, Extent, Repository, StorageFailed, VerifyRequest
+from engine.repository import (
+    Collector,
+    Extent,
+    Passphrase,
+    RepairRequest,
+    Repository,
+    StorageFailed,
+    SyncRequest,
+    VerifyRequest,
+)
 from engine.repository.frame import FrameCodec, FrameKind, encode_frame
 from engine.repository.lease import leases
 from engine.repository.s3_address import S3Address
 from engine.repository.s3_storage import S3Storage
 from tests.faults.figures import Fault, count
-from tests.repository.building import BLOCK, SMALL, back_up, later, mixed_disk, restored
+from tests.repository.building import BLOCK, PASSPHRASE, SMALL, back_up, later, mixed_disk, restored, unlock
 from tests.repository.misbehaving_s3 import Proxy, Rule, misbehaving
 from tests.repository.s3_server import S3Server
+from tests.repository.syncing import held, sync
 
 CONTENTS = {later(0): mixed_disk(40), later(1): mixed_disk(40, seed=2), later(2): mixed_disk(40, seed=3)}
 
@@ -113,6 +124,53 @@ def test_taking_a_pin_away_is_refused_and_the_pin_stays(repository: Repository):
     assert "s3:DeleteObject" in caught.value.next_step
     assert point.id in repository.guarded()
     count(Fault.REFUSED, "append-only use")
+
+
+def test_a_sync_brings_everything_and_a_second_one_has_nothing_to_do(appending: S3Storage, tmp_path: Path):
+    source = Repository.create(tmp_path / "source", block_bytes=BLOCK)
+    target = Repository.create_in(appending, block_bytes=BLOCK)
+    for moment, content in list(CONTENTS.items())[:2]:
+        back_up(source, content, moment=moment)
+
+    for request in (SyncRequest(verify=True), SyncRequest()):
+        done = sync(source, target, request)
+        assert done.refused == ()
+
+    assert held(Repository.open_in(appending)) == held(source)
+    count(Fault.REFUSED, "sync")
+
+
+def test_a_key_is_added_and_none_is_taken_away(appending: S3Storage):
+    repository = Repository.create_in(appending, block_bytes=BLOCK, passphrase=PASSPHRASE)
+    office = Passphrase(b"zeus barium otter")
+    repository.add_key("office", office)
+
+    with pytest.raises(StorageFailed) as caught:
+        repository.remove_key("first")
+
+    assert "s3:DeleteObject" in caught.value.next_step
+    for secret in (unlock, lambda *_: office):
+        assert len(Repository.open_in(appending, unlock=secret).keys()) == 2
+    count(Fault.REFUSED, "key change")
+
+
+def test_a_repair_stops_before_anything_has_changed(repository: Repository, appending: S3Storage, whole: S3Storage):
+    index = next(iter(whole.list("index/"))).key
+    content = whole.read(index)
+    whole.delete(index)
+    whole.create(index, content[:-20])
+    repairer = Repository.open_in(appending).repairer("a host", limits=SMALL)
+    plan = repairer.plan(RepairRequest())
+    before = {entry.key for entry in appending.list("")}
+
+    assert plan.steps
+    with pytest.raises(StorageFailed) as caught:
+        repairer.apply(plan)
+
+    assert "s3:DeleteObject" in caught.value.next_step
+    assert {entry.key for entry in appending.list("")} == before
+    every_point_is_whole(appending)
+    count(Fault.REFUSED, "repair")
 
 
 def test_nothing_is_overwritten(repository: Repository, appending: S3Storage, proxy: Proxy):

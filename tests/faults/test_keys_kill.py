@@ -1,4 +1,4 @@
-"""Making an encrypted repository, adding and removing keys, killed (SIGKILL) at every call that changes the disk.
+"""Making an encrypted repository, adding and removing keys: killed (SIGKILL) or refused at every change of the disk.
 
 Whatever the instant: the repository opens with a passphrase that its owner knows and every point restores, or, where it
 was being made, it can be made there; no key is half there, and the next attempt succeeds.
@@ -6,6 +6,7 @@ was being made, it can be made there; no key is half there, and the next attempt
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -16,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import Conflict
-from engine.repository import Passphrase, Repository, RepositoryLocked, RepositoryMissing
+from engine.errors import Conflict, NewhopeError, NoSpace
+from engine.repository import Passphrase, Repository, RepositoryLocked, RepositoryMissing, StorageFailed
 from tests.faults.figures import Fault, count
 from tests.faults.repository_scenario import fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls, content_of
@@ -181,3 +182,85 @@ def test_removing_a_key_killed_at_any_change_leaves_the_other_one():
             assert list((folder / "leases").iterdir()) == []
 
         at_every_change(folder, again(top), remove, check)
+
+
+NEEDING_SPACE = ("open", "write", "writev", "fsync", "link", "mkdir")
+
+
+def refused_from(folder: Path, work: Callable[[], object], first: int, number: int, failing: tuple[str, ...]) -> bool:
+    """Do the work on a disk that refuses from a call on; whether the work was told so."""
+
+    def hook(at: int, name: str, arguments: tuple[object, ...], call: Call) -> object:
+        if at >= first and name in failing:
+            raise OSError(number, os.strerror(number))
+        return call()
+
+    calls = SystemCalls(str(folder), hook)
+    calls.install()
+    try:
+        work()
+    except NewhopeError as error:
+        assert isinstance(error, NoSpace if number == errno.ENOSPC else StorageFailed)
+        assert error.untouched
+        assert error.next_step
+        return True
+    finally:
+        calls.remove()
+    return False
+
+
+def create_on(folder: Path) -> None:
+    Repository.create(folder, block_bytes=BLOCK, passphrase=PASSPHRASE)
+
+
+def add_on(folder: Path) -> None:
+    Repository.open(folder, unlock=unlock).add_key("office", SECOND)
+
+
+def remove_on(folder: Path) -> None:
+    Repository.open(folder, unlock=unlock).remove_key("office")
+
+
+@pytest.mark.parametrize(
+    ("number", "failing", "fault"),
+    [
+        (errno.ENOSPC, NEEDING_SPACE, Fault.FULL),
+        (errno.EROFS, (*NEEDING_SPACE, "unlink"), Fault.READ_ONLY),
+    ],
+    ids=["full", "read-only"],
+)
+@pytest.mark.parametrize("work", [create_on, add_on, remove_on], ids=["create", "add", "remove"])
+def test_a_disk_that_refuses_at_any_call_of_a_key_change_leaves_a_key_that_opens(
+    work: Callable[[Path], None], number: int, failing: tuple[str, ...], fault: Fault
+):
+    with fast_folder() as top:
+        folder = top / "vault"
+        names = {create_on: [], add_on: ["first"], remove_on: ["first", "office"]}[work]
+        if names:
+            template(top, *names[1:])
+        begin = again(top) if names else lambda: shutil.rmtree(folder, ignore_errors=True)
+        refused = 0
+        for first in range(1, 100):
+            begin()
+            if not refused_from(folder, lambda: work(folder), first, number, failing):
+                break
+            refused += 1
+            for lease in folder.glob("leases/*"):
+                # This process lives on, so a lease that it could not delete would be believed until it runs out.
+                lease.unlink()
+            if not names:
+                if not (folder / "newhope-repository").exists():
+                    work(folder)
+                back_up(Repository.open(folder, unlock=unlock), CONTENT)
+                assert opens(folder, PASSPHRASE)
+                continue
+            assert opens(folder, PASSPHRASE)
+            there = names_of(Repository.open(folder, unlock=unlock))
+            assert there in (["first"], ["first", "office"])
+            assert opens(folder, SECOND) == (len(there) == 2)
+            if there == names:
+                work(folder)
+                assert opens(folder, SECOND) == (work is add_on)
+
+    assert refused >= 3
+    count(fault, "key change", refused)
