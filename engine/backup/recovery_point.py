@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from importlib.metadata import version
 from typing import NamedTuple
 
 import msgspec
@@ -209,6 +208,9 @@ def _commit(
     files: tuple[FileRecord, ...],
     writer: Writer,
 ) -> Point:
+    # Dear to import, and needed only here.
+    from importlib.metadata import version
+
     return writer.commit(
         vm=facts_of(vm),
         moment=moment.time,

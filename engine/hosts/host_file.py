@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 import uuid
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
 from engine.hosts import uri
 from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME
@@ -55,7 +55,7 @@ def _download(connection: libvirt.virConnect, path: Path) -> bytes:
         return _content(connection, pool.storageVolLookupByName(path.name))
     pool = connection.storagePoolCreateXML(
         f"<pool type='dir'><name>newhope-read-{uuid.uuid4()}</name>"
-        f"<target><path>{escape(str(path.parent))}</path></target></pool>"
+        f"<target><path>{escape(str(path.parent), quote=False)}</path></target></pool>"
     )
     try:
         return _content(connection, pool.storageVolLookupByName(path.name))

@@ -1,4 +1,8 @@
-"""`./dev bench [--table full|incremental|restore] [--size GIB] [--rounds N]`: measure, and print Markdown tables."""
+"""`./dev bench [--table NAME] [--size GIB] [--rounds N]`: measure, and print Markdown tables.
+
+Three of the tables, against other programs, belong together: full, incremental, restore. Two more tell why the
+repository is as it is, take long, and are made only when asked for: blocks, index.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,14 @@ from pathlib import Path
 
 from engine import nbd
 from engine.hosts import image as images_of_hosts
-from tests.bench import full, image, incremental, ours, peers, restores
+from tests.bench import block_sizes, full, image, incremental, index_scale, ours, peers, restores
 from tests.bench.measure import Row, run_rows, table
 from tests.bench.promises import Promise, below
 from tests.bench.promises import table as table_of_promises
 
 TABLES = ("full", "incremental", "restore")
+OWN_TABLES = ("blocks", "index")
+"""Made by programs of their own, without peers and promises."""
 SHARES = {"full": 0.4, "incremental": 0.35, "restore": 0.25}
 """Of the time there is. What a table leaves goes to those that follow."""
 MOST_MEMORY_MIB = 300
@@ -31,9 +37,12 @@ MOST_MEMORY_MIB = 300
 def main() -> None:
     """Build the images, run every row of the chosen tables in turn, print the tables."""
     arguments = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    arguments.add_argument("--table", action="append", choices=TABLES, help="only this table; may be repeated")
+    arguments.add_argument(
+        "--table", action="append", choices=(*TABLES, *OWN_TABLES), help="only this; may be repeated"
+    )
     arguments.add_argument("--size", type=int, default=8, metavar="GIB", help="size of the disk image (8)")
     arguments.add_argument("--rounds", type=int, default=5, help="how often each row runs at most (5)")
+    arguments.add_argument("--millions", type=float, default=40.0, help="blocks of the index table, in millions (40)")
     arguments.add_argument("--minutes", type=float, default=18, help="no new round begins after these (18)")
     arguments.add_argument(
         "--limit", type=float, default=180, metavar="S", help="a row that takes longer is given up (180)"
@@ -46,6 +55,17 @@ def main() -> None:
     )
     chosen = arguments.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
+    if not chosen.table or set(TABLES) & set(chosen.table):
+        _against_others(chosen)
+    folder = ["--folder", str(chosen.folder)]
+    if chosen.table and "blocks" in chosen.table:
+        block_sizes.main([*folder, "--size", str(chosen.size), "--rounds", str(chosen.rounds)])
+    if chosen.table and "index" in chosen.table:
+        index_scale.main([*folder, "--millions", str(chosen.millions)])
+
+
+def _against_others(chosen: argparse.Namespace) -> None:
+    """The tables with peers, and what was promised of them."""
     with ExitStack() as stack:
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=chosen.folder))
         bench = _Bench(Path(temporary), image.build(chosen.folder, chosen.size), chosen, stack)

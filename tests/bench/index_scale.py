@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,14 +31,14 @@ SAMPLES = 100_000
 Figures = dict[str, float]
 
 
-def main() -> None:
-    """Build what is missing, run every step, print the table."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Build what is missing, run every step, print the table. `words` as on the command line, which they replace."""
     arguments = argparse.ArgumentParser(prog="python -m tests.bench.index_scale", description=__doc__)
     arguments.add_argument("--millions", type=float, default=40.0, help="records in the index, in millions (40)")
     arguments.add_argument("--bucket-millions", type=float, default=2.0, help="records of the one in a bucket (2)")
     arguments.add_argument("--folder", type=Path, help="where the index goes: 1.8 GB for 40 million, and as much again")
     arguments.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
-    chosen = arguments.parse_args()
+    chosen = arguments.parse_args(words)
     if chosen.step:
         name, folder = chosen.step
         print(json.dumps(STEPS[name](Path(folder))))
