@@ -53,6 +53,9 @@ def repair(
     are quarantined, so that the next backup stores again what it meets of them. The exit status is 6 if something
     stays lost. Backups may run meanwhile, prune may not. NAME may also be a path or s3:// address.
 
+    Where the file newhope-repository is damaged or gone, that is put back first: from --from, which may then be a
+    copy of the file too, or from what else tells what it said.
+
     \b
     Examples:
       newhope repo repair vault --dry-run                what is wrong, and what would be done
@@ -63,9 +66,13 @@ def repair(
     from engine.cli.confirmation import confirm
     from engine.cli.documents import plain
     from engine.cli.opened_repository import open_named
+    from engine.cli.repo_repair_identity import identity_in_need, put_back
     from engine.repository import Extent, RepairRequest
 
     request = RepairRequest(Extent.FULL if full else Extent.QUICK, set_aside)
+    broken = identity_in_need(invocation, name)
+    if broken is not None:
+        return put_back(invocation, broken, sources, yes=yes, dry_run=dry_run)
     with ExitStack() as stack:
         repository = stack.enter_context(open_named(lambda: invocation.settings, name))
         others = [stack.enter_context(open_named(lambda: invocation.settings, source)) for source in sources]

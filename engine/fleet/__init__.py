@@ -20,6 +20,7 @@ from engine.fleet.fitness import fitness, format_bytes, machine_is_offered, rank
 from engine.fleet.fitness_model import CheckState, FitnessCheck, HostFitness, Verdict
 from engine.fleet.gathering import gather, look_into_repository
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
+from engine.fleet.passphrase_sources import is_bound_to_be_encrypted
 from engine.fleet.repository_access import (
     Prompt,
     accept_keys,
@@ -28,6 +29,7 @@ from engine.fleet.repository_access import (
     keys_to_hand,
     open_repository,
     open_with_sheet,
+    secret_of,
     source_that_fails,
 )
 from engine.fleet.vms import (
@@ -61,6 +63,7 @@ __all__ = [
     "format_bytes",
     "gather",
     "gone_vms",
+    "is_bound_to_be_encrypted",
     "keys_to_hand",
     "known_vms",
     "load_cache",
@@ -73,6 +76,7 @@ __all__ = [
     "points_of",
     "ranked",
     "save_cache",
+    "secret_of",
     "source_that_fails",
     "was_removed",
     "with_repository",

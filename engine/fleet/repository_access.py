@@ -114,6 +114,17 @@ def open_with_sheet(kept: RepositorySettings, sheet: str) -> Repository:
     return Repository.open(kept.location, name=kept.name, unlock=lambda _id, _name: key, expect_encrypted=True)
 
 
+def secret_of(kept: RepositorySettings, prompt: Prompt | None) -> Secret:
+    """What is kept or said for a repository that cannot be opened in the usual way; raises `RepositoryLocked`."""
+    found = given(kept)
+    answer = found.passphrase if found is not None else None
+    if answer is None and prompt is not None:
+        answer = prompt(f"Passphrase of the repository {kept.name}: ")
+    if answer is None:
+        raise _nobody_knows(kept)
+    return answer
+
+
 def create_repository(kept: RepositorySettings, passphrase: Passphrase | None) -> Repository:
     """Make a repository of the settings, encrypted if there is a passphrase."""
     created = Repository.create(kept.location, name=kept.name, passphrase=passphrase)

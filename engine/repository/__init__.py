@@ -113,10 +113,18 @@ from engine.repository.model import (
     WriterLimits,
     WriterStats,
 )
+from engine.repository.places import storage_at
 from engine.repository.point_names import local_time, one_of_each, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
 from engine.repository.repair import Repairer
+from engine.repository.repair_identity import (
+    IdentityCopy,
+    IdentityPlan,
+    apply_identity,
+    identity_damage,
+    plan_identity,
+)
 from engine.repository.repair_model import (
     DoneRepair,
     LeftAlone,
@@ -183,6 +191,8 @@ __all__ = [
     "Forecast",
     "Guard",
     "GuardKind",
+    "IdentityCopy",
+    "IdentityPlan",
     "KeepRules",
     "KeySlot",
     "LeaseHolder",
@@ -241,11 +251,15 @@ __all__ = [
     "Writer",
     "WriterLimits",
     "WriterStats",
+    "apply_identity",
     "decide",
+    "identity_damage",
     "in_blocks",
     "local_time",
     "one_of_each",
     "parse_point_name",
+    "plan_identity",
     "select_point",
+    "storage_at",
     "try_storage",
 ]

@@ -115,7 +115,7 @@ def _statement(values: dict[str, object]) -> bytes:
 def _damaged(location: str, why: str) -> RepositoryDamaged:
     return RepositoryDamaged(
         f"The identity file of the repository {location} is damaged: {why}.",
-        next_step=f"Bring {IDENTITY_KEY} back from a copy of the repository; its points are not lost.",
+        next_step=f"Its points are not lost. See what can be put back, and how: newhope repo repair {location}.",
     )
 
 

@@ -143,6 +143,19 @@ def damaged_slots(storage: Storage) -> tuple[DamagedObject, ...]:
     return sealed_keys(storage, "")[1]
 
 
+def slots_by_repository(storage: Storage) -> dict[str, list[datetime]]:
+    """Ids of the repositories that sound slots bear, and when those were made, oldest first. Mostly it is one."""
+    found: dict[str, list[datetime]] = {}
+    for entry in storage.list(PREFIX):
+        try:
+            payload = decode_frame(entry.key, FrameKind.KEY, storage.read(entry.key))
+            slot = msgspec.json.decode(payload, type=_Payload)
+        except (Unsound, ObjectMissing, msgspec.DecodeError):
+            continue
+        found.setdefault(slot.repository, []).append(slot.created)
+    return {repository: sorted(moments) for repository, moments in found.items()}
+
+
 def opened(sealed: SealedKey, passphrase: Passphrase) -> MasterKey | None:
     """The master key, if this is the slot's passphrase."""
     try:

@@ -37,6 +37,7 @@ from engine.repository.reachable import Reachable
 from engine.repository.reader import Reader
 from engine.repository.recovery_sheet import sheet
 from engine.repository.repair import Repairer
+from engine.repository.repair_identity import identity_damage
 from engine.repository.repair_source import Source
 from engine.repository.reserve import keep_reserve
 from engine.repository.storage import Storage
@@ -157,6 +158,12 @@ class Repository:
         try:
             identity, keys = read_identity(storage, shown, unlock, expect_encrypted)
         except ObjectMissing as error:
+            missing = identity_damage(storage)
+            if missing is not None:
+                raise RepositoryDamaged(
+                    f"{missing} {storage.location} holds a repository nevertheless.",
+                    next_step=f"Put it back: newhope repo repair {storage.location}.",
+                ) from error
             raise RepositoryMissing(
                 f"{storage.location} is not a repository: it has no file {IDENTITY_KEY}.",
                 next_step="Check the path (is its file system mounted?), or make a repository: newhope repo init.",

@@ -51,7 +51,7 @@ def read_identity(
             next_step="Give its passphrase, or say where it is kept: passphrase_file or passphrase_command in "
             "newhope.toml.",
         )
-    keys = Keys(_master(storage, identity, name, unlock(identity.id, name)), identity.id)
+    keys = Keys(master_of(storage, identity.id, name, unlock(identity.id, name)), identity.id)
     if not proof_holds(content, keys):
         raise RepositoryLocked(
             f"The key that was given does not belong to the repository {name} at {storage.location}, or its identity "
@@ -60,6 +60,25 @@ def read_identity(
             next_step=f"Compare the id on the recovery sheet with {identity.id}, and {IDENTITY_KEY} with a copy.",
         )
     return identity, keys
+
+
+def master_of(storage: Storage, repository_id: str, name: str, secret: Secret) -> MasterKey:
+    """The master key that a secret opens, or is; raises `RepositoryLocked`."""
+    if isinstance(secret, MasterKey):
+        return secret
+    sound, damaged = sealed_keys(storage, repository_id)
+    for each in sound:
+        master = opened(each, secret)
+        if master is not None:
+            return master
+    names = ", ".join(each.slot.name for each in sound) or "none"
+    hurt = f" Keys that cannot be read: {'; '.join(map(str, damaged))}." if damaged else ""
+    raise RepositoryLocked(
+        f"The passphrase that was given opens none of the keys of the repository {name} at {storage.location} "
+        f"(there are: {names}).{hurt}",
+        untouched="Nothing was read from it and nothing was written to it.",
+        next_step="Give the passphrase of one of these keys, or the recovery sheet.",
+    )
 
 
 def key_slots(storage: Storage, identity: Identity) -> tuple[KeySlot, ...]:
@@ -120,24 +139,6 @@ def _pass_other_removals(storage: Storage, keys: Keys, mine: str) -> None:
                 f"{lease.owner} on {lease.host} (process {lease.pid}) removes a key of this repository right now.",
                 next_step="Try again then. If it died on another machine: newhope repo prune ends its lease.",
             )
-
-
-def _master(storage: Storage, identity: Identity, name: str, secret: Secret) -> MasterKey:
-    if isinstance(secret, MasterKey):
-        return secret
-    sound, damaged = sealed_keys(storage, identity.id)
-    for each in sound:
-        master = opened(each, secret)
-        if master is not None:
-            return master
-    names = ", ".join(each.slot.name for each in sound) or "none"
-    hurt = f" Keys that cannot be read: {'; '.join(map(str, damaged))}." if damaged else ""
-    raise RepositoryLocked(
-        f"The passphrase that was given opens none of the keys of the repository {name} at {storage.location} "
-        f"(there are: {names}).{hurt}",
-        untouched="Nothing was read from it and nothing was written to it.",
-        next_step="Give the passphrase of one of these keys, or the recovery sheet.",
-    )
 
 
 def _check_new(name: str, passphrase: Passphrase) -> None:
