@@ -260,7 +260,7 @@ def make_fleet(
 def make_level(name: str = "gold", *, rpo: str = "1h", rto: str = "15m", **changes: Any) -> Level:
     """A level for every VM, unless told which."""
     values: dict[str, Any] = {"name": name, "rpo_s": parse_duration(rpo), "rto_s": parse_duration(rto)}
-    if "vms" not in changes and "default" not in changes:
+    if not {"vms", "hosts", "tags", "default"} & changes.keys():
         values["default"] = True
     return Level(**(values | changes))
 

@@ -33,7 +33,8 @@ class Choices(Struct, frozen=True):
 
 @click.command("backup", cls=Command)
 @click.argument("vm", required=False)
-@click.option("--all", "every", is_flag=True, help="Every VM that can be seen, one after another.")
+@click.option("--all", "every", is_flag=True, help="Every VM that can be seen and is not excluded.")
+@click.option("--due", is_flag=True, help="Those whose level asks for a new point by now, the worst first.")
 @click.option(
     "--method",
     type=click.Choice(["hot", "cold"]),
@@ -51,6 +52,7 @@ def backup(
     invocation: Invocation,
     vm: str | None,
     every: bool,
+    due: bool,
     method: str | None,
     full: bool,
     repository: str | None,
@@ -69,14 +71,20 @@ def backup(
     Examples:
       newhope backup web                      hot, as its level says
       newhope backup db-1 --method cold       asks for the VM's name: its users notice
-      newhope backup --all --yes              for a timer
+      newhope backup --due --dry-run          who is due, why, and when the others will be
+      newhope backup --due --yes              for a timer; also after a machine was off
     """
     choices = Choices(method, repository, host, yes, not follow, dry_run, full)
-    if every == (vm is not None):
+    if (vm is not None) + every + due != 1:
+        none = vm is None and not every and not due
         raise Usage(
-            "Name one VM, or say --all." if vm is None else "Name one VM or say --all, not both.",
-            next_step="`newhope backup web`, or `newhope backup --all`.",
+            "Name one VM, or say --all or --due." if none else "Name one VM or say --all or --due, only one of them.",
+            next_step="`newhope backup web`, `newhope backup --all` or `newhope backup --due`.",
         )
+    if due:
+        from engine.cli.backup_due import back_up_due
+
+        return back_up_due(invocation, choices)
     return _every(invocation, choices) if vm is None else _one(invocation, vm, choices)
 
 
@@ -91,7 +99,7 @@ def _one(invocation: Invocation, name: str, choices: Choices) -> ExitCode:
     fleet = invocation.fleet()
     vm = find_vm(fleet, name, host=choices.host)
     refuse_silent_host(fleet, vm.name, vm.host)
-    request = _request(invocation, vm, choices)
+    request = request_for(invocation, vm, choices)
     plan = backup.plan(invocation.settings, fleet, request)
     refuse_unreachable_repository(fleet, request.repository)
     if invocation.json and choices.dry_run:
@@ -112,7 +120,7 @@ def _one(invocation: Invocation, name: str, choices: Choices) -> ExitCode:
             printing.say("Nothing was done.")
             return ExitCode.CANCELLED
     with invocation.journal() as journal:
-        return _end(invocation, launch_backup(invocation.settings, journal, request), choices)
+        return end_of(invocation, launch_backup(invocation.settings, journal, request), choices)
 
 
 def _every(invocation: Invocation, choices: Choices) -> ExitCode:
@@ -124,6 +132,7 @@ def _every(invocation: Invocation, choices: Choices) -> ExitCode:
     from engine.cli.named import refuse_unreachable_repository
     from engine.fleet import gone_vms, known_vms
     from engine.hosts.model import HostStatus
+    from engine.requirements import excluded_by
 
     fleet = invocation.fleet()
     asked = [snapshot for snapshot in fleet.snapshots if choices.host in (None, snapshot.host)]
@@ -132,8 +141,12 @@ def _every(invocation: Invocation, choices: Choices) -> ExitCode:
     skipped: list[tuple[str, str]] = []
     for vm in known_vms(fleet):
         if choices.host in (None, vm.host):
+            rule = excluded_by(invocation.settings, vm)
+            if rule is not None:
+                skipped.append((f"{vm.name} on {vm.host}", f"The settings exclude it: {rule}."))
+                continue
             try:
-                request = _request(invocation, vm, choices)
+                request = request_for(invocation, vm, choices)
                 plans.append((request, backup.plan(invocation.settings, fleet, request)))
             except NewhopeError as error:
                 skipped.append((f"{vm.name} on {vm.host}", error.what))
@@ -155,12 +168,12 @@ def _every(invocation: Invocation, choices: Choices) -> ExitCode:
         raise NothingToDo(
             "There is no VM that can be backed up now.", next_step="see why with `newhope hosts` and `newhope vms`."
         )
-    if not choices.yes and not confirm(invocation, f"Back up {len(plans)} VMs, one after another?"):
+    if not choices.yes and not confirm(invocation, f"Back up {len(plans)} VMs?"):
         printing.say("Nothing was done.")
         return ExitCode.CANCELLED
     with invocation.journal() as journal:
         job = launch_backups(invocation.settings, journal, [request for request, _ in plans])
-        code = _end(invocation, job, choices)
+        code = end_of(invocation, job, choices)
     # A timer must hear of VMs that got no recovery point, although everything that could be done was done.
     return ExitCode.HOST_UNREACHABLE if code is ExitCode.OK and silent else code
 
@@ -169,7 +182,8 @@ class NothingToDo(NewhopeError):
     """Every VM was skipped."""
 
 
-def _request(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
+def request_for(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
+    """What is asked for one VM, by the options and else by its level."""
     from engine.backup import Request
     from engine.requirements import level_of
     from engine.settings import Method, find_repository
@@ -180,7 +194,8 @@ def _request(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
     return Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full)
 
 
-def _end(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:
+def end_of(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:
+    """Watch the job to its end, or say where to."""
     from engine.cli.following import tell_launched, watch
 
     with invocation.journal() as journal:

@@ -27,6 +27,7 @@
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
     doctor   {"needs": [PackageCheck]}
     backup, restore   --dry-run: {"plan": ...}; otherwise {"job": Job} when it is over (or launched, with --detach)
+             backup --due --dry-run, or when nothing is: {"due": [Due], "later": [Later], "left_out": [LeftOut]}
     errors   {"error": {"what", "untouched", "next_step", "exit_code", "name"}}
 
 Times are UTC in ISO 8601, sizes and durations carry their unit in the key. New keys may come; none changes its meaning.

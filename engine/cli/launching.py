@@ -49,8 +49,10 @@ def launch_backup(settings: Settings, journal: Journal, request: backup.Request)
     )
 
 
-def launch_backups(settings: Settings, journal: Journal, requests: Sequence[backup.Request]) -> Job:
-    """Start one job that backs up several VMs, one after another."""
+def launch_backups(
+    settings: Settings, journal: Journal, requests: Sequence[backup.Request], *, again: str = "newhope backup --all"
+) -> Job:
+    """Start one job that backs up several VMs in this order, side by side as far as the settings let it."""
     hosts = {request.host for request in requests}
     return launch(
         journal,
@@ -60,7 +62,7 @@ def launch_backups(settings: Settings, journal: Journal, requests: Sequence[back
         msgspec.json.encode(tuple(requests)),
         lock="backups",
         argv_prefix=job_command(settings),
-        again=with_config(settings.file, "newhope backup --all"),
+        again=with_config(settings.file, again),
         untouched="Recovery points that were finished are kept, and a backup that was under way goes on by itself.",
         handed=keys_for(settings, *(request.repository for request in requests)),
     )

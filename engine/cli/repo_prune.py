@@ -12,7 +12,7 @@ from engine.errors import ExitCode
 
 if TYPE_CHECKING:
     from engine.jobs import Job, Journal
-    from engine.repository import Decision, Forecast, KeepRules
+    from engine.repository import Decision, Forecast, KeepRules, VmFacts
     from engine.settings import Settings
 
 
@@ -87,13 +87,13 @@ def _end(invocation: Invocation, journal: Journal, job: Job, document: dict[str,
     return ExitCode(over.failure.exit_code) if over.failure else ExitCode.OK
 
 
-def _rules(settings: Settings, vm: str) -> KeepRules | None:
+def _rules(settings: Settings, vm: VmFacts) -> KeepRules | None:
     from msgspec.structs import asdict
 
     from engine.repository import KeepRules
     from engine.settings import level_for
 
-    level = level_for(settings, vm)
+    level = level_for(settings, vm.name, host=vm.host, tags=vm.tags)
     return None if level is None or level.keep is None else KeepRules(**asdict(level.keep))
 
 

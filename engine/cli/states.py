@@ -54,6 +54,7 @@ PROTECTION = {
     ExposureState.NEVER: bad("NEVER"),
     ExposureState.UNPROTECTED: idle("NO LEVEL"),
     ExposureState.UNKNOWN: unknown("UNKN"),
+    ExposureState.EXCLUDED: idle("EXCLUDED"),
     ExposureState.GONE: idle("GONE"),
 }
 

@@ -131,7 +131,8 @@ def _protection(exposure: Exposure) -> tuple[Cell, Cell, Cell]:
     from engine.cli.wording import age
 
     newest = "never" if exposure.age_s is None else f"{age(exposure.age_s)} ago"
-    return newest, exposure.level.name if exposure.level else "", states.PROTECTION[exposure.state]
+    level = exposure.level.name if exposure.level else exposure.excluded_by or ""
+    return newest, level, states.PROTECTION[exposure.state]
 
 
 def _show_one(vm: Vm, exposure: Exposure | None, *, stale: bool) -> None:
@@ -148,6 +149,8 @@ def _show_one(vm: Vm, exposure: Exposure | None, *, stale: bool) -> None:
         ("firmware", vm.firmware + (", TPM" if vm.tpm else "")),
         ("agent", vm.agent.value),
     ]
+    if vm.tags:
+        facts.append(("tags", " ".join(vm.tags)))
     if vm.job and not stale:
         facts.append(("busy", vm.job))
     facts += [("network", f"{nic.kind} {nic.source or ''} {nic.mac} {nic.model}") for nic in vm.nics]
@@ -162,6 +165,8 @@ def _show_one(vm: Vm, exposure: Exposure | None, *, stale: bool) -> None:
         if exposure.level:
             rpo, rto = format_duration(exposure.level.rpo_s), format_duration(exposure.level.rto_s)
             facts.append(("level", f"{exposure.level.name}: RPO {rpo}, RTO {rto}"))
+        if exposure.excluded_by:
+            facts.append(("excluded by", f"{exposure.excluded_by} in [exclude] of the settings"))
     printing.show_facts(facts)
     printing.say()
     columns = (

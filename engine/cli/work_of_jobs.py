@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
 import msgspec
 
 from engine import backup, restore
@@ -42,26 +44,34 @@ def restore_vm(settings: Settings, job: Job, context: JobContext) -> JobResult:
 
 
 def make_backups(settings: Settings, job: Job, context: JobContext) -> JobResult:
-    """Several VMs, one after another, each as a job of its own that this one waits for."""
+    """Several VMs, each as a job of its own that this one waits for; as many side by side as the settings allow."""
     requests = msgspec.json.decode(job.spec, type=tuple[backup.Request, ...])
-    context.plan([f"{request.vm} on {request.host}" for request in requests])
+    context.plan([_title(request) for request in requests])
     failed: list[str] = []
     to_look_at: list[str] = []
-    with Journal(settings.state) as journal:
-        for request in requests:
-            try:
-                with context.step(f"{request.vm} on {request.host}") as step:
-                    child = _wait_for(journal, launch_backup(settings, journal, request), context, step)
-                    if child.failure is not None:
-                        step.note(f"job {child.id}: {child.state.value}")
-                        raise BackupsFailed(child.failure.what, next_step=child.failure.next_step)
-            except NewhopeError as error:
-                context.raise_if_cancelled()
-                failed.append(request.vm)
-                context.log(f"{request.vm}: {error.what}", "error")
-            else:
-                if child.state is JobState.WARN:
-                    to_look_at.append(request.vm)
+    with Journal(settings.state) as journal, ThreadPoolExecutor(max_workers=len(requests) or 1) as pool:
+        waiting = list(requests)
+        running: dict[Future[Job], backup.Request] = {}
+        while waiting or running:
+            for request in backup.startable(settings, waiting, tuple(running.values())):
+                waiting.remove(request)
+                running[pool.submit(_make_one, settings, journal, request, context)] = request
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                request = running.pop(ended)
+                try:
+                    child = ended.result()
+                except NewhopeError as error:
+                    failed.append(request.vm)
+                    if not context.cancelled:
+                        context.log(f"{request.vm}: {error.what}", "error")
+                else:
+                    if child.state is JobState.WARN:
+                        to_look_at.append(request.vm)
+            if context.cancelled:
+                failed += [request.vm for request in waiting]
+                waiting.clear()  # those that run were told to stop, and are waited for
+    if failed:
+        context.raise_if_cancelled()
     if failed:
         raise BackupsFailed(
             f"{len(failed)} of {count(len(requests), 'backup')} failed: {', '.join(failed)}.",
@@ -72,6 +82,20 @@ def make_backups(settings: Settings, job: Job, context: JobContext) -> JobResult
     if to_look_at:
         sentence += f" To be looked at: {', '.join(to_look_at)}."
     return JobResult(sentence, warn=bool(to_look_at))
+
+
+def _make_one(settings: Settings, journal: Journal, request: backup.Request, context: JobContext) -> Job:
+    """Start the job of one VM and wait for it; raises what it failed with. In a thread of its own."""
+    with context.step(_title(request)) as step:
+        child = _wait_for(journal, launch_backup(settings, journal, request), context, step)
+        if child.failure is not None:
+            step.note(f"job {child.id}: {child.state.value}")
+            raise BackupsFailed(child.failure.what, next_step=child.failure.next_step)
+        return child
+
+
+def _title(request: backup.Request) -> str:
+    return f"{request.vm} on {request.host}"
 
 
 def _wait_for(journal: Journal, child: Job, context: JobContext, step: StepHandle) -> Job:

@@ -101,4 +101,5 @@ def facts_of(vm: Vm) -> VmFacts:
         nics=tuple(f"{nic.kind}:{nic.source or ''}" for nic in vm.nics),
         macs=tuple(nic.mac for nic in vm.nics),
         host_devices=vm.host_devices,
+        tags=vm.tags,
     )

@@ -11,6 +11,8 @@ from engine.hosts.model import AgentState, Disk, Nic, Vm, VmState
 from engine.hosts.xml_tree import attribute_of, size_of, text_of
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+TAGS_NAMESPACE = "urn:newhope:tags"
+"""Of the element `<tags>` in the VM's metadata; `virsh metadata VM --uri urn:newhope:tags --key newhope --set ...`."""
 
 _SOURCE_ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir", "vhostuser": "path", "vhostvdpa": "dev"}
 _NIC_SOURCE_ATTRIBUTES = {
@@ -47,6 +49,7 @@ def read_vm(domain: Element, *, host: str) -> Vm:
         tpm=domain.find("devices/tpm") is not None,
         boot_files=tuple(path for tag in ("kernel", "initrd") if (path := text_of(domain, f"os/{tag}"))),
         host_devices=tuple(_host_devices(domain)),
+        tags=_tags(domain),
     )
 
 
@@ -57,6 +60,11 @@ def read_agent(domain: Element) -> AgentState:
             connected = target.get("state") == "connected"
             return AgentState.CONNECTED if connected else AgentState.DISCONNECTED
     return AgentState.ABSENT
+
+
+def _tags(domain: Element) -> tuple[str, ...]:
+    text = text_of(domain, f"metadata/{{{TAGS_NAMESPACE}}}tags") or ""
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))
 
 
 def read_disk(disk: Element) -> Disk:

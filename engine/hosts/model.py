@@ -100,6 +100,8 @@ class Vm(Struct, frozen=True):
     """Kernel and initial RAM disk on the host, for a VM that libvirt boots directly."""
     host_devices: tuple[str, ...] = ()
     """PCI and USB devices of the host passed through to the VM."""
+    tags: tuple[str, ...] = ()
+    """Words that its operators gave it in its definition, for the levels' rules."""
     autostart: bool = False
     persistent: bool = True
     job: str | None = None

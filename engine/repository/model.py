@@ -67,6 +67,8 @@ class VmFacts(Struct, frozen=True):
     """`kind:source` of each network card, in order."""
     macs: tuple[str, ...]
     host_devices: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    """Words that its operators had given it: its level may hang on them."""
 
 
 class Origin(Struct, frozen=True):

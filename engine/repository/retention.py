@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from engine.repository.model import Point
+from engine.repository.model import Point, VmFacts
 
 
 class KeepRules(Struct, frozen=True):
@@ -53,14 +53,14 @@ PERIODS: tuple[tuple[str, Period], ...] = (
 
 def decide(
     points: Iterable[Point],
-    rules_for: Callable[[str], KeepRules | None],
+    rules_for: Callable[[VmFacts], KeepRules | None],
     guarded: Mapping[str, tuple[str, ...]],
     unusable: Collection[str] = frozenset(),
 ) -> tuple[Decision, ...]:
     """A decision for every point, VM by VM (by name), newest first.
 
-    `rules_for` gives the rules of the VM of a name, None where everything is kept; a VM has the name of its newest
-    point. `guarded` says by point id why a point must stay. `unusable` are ids of points that are known not to restore.
+    `rules_for` gives the rules of a VM, None where everything is kept; a VM is as its newest point has it. `guarded`
+    says by point id why a point must stay. `unusable` are ids of points that are known not to restore.
     """
     by_vm: dict[str, list[Point]] = {}
     for point in sorted(points, key=_in_time, reverse=True):
@@ -69,7 +69,7 @@ def decide(
     return tuple(
         decision
         for _, of_vm in several
-        for decision in _decide_vm(of_vm, rules_for(of_vm[0].manifest.vm.name), guarded, unusable)
+        for decision in _decide_vm(of_vm, rules_for(of_vm[0].manifest.vm), guarded, unusable)
     )
 
 

@@ -9,8 +9,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.fleet import Fleet, gone_vms, known_vms, points_by_vm, was_removed
-from engine.repository.model import Point
-from engine.settings import Level, Settings, level_for
+from engine.hosts.model import Vm
+from engine.repository.model import Point, VmFacts
+from engine.requirements.levels import excluded_by, level_of
+from engine.settings import Level, Settings
 
 
 class ExposureState(StrEnum):
@@ -25,6 +27,8 @@ class ExposureState(StrEnum):
     UNKNOWN = "unknown"
     """No recovery point was found, and not every repository could be looked into."""
     OK = "ok"
+    EXCLUDED = "excluded"
+    """The settings exclude it: nothing is asked of its recovery points, on purpose."""
     GONE = "gone"
     """No host has it, and the one it was on answers: it was removed, and only its recovery points remain."""
 
@@ -47,6 +51,8 @@ class Exposure(Struct, frozen=True):
     state: ExposureState
     points: int = 0
     """How many recovery points can be reached."""
+    excluded_by: str | None = None
+    """The rule that excludes it, in the words of the settings; it has no level then."""
 
     @property
     def due_in_s(self) -> float | None:
@@ -62,9 +68,9 @@ def exposures(settings: Settings, fleet: Fleet, now: datetime) -> tuple[Exposure
     all_reachable = all(repository.reachable for repository in fleet.repositories)
     found: list[Exposure] = []
     for vm in known_vms(fleet):
-        found.append(_exposure(settings, vm.uuid, vm.name, vm.host, points.get(vm.uuid, ()), now, all_reachable))
+        found.append(_exposure(settings, vm, points.get(vm.uuid, ()), now, all_reachable))
     for facts in gone_vms(fleet):
-        exposure = _exposure(settings, facts.uuid, facts.name, facts.host, points[facts.uuid], now, all_reachable)
+        exposure = _exposure(settings, facts, points[facts.uuid], now, all_reachable)
         removed = was_removed(fleet, facts)
         found.append(replace(exposure, state=ExposureState.GONE) if removed else exposure)
     return tuple(sorted(found, key=_urgency))
@@ -80,27 +86,23 @@ def worst_per_host(found: tuple[Exposure, ...]) -> dict[str, Exposure]:
 
 
 def _exposure(
-    settings: Settings,
-    vm_uuid: str,
-    name: str,
-    host: str,
-    points: tuple[Point, ...],
-    now: datetime,
-    all_reachable: bool,
+    settings: Settings, vm: Vm | VmFacts, points: tuple[Point, ...], now: datetime, all_reachable: bool
 ) -> Exposure:
-    level = level_for(settings, name)
+    excluded = excluded_by(settings, vm)
+    level = None if excluded else level_of(settings, vm)
     newest = points[0].manifest.moment if points else None
     # A host whose clock is ahead makes points of the future; they are as new as a point can be, not newer.
     age_s = max(0.0, (now - newest).total_seconds()) if newest else None
     return Exposure(
-        vm_uuid=vm_uuid,
-        vm=name,
-        host=host,
+        vm_uuid=vm.uuid,
+        vm=vm.name,
+        host=vm.host,
         level=level,
         newest=newest,
         age_s=age_s,
-        state=_state(level, age_s, all_reachable),
+        state=ExposureState.EXCLUDED if excluded else _state(level, age_s, all_reachable),
         points=len(points),
+        excluded_by=excluded,
     )
 
 

@@ -12,7 +12,7 @@ from engine.fleet import Fleet, RepositoryView, facts_of, gone_vms, known_vms, p
 from engine.hosts.model import HostSnapshot, HostStatus, Vm
 from engine.repository.model import Point, VmFacts
 from engine.resilience.wording import command
-from engine.settings import Host, Level, Repository, Settings, level_for
+from engine.settings import Host, Level, Repository, Settings, exclusion_of, level_for
 
 
 class SceneVm(Struct, frozen=True):
@@ -86,18 +86,22 @@ class Scene(Struct, frozen=True):
 
 
 def lay_out(settings: Settings, fleet: Fleet, now: datetime) -> Scene:
-    """Bring together what the checks need to know of each VM."""
+    """Bring together what the checks need to know of each VM; nothing is asked of those that the settings exclude."""
     points = points_by_vm(fleet)
     snapshots = {snapshot.host: snapshot for snapshot in fleet.snapshots}
-    hidden = [facts for facts in gone_vms(fleet) if not was_removed(fleet, facts)]
-    seen = known_vms(fleet)
+    hidden = [
+        facts
+        for facts in gone_vms(fleet)
+        if not was_removed(fleet, facts) and not exclusion_of(settings, facts.name, host=facts.host, tags=facts.tags)
+    ]
+    seen = [vm for vm in known_vms(fleet) if not exclusion_of(settings, vm.name, host=vm.host, tags=vm.tags)]
     names = Counter([vm.name for vm in seen] + [facts.name for facts in hidden])
     vms: list[SceneVm] = []
-    for vm, uuid, name, host in (
-        *((vm, vm.uuid, vm.name, vm.host) for vm in seen),
-        *((None, facts.uuid, facts.name, facts.host) for facts in hidden),
+    for vm, uuid, name, host, tags in (
+        *((vm, vm.uuid, vm.name, vm.host, vm.tags) for vm in seen),
+        *((None, facts.uuid, facts.name, facts.host, facts.tags) for facts in hidden),
     ):
-        level = level_for(settings, name)
+        level = level_for(settings, name, host=host, tags=tags)
         own = points.get(uuid, ())
         vms.append(
             SceneVm(

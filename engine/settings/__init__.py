@@ -18,7 +18,7 @@ from engine.settings.bandwidth import InvalidRate, format_rate, limit_at, parse_
 from engine.settings.duration import InvalidDuration, format_duration, parse_duration
 from engine.settings.find import find_host, find_repository, repository_at
 from engine.settings.first_settings import propose
-from engine.settings.levels import level_for
+from engine.settings.levels import exclusion_of, level_for
 from engine.settings.location import default_file, default_state
 from engine.settings.model import (
     Bandwidth,
@@ -29,6 +29,7 @@ from engine.settings.model import (
     Method,
     ObjectStorage,
     Repository,
+    Rules,
     Settings,
 )
 from engine.settings.problem import Problem, SettingsError
@@ -47,10 +48,12 @@ __all__ = [
     "ObjectStorage",
     "Problem",
     "Repository",
+    "Rules",
     "Settings",
     "SettingsError",
     "default_file",
     "default_state",
+    "exclusion_of",
     "find_host",
     "find_repository",
     "format_duration",

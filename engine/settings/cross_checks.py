@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from engine.settings.connection_uri import flaws, same_place
-from engine.settings.model import Host, Level, Repository
+from engine.settings.key_lines import KeyPath
+from engine.settings.model import Host, Level, Repository, Rules
 from engine.settings.nearest import in_words, nearest
 from engine.settings.table import Complaints
 
@@ -51,7 +52,7 @@ def check_repositories(repositories: Sequence[Repository], host_names: Sequence[
 def check_levels(levels: Sequence[Level], complaints: Complaints) -> None:
     """Find a second default, patterns that an earlier level shadows, and levels that are for no VM."""
     default = None
-    earlier: list[tuple[str, str]] = []
+    earlier: dict[str, list[tuple[str, str]]] = {"vms": [], "hosts": [], "tags": []}
     for level in levels:
         if level.default and default is not None:
             complaints.add(
@@ -60,23 +61,53 @@ def check_levels(levels: Sequence[Level], complaints: Complaints) -> None:
                 "Remove default = true from one of the two.",
             )
         default = default or (level.name if level.default else None)
-        if complaints.about(("levels", level.name, "vms")):
-            continue  # what was wrong is missing from the patterns here, so conclusions from them would be false
-        for number, pattern in enumerate(level.vms):
-            shadow = next(((name, wider) for name, wider in earlier if _covers(wider, pattern)), None)
-            if shadow:
-                complaints.add(
-                    ("levels", level.name, "vms", number),
-                    f'"{pattern}" never applies: "{shadow[1]}" of the level "{shadow[0]}" takes those VMs before.',
-                    f"Put [levels.{level.name}] above [levels.{shadow[0]}], or remove the pattern.",
-                )
-        if not level.vms and not level.default:
+        broken = False
+        for key, seen in earlier.items():
+            if complaints.about(("levels", level.name, key)):
+                broken = True  # what was wrong is missing from the rules here, so conclusions from them would be false
+                continue
+            values: tuple[str, ...] = getattr(level, key)
+            _check_shadows(level, key, values, seen, complaints)
+            seen.extend((level.name, value) for value in values)
+        if level.rules == Rules() and not level.default and not broken:
             complaints.add(
                 ("levels", level.name),
                 f'The level "{level.name}" is for no VM.',
-                'Add vms = ["PATTERN"], or default = true for all VMs that no pattern matches.',
+                'Add vms = ["PATTERN"], hosts = ["PATTERN"] or tags = ["TAG"], or default = true for all VMs that no '
+                "rule matches.",
             )
-        earlier.extend((level.name, pattern) for pattern in level.vms)
+
+
+def _check_shadows(
+    level: Level, key: str, values: Sequence[str], earlier: Sequence[tuple[str, str]], complaints: Complaints
+) -> None:
+    for number, value in enumerate(values):
+        shadow = next(
+            ((name, wider) for name, wider in earlier if (wider == value if key == "tags" else _covers(wider, value))),
+            None,
+        )
+        if shadow:
+            complaints.add(
+                ("levels", level.name, key, number),
+                f'"{value}" never applies: "{shadow[1]}" of the level "{shadow[0]}" takes those VMs before.',
+                f"Put [levels.{level.name}] above [levels.{shadow[0]}], or remove it.",
+            )
+
+
+def check_host_patterns(
+    levels: Sequence[Level], exclude: Rules, host_names: Sequence[str], complaints: Complaints
+) -> None:
+    """A pattern that no configured host matches is a slip of the pen, and would leave its VMs to another rule."""
+    places: list[tuple[KeyPath, Rules]] = [(("levels", level.name, "hosts"), level.rules) for level in levels]
+    for path, rules in (*places, (("exclude", "hosts"), exclude)):
+        if complaints.about(path):
+            continue
+        for number, pattern in enumerate(rules.hosts):
+            if not any(fnmatchcase(name, pattern) for name in host_names):
+                alike = nearest(pattern, host_names)
+                known = f"The hosts are {in_words(host_names)}." if host_names else "No host is configured."
+                fix = f'Did you mean "{alike[0]}"?' if alike else known
+                complaints.add((*path, number), f'"{pattern}" is the name of no host.', fix)
 
 
 def _covers(wider: str, narrower: str) -> bool:

@@ -28,6 +28,8 @@ class Host(Struct, frozen=True):
     """Storage pool that restored disks go to when the operator names none."""
     scratch: Path | None = None
     """Folder on the host, writable by its QEMU, for backup sockets and scratch files."""
+    backups_at_once: int = 1
+    """How many of its VMs are backed up side by side at most, when several are asked for in one go."""
 
 
 class ObjectStorage(Struct, frozen=True):
@@ -78,6 +80,8 @@ class Repository(Struct, frozen=True):
     """File with the passphrase of an encrypted repository."""
     passphrase_command: tuple[str, ...] = ()
     """Program, with arguments, that prints the passphrase."""
+    backups_at_once: int = 2
+    """How many backups are written to it side by side at most, when several are asked for in one go."""
 
     @property
     def names_passphrase_source(self) -> bool:
@@ -111,6 +115,17 @@ class Keep(Struct, frozen=True):
     yearly: int = 0
 
 
+class Rules(Struct, frozen=True):
+    """Which VMs something is for: those that any of these is true of."""
+
+    vms: tuple[str, ...] = ()
+    """Patterns of names, shell style."""
+    hosts: tuple[str, ...] = ()
+    """Patterns of the names of the hosts that they are on."""
+    tags: tuple[str, ...] = ()
+    """Words that they carry in their definition, whole."""
+
+
 class Level(Struct, frozen=True):
     """A set of recovery requirements and the VMs it is for."""
 
@@ -124,10 +139,19 @@ class Level(Struct, frozen=True):
     """How many repositories must hold the newest recovery point."""
     vms: tuple[str, ...] = ()
     """Name patterns (shell style) of the VMs this level is for; the first level in the file that matches wins."""
+    hosts: tuple[str, ...] = ()
+    """Name patterns of hosts whose VMs this level is for."""
+    tags: tuple[str, ...] = ()
+    """Tags of the VMs this level is for."""
     default: bool = False
-    """Whether VMs that no pattern matches get this level."""
+    """Whether VMs that no rule matches get this level."""
     keep: Keep | None = None
     """Which recovery points are kept; None keeps all."""
+
+    @property
+    def rules(self) -> Rules:
+        """Which VMs this level is for, apart from being the default."""
+        return Rules(self.vms, self.hosts, self.tags)
 
 
 class Settings(Struct, frozen=True):
@@ -139,3 +163,5 @@ class Settings(Struct, frozen=True):
     levels: tuple[Level, ...]
     state: Path
     """Folder for the job journal and caches of this machine. Nothing in it is needed for a restore."""
+    exclude: Rules = Rules()
+    """VMs that are not to be protected, whatever the levels say."""

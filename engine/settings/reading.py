@@ -6,12 +6,12 @@ import re
 import tomllib
 from pathlib import Path
 
-from engine.settings.cross_checks import check_hosts, check_levels, check_repositories
+from engine.settings.cross_checks import check_host_patterns, check_hosts, check_levels, check_repositories
 from engine.settings.key_lines import KeyLines
 from engine.settings.location import default_file, default_state
 from engine.settings.model import Settings
 from engine.settings.problem import Problem, SettingsError
-from engine.settings.sections import read_host, read_level, read_repository
+from engine.settings.sections import read_exclude, read_host, read_level, read_repository
 from engine.settings.table import Complaints, Table
 
 _FIRST_STEPS = (
@@ -45,7 +45,7 @@ def read_text(text: str, file: Path) -> Settings:
 
 
 def _read(top: Table, file: Path, complaints: Complaints) -> Settings:
-    top.only(("state", "hosts", "repositories", "levels"))
+    top.only(("state", "hosts", "repositories", "levels", "exclude"))
     host_tables = top.named_tables("hosts", "host")
     repository_tables = top.named_tables("repositories", "repository")
     hosts = tuple(host for name, table in host_tables if (host := read_host(name, table)))
@@ -53,9 +53,12 @@ def _read(top: Table, file: Path, complaints: Complaints) -> Settings:
         repository for name, table in repository_tables if (repository := read_repository(name, table, file.parent))
     )
     levels = tuple(read_level(name, table) for name, table in top.named_tables("levels", "level"))
+    exclude = read_exclude(top)
+    host_names = [name for name, _ in host_tables]
     check_hosts(hosts, complaints)
-    check_repositories(repositories, [name for name, _ in host_tables], complaints)
+    check_repositories(repositories, host_names, complaints)
     check_levels(levels, complaints)
+    check_host_patterns(levels, exclude, host_names, complaints)
     if "hosts" not in top.names() and "repositories" not in top.names():
         complaints.add((), "It names neither a host nor a repository.", _FIRST_STEPS)
     return Settings(
@@ -64,6 +67,7 @@ def _read(top: Table, file: Path, complaints: Complaints) -> Settings:
         repositories=repositories,
         levels=levels,
         state=top.folder("state", near=file.parent) or default_state(),
+        exclude=exclude,
     )
 
 

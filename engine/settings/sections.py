@@ -1,4 +1,4 @@
-"""The three kinds of section in `newhope.toml`, each read into its struct."""
+"""The kinds of section in `newhope.toml`, each read into its struct."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 
 from engine.settings import bandwidth, object_storage, passphrase_source
 from engine.settings.connection_uri import flaws
-from engine.settings.model import Host, Keep, Level, Method, Repository
+from engine.settings.model import Host, Keep, Level, Method, Repository, Rules
 from engine.settings.table import Table
+
+_RULES = ("vms", "hosts", "tags")
 
 
 def read_host(name: str, table: Table) -> Host | None:
     """Read `[hosts.NAME]`; None if it cannot be used (the table noted why)."""
-    table.only(("uri", "pool", "scratch", "places"))
+    table.only(("uri", "pool", "scratch", "places", "backups_at_once"))
     if "uri" not in table.names():
         fix = 'Add uri = "qemu:///system", or "qemu+ssh://root@HOST/system" for another machine.'
         table.complain(None, f'The host "{name}" has no "uri".', fix)
@@ -26,13 +28,14 @@ def read_host(name: str, table: Table) -> Host | None:
         places=table.words("places"),
         pool=table.text("pool"),
         scratch=table.folder("scratch"),
+        backups_at_once=table.count("backups_at_once") or 1,
     )
     return host if uri is not None else None
 
 
 def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
     """Read `[repositories.NAME]`; `folder` holds the settings file. None if it cannot be used."""
-    own = ("path", "on_host", "places")
+    own = ("path", "on_host", "places", "backups_at_once")
     keys = (*own, *object_storage.KEYS, *passphrase_source.KEYS, *bandwidth.KEYS)
     table.only(keys, apart_from=passphrase_source.SECRETS)
     if "path" not in table.names():
@@ -48,27 +51,58 @@ def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
         passphrase_file=passphrase_file,
         passphrase_command=passphrase_command,
         bandwidth=bandwidth.read_bandwidth(table),
+        backups_at_once=table.count("backups_at_once") or 2,
     )
     return repository if path is not None else None
 
 
 def read_level(name: str, table: Table) -> Level:
     """Read `[levels.NAME]`; what is wrong stands at its default, and the table noted why."""
-    table.only(("rpo", "rto", "method", "copies", "vms", "default", "keep"))
+    table.only(("rpo", "rto", "method", "copies", *_RULES, "default", "keep"))
     rpo_s = table.duration("rpo", "4h")
     rto_s = table.duration("rto", "1h")
     method = table.choice("method", (method.value for method in Method))
-    patterns = tuple(pattern for number, pattern in table.texts("vms") if _can_match(table, number, pattern))
+    rules = _read_rules(table)
     return Level(
         name=name,
         rpo_s=rpo_s or 1,
         rto_s=rto_s or 1,
         method=Method(method) if method else Method.HOT,
         copies=table.count("copies") or 1,
-        vms=patterns,
+        vms=rules.vms,
+        hosts=rules.hosts,
+        tags=rules.tags,
         default=table.flag("default") or False,
         keep=_read_keep(table),
     )
+
+
+def read_exclude(top: Table) -> Rules:
+    """Read `[exclude]`: the VMs that are not to be protected."""
+    how = 'Write a section [exclude] with vms = ["PATTERN"], hosts = ["PATTERN"] or tags = ["TAG"].'
+    table = top.table("exclude", how)
+    if table is None:
+        return Rules()
+    table.only(_RULES)
+    if not table.names():
+        top.complain("exclude", "It excludes nothing.", f"{how} Or remove it.")
+    return _read_rules(table)
+
+
+def _read_rules(table: Table) -> Rules:
+    return Rules(
+        vms=tuple(text for number, text in table.texts("vms") if _can_match(table, "vms", number, text)),
+        hosts=tuple(text for number, text in table.texts("hosts") if _can_match(table, "hosts", number, text)),
+        tags=tuple(text for number, text in table.texts("tags") if _can_be_tag(table, number, text)),
+    )
+
+
+def _can_be_tag(table: Table, number: int, tag: str) -> bool:
+    if not re.search(r"[\s,]", tag):
+        return True
+    what = f'"{tag}" is no tag: white space and commas separate tags.'
+    table.complain_about_element("tags", number, what, 'Write each tag by itself: tags = ["gold", "database"].')
+    return False
 
 
 def _read_keep(level: Table) -> Keep | None:
@@ -84,7 +118,7 @@ def _read_keep(level: Table) -> Keep | None:
     return Keep(**{name: table.count(name) or 0 for name in names})
 
 
-def _can_match(table: Table, number: int, pattern: str) -> bool:
+def _can_match(table: Table, key: str, number: int, pattern: str) -> bool:
     # A shell pattern without its closing bracket matches only that bracket itself, which nobody means.
     open_bracket = "[" in re.sub(r"\[!?\]?[^\]]*\]", "", pattern)
     if open_bracket:
@@ -93,10 +127,10 @@ def _can_match(table: Table, number: int, pattern: str) -> bool:
             'Close it, as in "web-[12]", or write "[[]" for itself.',
         )
     elif "/" in pattern or any(ord(character) < 32 for character in pattern):
-        what, fix = f'"{pattern}" matches nothing: no VM can have such a name.', 'Remove the "/" or control character.'
+        what, fix = f'"{pattern}" matches nothing: none can have such a name.', 'Remove the "/" or control character.'
     elif pattern != pattern.strip():
         what, fix = f'"{pattern}" begins or ends with a space, so it matches nothing.', "Remove the space."
     else:
         return True
-    table.complain_about_element("vms", number, what, fix)
+    table.complain_about_element(key, number, what, fix)
     return False

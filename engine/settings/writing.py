@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from engine.settings import bandwidth
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
-from engine.settings.model import Host, Keep, Level, Repository, Settings
+from engine.settings.model import Host, Keep, Level, Repository, Rules, Settings
 from engine.settings.problem import Problem, SettingsError
 from engine.settings.reading import read_text
 
@@ -48,6 +48,7 @@ def to_text(settings: Settings) -> str:
         "hosts": {host.name: _host(host) for host in settings.hosts},
         "repositories": {repository.name: _repository(repository) for repository in settings.repositories},
         "levels": {level.name: _level(level) for level in settings.levels},
+        "exclude": _rules(settings.exclude),
     }
     document |= {name: entries for name, entries in sections.items() if entries}
     return _HEADER + tomli_w.dumps(document)
@@ -55,7 +56,15 @@ def to_text(settings: Settings) -> str:
 
 def _host(host: Host) -> dict[str, object]:
     scratch = None if host.scratch is None else str(host.scratch)
-    return _given({"uri": host.uri, "pool": host.pool, "scratch": scratch, "places": host.places})
+    return _given(
+        {
+            "uri": host.uri,
+            "pool": host.pool,
+            "scratch": scratch,
+            "places": host.places,
+            "backups_at_once": _unless(host.backups_at_once, 1),
+        }
+    )
 
 
 def _repository(repository: Repository) -> dict[str, object]:
@@ -70,13 +79,23 @@ def _repository(repository: Repository) -> dict[str, object]:
         "passphrase_command": list(repository.passphrase_command),
     }
     rest = {"on_host": repository.on_host, **source, "places": repository.places}
-    return _given({**place, **rest, **bandwidth.as_toml(repository)})
+    return _given(
+        {**place, **rest, **bandwidth.as_toml(repository), "backups_at_once": _unless(repository.backups_at_once, 2)}
+    )
 
 
 def _level(level: Level) -> dict[str, object]:
     durations = {"rpo": format_duration(level.rpo_s), "rto": format_duration(level.rto_s)}
-    rest = {"method": level.method.value, "copies": level.copies, "vms": list(level.vms)}
+    rest = {"method": level.method.value, "copies": level.copies, **_rules(level.rules)}
     return _given({**durations, **rest, "default": level.default or None, "keep": _keep(level.keep)})
+
+
+def _rules(rules: Rules) -> dict[str, object]:
+    return _given({"vms": list(rules.vms), "hosts": list(rules.hosts), "tags": list(rules.tags)})
+
+
+def _unless(value: int, default: int) -> int | None:
+    return None if value == default else value
 
 
 def _keep(keep: Keep | None) -> dict[str, int]:

@@ -154,3 +154,21 @@ def test_boot_files_host_devices_and_tpm_are_named() -> None:
 def test_what_is_not_xml_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="not XML"):
         parse("<domain>")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tags"),
+    [
+        ("", ()),
+        ("<metadata/>", ()),
+        (
+            "<metadata><newhope:tags xmlns:newhope='urn:newhope:tags'> gold\nnobackup </newhope:tags></metadata>",
+            ("gold", "nobackup"),
+        ),
+        ("<metadata><x:tags xmlns:x='urn:newhope:tags'>a,b, a</x:tags></metadata>", ("a", "b")),
+        ("<metadata><x:tags xmlns:x='urn:somebody:else'>gold</x:tags></metadata>", ()),
+        ("<metadata><x:tags xmlns:x='urn:newhope:tags'/></metadata>", ()),
+    ],
+)
+def test_tags_are_read_from_the_metadata_of_our_namespace_only(metadata: str, tags: tuple[str, ...]) -> None:
+    assert vm_from(metadata).tags == tags

@@ -116,7 +116,7 @@ def test_each_vm_has_its_own_rules_and_the_name_of_its_newest_point():
     renamed = [point(NOON, 1, "new-name"), point(NOON - timedelta(days=1), 2, "old-name")]
     other = [point(NOON - timedelta(days=day), 10 + day, "db", DB) for day in range(3)]
     rules = {"new-name": KeepRules(last=1), "db": KeepRules(last=2)}
-    decisions = decide([*renamed, *other], rules.get, {})
+    decisions = decide([*renamed, *other], lambda vm: rules.get(vm.name), {})
 
     assert [(each.point.manifest.vm.name, each.keep) for each in decisions] == [
         ("db", True), ("db", True), ("db", False), ("new-name", True), ("old-name", False),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.hosts.model import HostStatus
 from engine.requirements import Exposure, ExposureState, exposures, worst_per_host
+from engine.settings import Rules
 from tests.builders import (
     NOW,
     ago,
@@ -67,6 +68,15 @@ def test_a_vm_without_point_was_never_protected() -> None:
 
     assert found.state is ExposureState.NEVER
     assert (found.newest, found.age_s, found.due_in_s, found.points) == (None, None, None, 0)
+
+
+def test_an_excluded_vm_is_shown_as_such_with_its_rule_and_without_a_level() -> None:
+    settings = make_settings(levels=[make_level("gold", rpo="1h")], exclude=Rules(vms=("w*",)))
+
+    (found,) = exposures(settings, make_fleet(points=[make_point("web", age="30d")]), NOW)
+
+    assert (found.state, found.excluded_by, found.level) == (ExposureState.EXCLUDED, 'vms = "w*"', None)
+    assert found.points == 1
 
 
 def test_without_point_while_a_repository_is_silent_nothing_can_be_told() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.requirements import level_for, level_of
+from engine.hosts.model import Vm
+from engine.requirements import excluded_by, level_for, level_of
+from engine.settings import Rules
 from tests.builders import make_level, make_settings, make_vm
 
 SETTINGS = make_settings(
@@ -56,3 +58,44 @@ def test_the_default_level_may_have_patterns_of_its_own() -> None:
 
     assert level_for(settings, "web-2") is settings.levels[1]
     assert level_for(settings, "other") is settings.levels[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "tags", "level"),
+    [
+        ("web", "alderaan", (), "silver"),
+        ("web", "yavin", (), "edge"),
+        ("web", "alderaan", ("database", "gold"), "gold"),
+        ("web", "yavin", ("gold",), "gold"),
+        ("web", "alderaan", ("golden",), "silver"),
+        ("db-1", "yavin", (), "gold"),
+    ],
+)
+def test_a_name_a_host_or_a_tag_each_suffice(name: str, host: str, tags: tuple[str, ...], level: str) -> None:
+    settings = make_settings(
+        levels=[
+            make_level("gold", vms=("db-*",), tags=("gold",)),
+            make_level("edge", hosts=("yav*",)),
+            make_level("silver", default=True),
+        ]
+    )
+
+    found = level_of(settings, make_vm(name, host=host, tags=tags))
+
+    assert found is not None
+    assert found.name == level
+
+
+@pytest.mark.parametrize(
+    ("vm", "rule"),
+    [
+        (make_vm("web"), None),
+        (make_vm("tmp-1"), 'vms = "tmp-*"'),
+        (make_vm("web", host="yavin"), 'hosts = "yavin"'),
+        (make_vm("web", tags=("a", "nobackup")), 'tags = "nobackup"'),
+    ],
+)
+def test_an_excluded_vm_is_told_the_rule_in_the_words_of_the_settings(vm: Vm, rule: str | None) -> None:
+    settings = make_settings(exclude=Rules(vms=("tmp-*",), hosts=("yavin",), tags=("nobackup",)))
+
+    assert excluded_by(settings, vm) == rule

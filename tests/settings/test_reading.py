@@ -15,6 +15,7 @@ from engine.settings import (
     Method,
     Problem,
     Repository,
+    Rules,
     SettingsError,
     default_state,
     load,
@@ -163,7 +164,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_right_name(text: str, key: 
 def test_an_unknown_key_like_no_other_is_answered_with_all_that_are_known() -> None:
     problem = only_problem_of(host("colour = 'red'"))
 
-    assert problem.fix == "Known here: places, pool, scratch and uri."
+    assert problem.fix == "Known here: backups_at_once, places, pool, scratch and uri."
 
 
 @pytest.mark.parametrize(
@@ -438,6 +439,41 @@ def test_a_pattern_behind_a_wider_one_of_an_earlier_level_never_applies(
 
 def test_a_level_for_no_vm_is_a_mistake() -> None:
     assert "for no VM" in only_problem_of(level('rpo = "1h"\nrto = "1h"')).what
+
+
+def test_levels_and_exclusions_have_rules_by_name_host_and_tag() -> None:
+    text = host("backups_at_once = 3\n[exclude]\nvms = ['tmp-*']\nhosts = ['alder*']\ntags = ['nobackup']")
+    text += '\n[levels.gold]\nrpo = "1h"\nrto = "1h"\nhosts = ["alderaan"]\ntags = ["gold", "db"]\n'
+
+    settings = read_text(text, FILE)
+
+    assert settings.exclude == Rules(("tmp-*",), ("alder*",), ("nobackup",))
+    assert settings.levels[0].rules == Rules((), ("alderaan",), ("gold", "db"))
+    assert settings.hosts[0].backups_at_once == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "fix"),
+    [
+        ("[exclude]\nhosts = ['alderan']", "exclude.hosts", 'Did you mean "alderaan"?'),
+        ("[exclude]\nhost = ['alderaan']", "exclude.host", 'Did you mean "hosts"?'),
+        ("[exclude]\ntags = ['a b']", "exclude.tags", "each tag by itself"),
+        ("[exclude]\n", "exclude", "Or remove it"),
+        ("[exclud]\nvms = ['a']", "exclud", 'Did you mean "exclude"?'),
+        ("[levels.a]\nrpo = '1h'\nrto = '1h'\nhosts = ['alderan']", "levels.a.hosts", 'Did you mean "alderaan"?'),
+        ("[levels.a]\nrpo = '1h'\nrto = '1h'\nhosts = ['zz*']", "levels.a.hosts", "The hosts are alderaan"),
+        (
+            "[levels.a]\nrpo = '1h'\nrto = '1h'\ntags = ['x']\n[levels.b]\nrpo = '1h'\nrto = '1h'\ntags = ['x']",
+            "levels.b.tags",
+            "above [levels.a]",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_apply_is_a_mistake(text: str, key: str, fix: str) -> None:
+    problem = only_problem_of(host(text))
+
+    assert problem.key.startswith(key)
+    assert fix in problem.fix
 
 
 def test_a_repository_on_a_host_that_does_not_exist_is_answered_with_the_nearest() -> None:

@@ -11,7 +11,19 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from engine.settings import Host, Keep, Level, Method, Repository, Settings, SettingsError, default_state, load, save
+from engine.settings import (
+    Host,
+    Keep,
+    Level,
+    Method,
+    Repository,
+    Rules,
+    Settings,
+    SettingsError,
+    default_state,
+    load,
+    save,
+)
 
 _NAMES = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=8) | st.sampled_from(
     ["kvm01.example.org", "node-1", "a.b-c_d"]
@@ -39,6 +51,7 @@ def _settings(draw: st.DrawFn) -> Settings:
             places=draw(_PLACES),
             pool=draw(st.none() | _TEXTS),
             scratch=draw(st.none() | _PATHS),
+            backups_at_once=draw(st.integers(1, 5)),
         )
         for number, name in enumerate(host_names)
     )
@@ -50,6 +63,7 @@ def _settings(draw: st.DrawFn) -> Settings:
             on_host=draw(st.none() | st.sampled_from(host_names)),
             passphrase_file=(file := draw(st.none() | _PATHS)),
             passphrase_command=() if file else draw(_COMMANDS),
+            backups_at_once=draw(st.integers(1, 5)),
         )
         for number, name in enumerate(draw(st.lists(_NAMES, unique=True, max_size=3)))
     )
@@ -63,12 +77,14 @@ def _settings(draw: st.DrawFn) -> Settings:
             method=draw(st.sampled_from(Method)),
             copies=draw(st.integers(1, 9)),
             vms=(f"{number}-*", f"{number}_[ab]?"),
+            tags=draw(st.just(()) | st.just((f"tag-{number}",))),
             default=name == default,
             keep=draw(st.none() | _KEEPS),
         )
         for number, name in enumerate(level_names)
     )
-    return Settings(file=Path("/replaced"), hosts=hosts, repositories=repositories, levels=levels, state=draw(_PATHS))
+    exclude = draw(st.just(Rules()) | st.just(Rules(("tmp-*",), (host_names[0],), ("nobackup",))))
+    return Settings(Path("/replaced"), hosts, repositories, levels, draw(_PATHS), exclude)
 
 
 @given(_settings())
@@ -81,6 +97,7 @@ def test_what_is_saved_reads_back_as_the_same_values(tmp_path: Path, written: Se
         repositories=written.repositories,
         levels=written.levels,
         state=written.state,
+        exclude=written.exclude,
     )
 
     save(written, file)

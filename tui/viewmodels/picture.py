@@ -86,7 +86,8 @@ _PROTECTION = {
     ExposureState.UNKNOWN: (1, Span("? UNKN", Tone.WARN), "is not known: a repository does not answer"),
     ExposureState.UNPROTECTED: (2, Span("- NONE", Tone.PLAIN), "no level asks for recovery points"),
     ExposureState.OK: (FINE, Span("+ OK", Tone.GOOD), "is within its level"),
-    ExposureState.GONE: (FINE + 1, Span("- GONE", Tone.QUIET), "was removed; its recovery points are kept"),
+    ExposureState.EXCLUDED: (FINE + 1, Span("- EXCL", Tone.QUIET), "is excluded by the settings"),
+    ExposureState.GONE: (FINE + 2, Span("- GONE", Tone.QUIET), "was removed; its recovery points are kept"),
 }
 _NOT_ASKED = (1, Span("? UNKN", Tone.WARN), "is not known yet")
 
