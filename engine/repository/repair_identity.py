@@ -99,7 +99,8 @@ def identity_damage(storage: Storage) -> str | None:
     try:
         decode_identity(storage.read(IDENTITY_KEY), storage.location)
     except ObjectMissing:
-        there = any(next(iter(storage.list(prefix)), None) for prefix in ("packs/", POINTS, SLOTS))
+        # Key slots alone are what a creation leaves that was killed: there is nothing to lose, and it is begun anew.
+        there = any(next(iter(storage.list(prefix)), None) for prefix in ("packs/", POINTS))
         return f"The file {IDENTITY_KEY} is missing." if there else None
     except (RepositoryDamaged, RepositoryMissing) as error:
         return error.what
