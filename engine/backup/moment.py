@@ -149,12 +149,14 @@ def _served_at_rest(lane: HostLane, vm: Vm, disk: Disk, since: str | None, held:
     source = disk.source or ""
     lost = ""
     if since is not None:
-        kept = next((each for each in image.info(source, disk.format).bitmaps if each.name == since), None)
+        kept = next(
+            (each for each in image.info(source, disk.format, files=lane.files).bitmaps if each.name == since), None
+        )
         if kept is None or not kept.usable:
             lost = "it is not in the image" if kept is None else "QEMU was killed before it had written it down"
     bitmap = since if since is not None and not lost else None
-    socket = scratch.scratch_folder(lane.host) / f"newhope-{vm.uuid[:8]}-{disk.target}.sock"
-    address = held.enter_context(image.serve(source, disk.format, socket, bitmap=bitmap))
+    socket = scratch.own_socket(lane, vm.uuid)
+    address = held.enter_context(image.serve(source, disk.format, socket, bitmap=bitmap, reach=lane.reach))
     context = nbd.dirty_bitmap_context(bitmap) if bitmap is not None else None
     return DiskSource(disk.target, disk.format, address, "", context, lost)
 

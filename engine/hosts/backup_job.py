@@ -92,12 +92,12 @@ def clear_leftovers(lane: HostLane, vm: Vm) -> tuple[str, ...]:
     domain_id, running = lane.run(look)
     if running is not None and running.socket is not None:
         owner = scratch.owner_of(running.socket)
-        if owner is not None and owner.dead:
+        if owner is not None and scratch.is_dead(owner, lane):
             end(lane, vm.uuid, vm.name, running.socket)
-            scratch.remove((running.socket, *running.scratch))
+            lane.files.remove((running.socket, *running.scratch))
             done.append(f"Ended the backup job of {vm.name} that {owner} had left behind.")
-    files = scratch.abandoned(scratch.folder_for(lane.host, domain_id, vm.name), vm.uuid)
-    scratch.remove(files)
+    files = scratch.abandoned(lane, scratch.folder_for(lane, domain_id, vm.name), vm.uuid)
+    lane.files.remove(files)
     if files:
         done.append(f"Removed {len(files)} abandoned files of {vm.name} from {files[0].parent}.")
     return tuple(done)

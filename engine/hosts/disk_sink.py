@@ -2,8 +2,8 @@
 
 1. A raw image in a plain file of this machine is written directly: what arrives is put at its offset, what never
    arrives stays a hole. That saves a second process, and the copy through its socket.
-2. Everything else (qcow2, volumes that are block devices) is written by `qemu-nbd` (`image.serve`), over as many
-   connections as there are threads writing.
+2. Everything else (qcow2, volumes that are block devices, every disk of another machine) is written by `qemu-nbd`
+   (`image.serve`), over as many connections as there are threads writing.
 
 Both hold QEMU's own locks, so that no VM can be started on a half-written image.
 """
@@ -20,6 +20,7 @@ from typing import Protocol
 from engine import nbd
 from engine.hosts import image
 from engine.hosts.raw_file import RawFile
+from engine.hosts.reach import HERE, Reach
 
 
 class DiskSink(Protocol):
@@ -35,17 +36,18 @@ class DiskSink(Protocol):
 
 
 @contextmanager
-def open_sink(path: Path | str, image_format: str, socket_path: Path | str) -> Generator[DiskSink]:
-    """Write a new image whose content is all zero; of a plain raw file, what it held is dropped.
+def open_sink(path: Path | str, image_format: str, socket_path: Path | str, reach: Reach = HERE) -> Generator[DiskSink]:
+    """Write a new image of a host whose content is all zero; of a plain raw file here, what it held is dropped.
 
-    `socket_path` is where QEMU listens if it is needed. Raises ImageInUse, ImageMissing, ImageFull, ImageError,
-    MissingPackage.
+    `socket_path` is where QEMU listens on the host if it is needed.
+    Raises ImageInUse, ImageMissing, ImageFull, ImageError, MissingPackage, HostUnreachable, FilesOutOfReach.
     """
-    if image_format == "raw" and _is_file(Path(path)):
+    if reach.local and image_format == "raw" and _is_file(Path(path)):
         with RawFile(Path(path)) as file:
             yield file
         return
-    with image.serve(path, image_format, socket_path, writable=True) as address, _ServedDisk(address) as served:
+    serving = image.serve(path, image_format, socket_path, writable=True, reach=reach)
+    with serving as address, _ServedDisk(address) as served:
         yield served
 
 

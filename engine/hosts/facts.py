@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
@@ -13,10 +12,10 @@ from engine.hosts.xml_tree import parse, text_of
 if TYPE_CHECKING:
     import libvirt
 
-_MACHINE_ID = Path("/etc/machine-id")
+    from engine.hosts.reach import Reach
 
 
-def read_facts(connection: libvirt.virConnect, *, local: bool) -> HostFacts:
+def read_facts(connection: libvirt.virConnect, reach: Reach) -> HostFacts:
     """Ask the host for everything that decides whether a VM can run there."""
     capabilities = parse(connection.getCapabilities())
     arch = text_of(capabilities, "host/cpu/arch") or ""
@@ -26,8 +25,8 @@ def read_facts(connection: libvirt.virConnect, *, local: bool) -> HostFacts:
     memory_bytes, free_bytes = _memory(connection, int(info[1]) * 1024 * 1024)
     return HostFacts(
         hostname=connection.getHostname(),
-        machine_id=_machine_id() if local else None,
-        local=local,
+        machine_id=reach.files.machine_id(),
+        local=reach.local,
         libvirt_version=version(connection.getLibVersion()),
         qemu_version=version(connection.getVersion()),
         arch=arch,
@@ -117,10 +116,3 @@ def _memory(connection: libvirt.virConnect, known_bytes: int) -> tuple[int, int]
         return known_bytes, connection.getFreeMemory()
     free_kib = sum(int(stats.get(part, 0)) for part in ("free", "buffers", "cached"))
     return int(stats.get("total", known_bytes // 1024)) * 1024, free_kib * 1024
-
-
-def _machine_id() -> str | None:
-    try:
-        return _MACHINE_ID.read_text().strip() or None
-    except OSError:
-        return None

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import Struct
 
 import engine
@@ -175,7 +176,15 @@ def _start_guard(host: Host, uuid: str, longest_s: float) -> subprocess.Popen[by
     packages = str(Path(engine.__file__).parent.parent)
     search = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH", "")]))
     guard = subprocess.Popen(
-        [sys.executable, "-P", "-m", thaw_guard.__name__, host.uri, uuid, str(longest_s)],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            thaw_guard.__name__,
+            msgspec.json.encode(host, enc_hook=str).decode(),
+            uuid,
+            str(longest_s),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
-"""Small files of a host, read whole: straight from the disk where that is allowed, else through its storage pools.
+"""Small files of a host, read whole: straight from its disk where that is allowed, else through its storage pools.
 
-1. On this machine, open the file. In system mode the NVRAM belongs to the QEMU user alone, so this may be refused.
+1. Where the host's files can be reached, read it. In system mode the NVRAM belongs to the QEMU user alone, so this
+   may be refused.
 2. Ask whether a pool knows the path, and download the volume.
 3. Make a transient pool over the file's folder for a moment. It changes nothing in the folder, and is gone after.
 """
@@ -12,7 +13,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.hosts import uri
 from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME
 from engine.hosts.lane import HostLane
 
@@ -26,9 +26,9 @@ _TIMEOUT_S = 120.0
 
 def read_file(lane: HostLane, path: Path) -> bytes:
     """The content of a file on the host. Raises MissingOnHost or OSError."""
-    if uri.is_local(lane.host.uri):
+    if lane.files.reachable:
         try:
-            return path.read_bytes()
+            return lane.files.read(path)
         except PermissionError:
             pass
         except FileNotFoundError:

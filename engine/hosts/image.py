@@ -1,4 +1,4 @@
-"""Disk images at rest on this machine: served over NBD to be read or written, looked at, compared.
+"""Disk images at rest on a host: served over NBD to be read or written, looked at, compared.
 
 Every format QEMU knows is covered, because QEMU's own tools do it: `qemu-nbd` (qemu-nbd(8)) serves, `qemu-img`
 (qemu-img(1)) looks. QEMU's locks refuse an image that a running VM or another process writes, and that is how it
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 import socket
-import stat
-import subprocess
 import tempfile
 import time
 from collections.abc import Generator
@@ -22,13 +20,12 @@ import msgspec
 from msgspec import Struct
 
 from engine.errors import Conflict, ExitCode, NewhopeError, NoSpace, NotFound
-from engine.hosts import tied_process
+from engine.hosts.files_of_host import HostFiles
+from engine.hosts.reach import HERE, Reach, RunningServer
 from engine.nbd import UnixAddress
 
 CONNECTIONS = 16
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 60.0
-LOOK_TIMEOUT_S = 60.0
 
 _GREETING = b"NBDMAGIC"
 
@@ -87,38 +84,39 @@ def serve(
     *,
     writable: bool = False,
     bitmap: str | None = None,
+    reach: Reach = HERE,
 ) -> Generator[UnixAddress]:
     """Serve an image as the NBD export "" on a Unix socket of this user, for the length of the context.
+
+    Image and socket are the host's that `reach` leads to; the address is one of this machine.
 
     `bitmap` names a dirty bitmap of a qcow2 image that is to be told as a context (`nbd.dirty_bitmap_context`).
     Discarded and zeroed ranges become holes when it is writable. The client must flush: what it has not flushed when
     the context ends may be lost. The server ends with this process, however it ends.
-    Raises ImageInUse, ImageMissing, ImageFull, ImageError, MissingPackage.
+    Raises ImageInUse, ImageMissing, ImageFull, ImageError, MissingPackage, HostUnreachable, FilesOutOfReach.
     """
     image, listening = Path(path), Path(socket_path).absolute()
-    _free_socket(listening)
+    if reach.local:
+        _free_socket(listening)
     with tempfile.TemporaryFile() as complaints:
-        server = tied_process.start(_serve_command(image, format, listening, writable, bitmap), stderr=complaints)
-        try:
-            _wait_for_greeting(server, image, listening, complaints)
-            yield UnixAddress(str(listening))
-        finally:
-            _stop(server)
-            listening.unlink(missing_ok=True)
+        command = _serve_command(reach.files, image, format, listening, writable, bitmap)
+        with reach.serve(command, listening, complaints) as server:
+            _wait_for_greeting(server, image, complaints)
+            yield server.address
 
 
-def info(path: Path | str, format: str | None = None) -> ImageInfo:  # noqa: A002
+def info(path: Path | str, format: str | None = None, *, files: HostFiles = HERE.files) -> ImageInfo:  # noqa: A002
     """Look at an image, also at one in use. Without `format` it is probed: a guest that writes a raw disk can lie so.
 
-    Raises ImageMissing, ImageError, MissingPackage.
+    Raises ImageMissing, ImageError, MissingPackage, HostUnreachable, FilesOutOfReach.
     """
     image = Path(path)
     command = ["qemu-img", "info", "--output=json", "--force-share"]
-    command += ["--image-opts", _options(image, format)] if format else [str(image)]
-    looked = _run(command)
-    if looked.returncode != 0:
-        raise _complaint(image, looked.stderr.decode(errors="replace"))
-    seen = msgspec.json.decode(looked.stdout, type=_Info)
+    command += ["--image-opts", _options(files, image, format)] if format else [str(image)]
+    looked = files.run(command)
+    if looked.exit_status != 0:
+        raise _complaint(image, looked.complaints)
+    seen = msgspec.json.decode(looked.output, type=_Info)
     specific = seen.specific.data if seen.specific is not None else _Qcow2()
     return ImageInfo(
         format=seen.format,
@@ -139,10 +137,11 @@ def same_content(one: Path | str, other: Path | str, *, formats: tuple[str, str]
 
     Raises ImageInUse, ImageMissing, ImageError, MissingPackage.
     """
-    compared = _run(["qemu-img", "compare", "-f", formats[0], "-F", formats[1], str(one), str(other)], timeout_s=3600)
-    if compared.returncode > 1:
-        raise _complaint(Path(one), compared.stderr.decode(errors="replace"))
-    return compared.returncode == 0
+    command = ["qemu-img", "compare", "-f", formats[0], "-F", formats[1], str(one), str(other)]
+    compared = HERE.files.run(command, timeout_s=3600)
+    if compared.exit_status > 1:
+        raise _complaint(Path(one), compared.complaints)
+    return compared.exit_status == 0
 
 
 class _Qcow2Bitmap(Struct):
@@ -171,20 +170,21 @@ class _Info(Struct, rename="kebab"):
     specific: _Specific | None = msgspec.field(name="format-specific", default=None)
 
 
-def _options(image: Path, format: str) -> str:  # noqa: A002
+def _options(files: HostFiles, image: Path, format: str) -> str:  # noqa: A002
     """The image as `--image-opts`: a plain path could be read as a URL (`http:...`) or as JSON."""
-    driver = "file"
-    try:
-        mode = image.stat().st_mode
-        driver = "host_device" if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else "file"
-    except OSError:
-        # QEMU meets the same trouble, and its complaint is the one that is explained.
-        pass
+    driver = "host_device" if files.is_device(image) else "file"
     escaped = str(image).replace(",", ",,")
     return f"driver={format.replace(',', ',,')},file.driver={driver},file.filename={escaped}"
 
 
-def _serve_command(image: Path, format: str, listening: Path, writable: bool, bitmap: str | None) -> list[str]:  # noqa: A002
+def _serve_command(
+    files: HostFiles,
+    image: Path,
+    format: str,  # noqa: A002
+    listening: Path,
+    writable: bool,
+    bitmap: str | None,
+) -> list[str]:
     access = ["--cache=writeback", "--discard=unmap", "--detect-zeroes=unmap"] if writable else ["--read-only"]
     return [
         "qemu-nbd",
@@ -194,7 +194,7 @@ def _serve_command(image: Path, format: str, listening: Path, writable: bool, bi
         *access,
         *([f"--bitmap={bitmap}"] if bitmap is not None else []),
         "--image-opts",
-        _options(image, format),
+        _options(files, image, format),
     ]
 
 
@@ -215,54 +215,30 @@ def _free_socket(listening: Path) -> None:
     )
 
 
-def _wait_for_greeting(server: subprocess.Popen[bytes], image: Path, listening: Path, complaints: IO[bytes]) -> None:
+def _wait_for_greeting(server: RunningServer, image: Path, complaints: IO[bytes]) -> None:
     """Wait until the server speaks: it binds its socket before it opens the image, so connecting proves nothing."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        status = server.poll()
-        if status is not None:
-            tied_process.raise_if_missing("qemu-nbd", status)
+        if server.poll() is not None:
             complaints.seek(0)
             raise _complaint(image, complaints.read().decode(errors="replace"))
-        if _greets(listening):
+        if _greets(server.address):
             return
-        time.sleep(0.005)
+        time.sleep(server.look_every_s)
     raise ImageError(
         f"qemu-nbd did not open {image} within {START_TIMEOUT_S:.0f} s.",
         next_step=f"Check that the storage under {image} answers, for example with: head -c 1M {image} | wc -c",
     )
 
 
-def _greets(listening: Path) -> bool:
+def _greets(address: UnixAddress) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
-            probe.connect(str(listening))
+            probe.connect(address.path)
             return probe.recv(len(_GREETING), socket.MSG_WAITALL) == _GREETING
         except OSError:
             return False
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server so that it writes out and closes the image (SIGTERM); only one that hangs is killed."""
-    server.terminate()
-    try:
-        server.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
-
-
-def _run(command: list[str], *, timeout_s: float = LOOK_TIMEOUT_S) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False)
-    except FileNotFoundError:
-        raise tied_process.missing(command[0]) from None
-    except subprocess.TimeoutExpired:
-        raise ImageError(
-            f"{command[0]} said nothing for {timeout_s:.0f} s about {command[-1]}.",
-            next_step="Check that the storage of the image answers.",
-        ) from None
 
 
 def _complaint(image: Path, text: str) -> NewhopeError:

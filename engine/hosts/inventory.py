@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.errors import NewhopeError
-from engine.hosts import uri
 from engine.hosts.errors import HostUnreachable
 from engine.hosts.facts import read_facts
+from engine.hosts.files_of_host import HostFiles
 from engine.hosts.lane import HostLane
 from engine.hosts.model import HostSnapshot, HostStatus, Network, Pool, Vm
 from engine.hosts.names import not_found
@@ -104,9 +104,8 @@ def _ask(lane: HostLane, timeout_s: float, *, ask_qemu: bool) -> HostSnapshot:
 
 
 def _with_facts(lane: HostLane, snapshot: HostSnapshot, timeout_s: float) -> HostSnapshot:
-    local = uri.is_local(lane.host.uri)
     try:
-        facts = lane.run(lambda connection: read_facts(connection, local=local), timeout_s=timeout_s)
+        facts = lane.run(lambda connection: read_facts(connection, lane.reach), timeout_s=timeout_s)
     except NewhopeError as error:
         return msgspec.structs.replace(snapshot, reason=error.what, next_step=error.next_step)
     return msgspec.structs.replace(snapshot, facts=facts)
@@ -133,20 +132,19 @@ def _too_slow(lane: HostLane, timeout_s: float) -> HostUnreachable:
 
 def _read_host(connection: libvirt.virConnect, lane: HostLane, *, ask_qemu: bool) -> HostSnapshot:
     taken_at = datetime.now(UTC)
-    local = uri.is_local(lane.host.uri)
-    pools = _read_pools(connection, local=local)
+    pools = _read_pools(connection, lane.files)
     return HostSnapshot(
         host=lane.host.name,
         uri=lane.host.uri,
         status=HostStatus.ONLINE,
         taken_at=taken_at,
-        vms=read_vms(connection, lane.host.name, local=local, ask_qemu=ask_qemu),
+        vms=read_vms(connection, lane.host.name, lane.files, ask_qemu=ask_qemu),
         pools=pools,
         networks=_read_networks(connection),
     )
 
 
-def _read_pools(connection: libvirt.virConnect, *, local: bool) -> tuple[Pool, ...]:
+def _read_pools(connection: libvirt.virConnect, files: HostFiles) -> tuple[Pool, ...]:
     found: list[Pool] = []
     for pool in connection.listAllStoragePools():
         root = parse(pool.XMLDesc())
@@ -158,7 +156,7 @@ def _read_pools(connection: libvirt.virConnect, *, local: bool) -> tuple[Pool, .
                 path=text_of(root, "target/path"),
                 active=bool(pool.isActive()),
                 capacity_bytes=capacity,
-                available_bytes=available_bytes(pool, local=local),
+                available_bytes=available_bytes(pool, files),
             )
         )
     return tuple(sorted(found, key=lambda pool: pool.name))

@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from engine.errors import NewhopeError
 from engine.hosts import event_loop, uri
-from engine.hosts.errors import HostRefused, HostUnreachable, refusal, unreachable
+from engine.hosts.errors import HostRefused, HostUnreachable, refusal
+from engine.hosts.files_of_host import HostFiles
+from engine.hosts.reaching import reach_to
 from engine.settings.model import Host
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-OPEN_TIMEOUT_S = 8.0
 BREAKER_S = 3.0
 BREAKER_LONGEST_S = 60.0
 KEEPALIVE_INTERVAL_S = 4
@@ -70,6 +71,7 @@ class HostLane:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.reach = reach_to(host)
         self._lock = threading.Condition()
         self._queue: deque[_Call[object]] = deque()
         self._worker: _Worker | None = None
@@ -77,6 +79,11 @@ class HostLane:
         self._failure: HostUnreachable | None = None
         self._failed_until = 0.0
         self._hangs = 0
+
+    @property
+    def files(self) -> HostFiles:
+        """The files of the host."""
+        return self.reach.files
 
     def run(self, work: Callable[[libvirt.virConnect], T], *, timeout_s: float = 15.0) -> T:
         """Run `work` with the host's connection, in the host's thread.
@@ -128,6 +135,7 @@ class HostLane:
         worker = self._worker
         if worker is not None:
             worker.ended.wait(max(0.0, timeout_s))
+        self.reach.close()
 
     # Waiting, on the caller's side. All of these run with the lock held.
 
@@ -136,7 +144,7 @@ class HostLane:
             limit = deadline
             opening_since = self._worker.opening_since if self._worker is not None else None
             if opening_since is not None:
-                limit = min(limit, opening_since + OPEN_TIMEOUT_S)
+                limit = min(limit, opening_since + self.reach.open_timeout_s)
             remaining_s = limit - time.monotonic()
             if remaining_s > 0:
                 self._lock.wait(remaining_s)
@@ -156,7 +164,7 @@ class HostLane:
             if waiting in self._queue:
                 self._queue.remove(waiting)
             # A caller with less patience than an opening may take gives up alone; the opening goes on for the others.
-            if waited_s >= OPEN_TIMEOUT_S:
+            if waited_s >= self.reach.open_timeout_s:
                 self._hangs += 1
                 self._break(failure, min(BREAKER_LONGEST_S, BREAKER_S * 2**self._hangs))
                 self._fail_waiting(failure)
@@ -297,9 +305,9 @@ class HostLane:
         import libvirt
 
         try:
-            connection = libvirt.open(uri.to_open(self.host.uri))
+            connection = libvirt.open(self.reach.connection_uri())
         except libvirt.libvirtError as error:
-            raise unreachable(name, str(error)) from None
+            raise self.reach.failure(str(error)) from None
         # libvirt's own test driver has neither; a connection that broke just now shows with the first call.
         with suppress(libvirt.libvirtError):
             connection.registerCloseCallback(self._connection_closed, worker)
@@ -337,7 +345,7 @@ class HostLane:
     ) -> HostRefused | HostUnreachable:
         if self._usable(worker, connection):
             return refusal(self.host.name, error)
-        failure = unreachable(self.host.name, str(error))
+        failure = self.reach.failure(str(error))
         return HostUnreachable(
             failure.host,
             failure.reason,

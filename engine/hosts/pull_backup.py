@@ -19,7 +19,6 @@ Only jobs whose socket has one of our names (`scratch`) are ever ended here, nev
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,7 +39,7 @@ from engine.hosts.domain_xml import read_disk
 from engine.hosts.errors import CHECKPOINT_INCONSISTENT, NO_DOMAIN_CHECKPOINT, HostRefused, MissingOnHost
 from engine.hosts.jobs_of_vm import current_job
 from engine.hosts.model import Disk, Vm
-from engine.hosts.scratch import ScratchFiles, ScratchUnusable, scratch_folder
+from engine.hosts.scratch import ScratchFiles, ScratchUnusable
 from engine.hosts.xml_tree import parse
 from engine.nbd import UnixAddress, dirty_bitmap_context
 
@@ -60,7 +59,6 @@ __all__ = [
     "how_it_goes",
     "own_checkpoints",
     "pulling",
-    "scratch_folder",
 ]
 
 BEGIN_TIMEOUT_S = 45.0
@@ -125,7 +123,7 @@ class Progress(Struct, frozen=True):
     """Why it no longer runs, in a sentence; None while it does."""
     scratch_used_bytes: int = 0
     scratch_free_bytes: int | None = None
-    """Room left on the scratch folder's file system; None if that is another machine's."""
+    """Room left on the scratch folder's file system; None if nobody tells."""
 
 
 class _Prepared(Struct, frozen=True):
@@ -147,8 +145,8 @@ def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None, since: Mapping[str,
     """
     clear_leftovers(lane, vm)
     prepared = lane.run(lambda connection: _prepare(connection, vm))
-    files = scratch.new_files(scratch.folder_for(lane.host, prepared.domain_id, vm.name), vm.uuid)
-    scratch.check_room(lane.host, files)
+    files = scratch.new_files(scratch.folder_for(lane, prepared.domain_id, vm.name), vm.uuid)
+    scratch.check_room(lane, files)
 
     tracked = tuple(disk.target for disk in prepared.disks if disk.bitmaps_possible)
     backup = PullBackup(
@@ -187,7 +185,8 @@ def finish(lane: HostLane, backup: PullBackup) -> None:
     """
     lane.forget_failure()
     backup_job.end(lane, backup.vm_uuid, backup.vm, backup.files.socket)
-    scratch.remove(backup.paths)
+    lane.reach.take_back(backup.files.socket)
+    lane.files.remove(backup.paths)
 
 
 @contextmanager
@@ -212,11 +211,8 @@ def how_it_goes(lane: HostLane, backup: PullBackup) -> Progress:
         progress = lane.run(lambda connection: _look(connection, backup))
     except MissingOnHost:
         return Progress(over=f"{backup.vm} is no longer on {backup.host}.")
-    try:
-        free_bytes = shutil.disk_usage(backup.files.folder).free
-    except OSError:
-        free_bytes = None
-    return replace(progress, scratch_free_bytes=free_bytes)
+    folder = backup.files.folder
+    return replace(progress, scratch_free_bytes=lane.files.free_bytes((folder,)).get(folder))
 
 
 def _prepare(connection: libvirt.virConnect, vm: Vm) -> _Prepared:

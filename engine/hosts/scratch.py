@@ -14,15 +14,17 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
 from engine.errors import ExitCode, NewhopeError, NoSpace
-from engine.hosts import uri
-from engine.settings.model import Host
+from engine.hosts.files_of_host import LocalFiles
+
+if TYPE_CHECKING:
+    from engine.hosts.lane import HostLane
 
 SPACE_FLOOR_BYTES = 256 << 20
 """A job is not begun with less room: a full scratch folder ends the backup, and hurts what shares the disk."""
@@ -30,6 +32,9 @@ SPACE_FLOOR_BYTES = 256 << 20
 LONGEST_SOCKET_PATH_BYTES = 107
 _SYSTEM_FOLDER = Path("/var/lib/libvirt/qemu")
 _SHORT_NAME_CHARACTERS = 20
+MACHINE_CHARACTERS = 6
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_HERE = LocalFiles()
 
 _NAME = re.compile(r"newhope-([0-9a-f]{6})-([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]{8})-[0-9a-f]{4}\.\w+")
 
@@ -54,8 +59,8 @@ class Owner(Struct, frozen=True):
 
     @property
     def dead(self) -> bool:
-        """Whether it is known to have ended; of another machine's processes nothing is known."""
-        return self.here and _start_ticks(self.pid) != self.start_ticks
+        """Whether it was one of this machine and has ended; `is_dead` also knows of the host's own."""
+        return self.here and _HERE.start_ticks(self.pid) != self.start_ticks
 
     def __str__(self) -> str:
         return f"process {self.pid} of this machine" if self.here else "a process on another machine"
@@ -80,7 +85,7 @@ class ScratchFiles(Struct, frozen=True):
 def new_files(folder: Path, vm_uuid: str) -> ScratchFiles:
     """Names for a new job's files, with this process as their owner."""
     pid = os.getpid()
-    start = _start_ticks(pid) or 0
+    start = _HERE.start_ticks(pid) or 0
     return ScratchFiles(folder, f"newhope-{_machine()}-{pid:x}-{start:x}-{vm_uuid[:8]}-{secrets.token_hex(2)}")
 
 
@@ -90,7 +95,7 @@ def owner_of(path: Path) -> Owner | None:
     return Owner(found.group(1), int(found.group(2), 16), int(found.group(3), 16)) if found else None
 
 
-def folder_for(host: Host, domain_id: int, vm_name: str) -> Path:
+def folder_for(lane: HostLane, domain_id: int, vm_name: str) -> Path:
     """The folder of a VM's backup jobs on its host.
 
     The host's `scratch` from the settings, if there is one. Otherwise:
@@ -98,35 +103,36 @@ def folder_for(host: Host, domain_id: int, vm_name: str) -> Path:
     - System mode: `/var/lib/libvirt/qemu/domain-ID-NAME`, the VM's own folder of libvirt. QEMU's user owns it, AppArmor
       and SELinux let this VM's QEMU make sockets in it and nobody else's, and libvirt clears it away with the VM.
     - Session mode with `socket=` in the URI: the folder of that socket, which the daemon's user owns, whoever that is.
-    - Session mode otherwise: `$XDG_CACHE_HOME/newhope/scratch` of this user, whose QEMU it is; made when it is missing.
-      Not `$XDG_RUNTIME_DIR`: that is memory, and scratch files can grow to the size of the disks.
+    - Session mode otherwise: `$XDG_CACHE_HOME/newhope/scratch` of the host's user, whose QEMU it is; made when it is
+      missing. Not `$XDG_RUNTIME_DIR`: that is memory, and scratch files can grow to the size of the disks.
     """
-    if host.scratch is not None:
-        return host.scratch
-    parts = urlsplit(host.uri)
+    if lane.host.scratch is not None:
+        return lane.host.scratch
+    parts = urlsplit(lane.host.uri)
     if parts.path == "/system":
         # libvirt's virDomainDefGetShortName
         return _SYSTEM_FOLDER / f"domain-{domain_id}-{vm_name[:_SHORT_NAME_CHARACTERS]}"
     socket = parse_qs(parts.query).get("socket")
     if socket:
         return Path(socket[0]).parent
-    return _cache_home() / "newhope" / "scratch"
+    return _own_folder(lane)
 
 
-def scratch_folder(host: Host) -> Path:
-    """A folder for sockets that this process makes itself, near the host's disks: for `image.serve`.
+def own_socket(lane: HostLane, vm_uuid: str) -> Path:
+    """A name on the host for a socket of a program that newhope itself starts there: for `image.serve`.
 
-    The host's `scratch` from the settings if this user may write there, otherwise a private folder of this user.
+    It lies in the host's `scratch` from the settings if newhope's user may write there, else in a private folder of it.
     """
-    if host.scratch is not None and uri.is_local(host.uri) and os.access(host.scratch, os.W_OK | os.X_OK):
-        return host.scratch
-    folder = _cache_home() / "newhope" / "scratch"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    folder = lane.host.scratch
+    if folder is None or not lane.files.may_write(folder):
+        folder = _own_folder(lane)
+        lane.files.make_private(folder)
+    return new_files(folder, vm_uuid).socket
 
 
-def check_room(host: Host, files: ScratchFiles) -> None:
+def check_room(lane: HostLane, files: ScratchFiles) -> None:
     """Raise ScratchUnusable or NoSpace if a job with these files is bound to fail. Makes the default session folder."""
+    host = lane.host
     length = len(os.fsencode(files.socket))
     if length > LONGEST_SOCKET_PATH_BYTES:
         raise ScratchUnusable(
@@ -134,12 +140,12 @@ def check_room(host: Host, files: ScratchFiles) -> None:
             f"bytes, and {LONGEST_SOCKET_PATH_BYTES} fit.",
             next_step=f'Set a shorter one, scratch = "/path", in [hosts.{host.name}] of newhope.toml.',
         )
-    if not uri.is_local(host.uri):
+    if not lane.files.reachable:
         return
-    if host.scratch is None and files.folder.is_relative_to(_cache_home()):
-        files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if host.scratch is None and files.folder == _own_folder(lane):
+        lane.files.make_private(files.folder)
     try:
-        free_bytes = shutil.disk_usage(files.folder).free
+        lane.files.require_usable(files.folder)
     except FileNotFoundError:
         raise ScratchUnusable(
             f"The scratch folder {files.folder} of host {host.name} does not exist.",
@@ -147,11 +153,12 @@ def check_room(host: Host, files: ScratchFiles) -> None:
         ) from None
     except PermissionError:
         raise ScratchUnusable(
-            f"This user may not enter the scratch folder {files.folder} of host {host.name}.",
-            next_step="Run newhope as root, or set scratch in "
+            f"{_the_user(lane)} may not enter the scratch folder {files.folder} of host {host.name}.",
+            next_step=f"{_as_root(lane)}, or set scratch in "
             f"[hosts.{host.name}] of newhope.toml to a folder that both QEMU's user and this user may use.",
         ) from None
-    if free_bytes < SPACE_FLOOR_BYTES:
+    free_bytes = lane.files.free_bytes((files.folder,)).get(files.folder)
+    if free_bytes is not None and free_bytes < SPACE_FLOOR_BYTES:
         raise NoSpace(
             f"The scratch folder {files.folder} of host {host.name} has {free_bytes >> 20} MiB free, "
             f"less than the {SPACE_FLOOR_BYTES >> 20} MiB that a hot backup wants to begin.",
@@ -159,50 +166,38 @@ def check_room(host: Host, files: ScratchFiles) -> None:
         )
 
 
-def remove(paths: tuple[Path, ...]) -> None:
-    """Remove a job's files where they can be reached; after a job that ends well libvirt and QEMU have done so."""
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:
-            # Somebody else's folder, or another machine's: nothing more can be done from here.
-            continue
-
-
-def abandoned(folder: Path, vm_uuid: str) -> tuple[Path, ...]:
-    """Files of a VM's jobs in a folder of this machine whose owner is dead."""
+def abandoned(lane: HostLane, folder: Path, vm_uuid: str) -> tuple[Path, ...]:
+    """Files of a VM's jobs in a folder of the host whose owner is dead."""
     try:
-        names = sorted(folder.iterdir())
+        names = lane.files.names(folder) if lane.files.reachable else ()
     except OSError:
         return ()
-    return tuple(
-        path
-        for path in names
-        if (owner := owner_of(path)) is not None and owner.dead and f"-{vm_uuid[:8]}-" in path.name
-    )
+    paths = (folder / name for name in names if f"-{vm_uuid[:8]}-" in name)
+    return tuple(path for path in paths if (owner := owner_of(path)) is not None and is_dead(owner, lane))
+
+
+def is_dead(owner: Owner, lane: HostLane) -> bool:
+    """Whether an owner is known to have ended: a process of this machine, or of the host's own."""
+    if owner.here:
+        return owner.dead
+    machine = lane.files.machine_id() if lane.files.reachable else None
+    if machine is None or machine[:MACHINE_CHARACTERS] != owner.machine:
+        return False
+    return lane.files.start_ticks(owner.pid) != owner.start_ticks
+
+
+def _the_user(lane: HostLane) -> str:
+    return "This user" if lane.reach.local else "The user of its uri"
+
+
+def _as_root(lane: HostLane) -> str:
+    return "Run newhope as root" if lane.reach.local else "Name root in the uri"
+
+
+def _own_folder(lane: HostLane) -> Path:
+    return lane.files.cache_home() / "newhope" / "scratch"
 
 
 def _machine() -> str:
-    for source in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
-        try:
-            text = Path(source).read_text().strip()
-        except OSError:
-            continue
-        if len(text) >= 6:
-            return text[:6]
-    return "000000"
-
-
-def _start_ticks(pid: int) -> int | None:
-    """When a process started; None for one that is not there, or that only waits to be buried."""
-    try:
-        # The program's name, in parentheses, may hold spaces and parentheses itself.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == b"Z" else int(fields[19])
-
-
-def _cache_home() -> Path:
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(configured) if configured.startswith("/") else Path.home() / ".cache"
+    # A machine without an id is at least known as long as it runs.
+    return (_HERE.machine_id() or _BOOT_ID.read_text())[:MACHINE_CHARACTERS]

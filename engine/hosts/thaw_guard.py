@@ -1,9 +1,9 @@
-"""The second process behind every freeze: `python -m engine.hosts.thaw_guard URI UUID SECONDS`.
+"""The second process behind every freeze: `python -m engine.hosts.thaw_guard HOST UUID SECONDS`.
 
 A guest whose file systems are frozen stands still, and whoever froze it may be killed before it can thaw. So this
 process is started first, in a session of its own, and thaws for it:
 
-1. Connect; write `ready` to standard output. Only then is the guest frozen.
+1. Connect to HOST (the settings' value, in JSON); write `ready` to standard output. Only then is the guest frozen.
 2. Read standard input. The word `done` means that the guest was seen thawed: end.
 3. The pipe's end without that word, a dead parent, SIGTERM, or SECONDS gone by (a parent that hangs): thaw until the
    guest says that it is thawed, for ten minutes, and tell the system's log.
@@ -17,6 +17,9 @@ import signal
 import sys
 import syslog
 import time
+from pathlib import Path
+
+import msgspec
 
 from engine.hosts import thaw
 from engine.hosts.lane import HostLane
@@ -35,10 +38,11 @@ class _Ended(Exception):
 
 def main(arguments: list[str]) -> int:
     """Guard one freeze; 0 if the guest is thawed at the end."""
-    uri, uuid, longest_s = arguments[0], arguments[1], float(arguments[2])
+    host = msgspec.json.decode(arguments[0], type=Host, dec_hook=lambda _type, text: Path(text))
+    uuid, longest_s = arguments[1], float(arguments[2])
     parent = os.getppid()
     deadline = time.monotonic() + longest_s
-    lane = HostLane(Host(name=uri, uri=uri))
+    lane = HostLane(host)
     try:
         lane.run(lambda connection: connection.lookupByUUIDString(uuid).name())
         signal.signal(signal.SIGTERM, _end)
@@ -53,10 +57,10 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     result = thaw.until_thawed(lane, uuid, timeout_s=KEEP_THAWING_S)
     if result.thawed:
-        syslog.syslog(syslog.LOG_WARNING, f"newhope thawed the VM {uuid} on {uri} from its second process: {why}")
+        syslog.syslog(syslog.LOG_WARNING, f"newhope thawed the VM {uuid} on {host.name} from its second process: {why}")
         return 0
     syslog.syslog(
-        syslog.LOG_CRIT, f"newhope could not thaw the VM {uuid} on {uri}, which may be frozen: {result.reason}"
+        syslog.LOG_CRIT, f"newhope could not thaw the VM {uuid} on {host.name}, which may be frozen: {result.reason}"
     )
     return 1
 

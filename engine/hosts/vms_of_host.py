@@ -5,6 +5,7 @@
 3. One call a VM reads its definition; a running one is also asked for its job, and for the definition it will start
    with next, because the live one no longer says what CPU was asked for.
 4. Volumes of pools are resolved to paths; sizes that QEMU could not be asked for come from the pools too.
+5. One look at the heads of all images tells which of them can keep dirty bitmaps.
 
 A VM that goes away in between is left out.
 """
@@ -19,17 +20,19 @@ import msgspec
 from engine.hosts.domain_xml import read_vm
 from engine.hosts.jobs_of_vm import SILENT, current_job, qemu_is_busy
 from engine.hosts.model import Disk, Vm, VmState
-from engine.hosts.qcow2_header import keeps_bitmaps
+from engine.hosts.qcow2_header import HEAD_BYTES, keeps_bitmaps
 from engine.hosts.vm_state import from_libvirt
 from engine.hosts.xml_tree import parse
 
 if TYPE_CHECKING:
     import libvirt
 
+    from engine.hosts.files_of_host import HostFiles
+
     Stats = dict[str, int | str | bool]
 
 
-def read_vms(connection: libvirt.virConnect, host: str, *, local: bool, ask_qemu: bool) -> tuple[Vm, ...]:
+def read_vms(connection: libvirt.virConnect, host: str, files: HostFiles, *, ask_qemu: bool) -> tuple[Vm, ...]:
     """All VMs of the host, by name. Without `ask_qemu` no question goes to a running VM's QEMU, which could hang."""
     import libvirt
 
@@ -42,14 +45,33 @@ def read_vms(connection: libvirt.virConnect, host: str, *, local: bool, ask_qemu
     for domain in domains:
         uuid = domain.UUIDString()
         try:
-            vm = _read_one(connection, domain, stats.get(uuid), host, local=local)
+            vm = _read_one(connection, domain, stats.get(uuid), host)
         except libvirt.libvirtError:
             # It went away between the list and the question; its absence is the right answer.
             if connection.isAlive():
                 continue
             raise
         found.append(msgspec.structs.replace(vm, autostart=uuid in autostart, persistent=uuid in persistent))
-    return tuple(sorted(found, key=lambda vm: vm.name))
+    return _with_looked_at_images(files, sorted(found, key=lambda vm: vm.name))
+
+
+def _with_looked_at_images(files: HostFiles, vms: list[Vm]) -> tuple[Vm, ...]:
+    """With `bitmaps_possible` as the images have it, all asked for at once; one that cannot be read may have them."""
+    qcow2 = {Path(disk.source) for vm in vms for disk in vm.disks if disk.bitmaps_possible and disk.source}
+    heads = files.heads(sorted(qcow2), HEAD_BYTES)
+    too_old = {str(image) for image, head in heads.items() if not keeps_bitmaps(head)}
+    if not too_old:
+        return tuple(vms)
+    return tuple(
+        msgspec.structs.replace(
+            vm,
+            disks=tuple(
+                msgspec.structs.replace(disk, bitmaps_possible=disk.bitmaps_possible and disk.source not in too_old)
+                for disk in vm.disks
+            ),
+        )
+        for vm in vms
+    )
 
 
 def _listed(connection: libvirt.virConnect, flag: int) -> list[libvirt.virDomain]:
@@ -71,16 +93,14 @@ def _stats(connection: libvirt.virConnect, domains: list[libvirt.virDomain]) -> 
         return {domain.UUIDString(): {} for domain in domains}
 
 
-def _read_one(
-    connection: libvirt.virConnect, domain: libvirt.virDomain, stats: Stats | None, host: str, *, local: bool
-) -> Vm:
+def _read_one(connection: libvirt.virConnect, domain: libvirt.virDomain, stats: Stats | None, host: str) -> Vm:
     import libvirt
 
     state = from_libvirt(domain.state()[0])
     running = state in (VmState.RUNNING, VmState.PAUSED)
     vm = read_vm(parse(domain.XMLDesc()), host=host)
     sizes = _sizes(stats or {})
-    disks = tuple(_complete(connection, disk, sizes, local=local) for disk in vm.disks)
+    disks = tuple(_complete(connection, disk, sizes) for disk in vm.disks)
     job = None
     if running:
         job = current_job(domain, vm) if stats is not None else SILENT
@@ -105,7 +125,7 @@ def _sizes(stats: Stats) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _complete(connection: libvirt.virConnect, disk: Disk, sizes: dict[str, tuple[int, int]], *, local: bool) -> Disk:
+def _complete(connection: libvirt.virConnect, disk: Disk, sizes: dict[str, tuple[int, int]]) -> Disk:
     capacity, allocation = sizes.get(disk.target, (0, 0))
     source = disk.source
     if disk.source_kind == "volume" and source is not None:
@@ -115,15 +135,11 @@ def _complete(connection: libvirt.virConnect, disk: Disk, sizes: dict[str, tuple
             capacity, allocation = capacity or volume_capacity, allocation or volume_allocation
     elif not capacity and source is not None and disk.source_kind in ("file", "block"):
         capacity, allocation = _sizes_of_volume(connection, source)
-    bitmaps = disk.bitmaps_possible
-    if bitmaps and local and source is not None:
-        bitmaps = keeps_bitmaps(Path(source))
     return msgspec.structs.replace(
         disk,
         source=source,
         capacity_bytes=capacity,
         allocation_bytes=allocation,
-        bitmaps_possible=bitmaps,
     )
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement
 
 from engine.errors import NewhopeError, NoSpace
 from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME, STORAGE_VOLUME_EXISTS
+from engine.hosts.files_of_host import HostFiles
 from engine.hosts.lane import HostLane
 from engine.hosts.names import not_found
-from engine.hosts.uri import is_local
 from engine.hosts.xml_tree import parse, text_of, to_bytes
 
 if TYPE_CHECKING:
@@ -79,25 +79,21 @@ def exists(lane: HostLane, pool: str, name: str) -> bool:
 
 def free_bytes(lane: HostLane, pool: str) -> int:
     """What the pool says is available."""
-    return lane.run(lambda connection: available_bytes(_pool(connection, lane, pool), local=is_local(lane.host.uri)))
+    return lane.run(lambda connection: available_bytes(_pool(connection, lane, pool), lane.files))
 
 
-def available_bytes(pool: libvirt.virStoragePool, *, local: bool) -> int:
+def available_bytes(pool: libvirt.virStoragePool, files: HostFiles) -> int:
     """What can really be written to a pool.
 
-    libvirt counts what a file system reserves for root, which QEMU and session daemons do not get; for a folder of
-    this machine the file system itself is asked.
+    libvirt counts what a file system reserves for root, which QEMU and session daemons do not get; for a folder
+    that can be reached the file system itself is asked.
     """
     available = pool.info()[3]
     root = parse(pool.XMLDesc())
     folder = text_of(root, "target/path")
-    if not local or folder is None or root.get("type") not in _FILE_POOLS or not pool.isActive():
+    if folder is None or root.get("type") not in _FILE_POOLS or not pool.isActive():
         return available
-    try:
-        room = os.statvfs(folder)
-    except OSError:
-        return available
-    return min(available, room.f_bavail * room.f_frsize)
+    return min(available, files.free_bytes((Path(folder),)).get(Path(folder), available))
 
 
 def _create(pool: libvirt.virStoragePool, name: str, image_format: str, capacity_bytes: int) -> libvirt.virStorageVol:
@@ -167,7 +163,7 @@ def _find(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | No
 
 
 def _raise_if_full(pool: libvirt.virStoragePool, lane: HostLane, needed_bytes: int) -> None:
-    available = available_bytes(pool, local=is_local(lane.host.uri))
+    available = available_bytes(pool, lane.files)
     if available < needed_bytes:
         raise NoSpace(
             f"Storage pool {pool.name()} of host {lane.host.name} has {available:,} bytes left of "

@@ -154,8 +154,8 @@ class _Restore:
         self._note.add(pool, name)
         path = volumes.create(lane, pool, name, image_format, disk.size_bytes)
         undo.callback(self._undo, f"volume {name} in pool {pool}", lambda: volumes.delete(lane, pool, name))
-        socket = scratch.scratch_folder(lane.host) / f"newhope-{self._request.new_uuid[:8]}-{disk.target}.sock"
-        with open_sink(path, image_format, socket) as sink:
+        socket = scratch.own_socket(lane, self._request.new_uuid)
+        with open_sink(path, image_format, socket, lane.reach) as sink:
             lost = self._lost.of_disk(disk.target) if self._request.salvage else None
             write_disk(reader, disk, sink, step.advance, self._context.raise_if_cancelled, lost)
         self._context.log(f"{disk.target} is written to {path} ({image_format})")

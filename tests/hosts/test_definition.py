@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from engine.hosts import define, definition, find_vm, power_off, start, take_snapshot, vm_state, volumes
+from engine.hosts.files_of_host import NoFiles
 from engine.hosts.host_file import read_file
 from engine.hosts.model import Definition, Vm, VmState
 from engine.hosts.xml_tree import parse
@@ -107,7 +108,7 @@ def test_files_that_only_the_host_may_read_come_through_a_pool_that_is_gone_afte
     file.write_bytes(os.urandom(540_672))
     bare_host.account.own(file)
     # As for a host elsewhere, whose paths mean nothing here.
-    monkeypatch.setattr("engine.hosts.uri.is_local", lambda _uri: False)
+    monkeypatch.setattr(lane.reach, "files", NoFiles("bare", "nobody shows them"))
 
     assert read_file(lane, file) == file.read_bytes()
     assert [pool.name for pool in take_snapshot(lane, timeout_s=30).pools] == ["default"]

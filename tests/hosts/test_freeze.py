@@ -61,7 +61,7 @@ def guards(lane: HostLane) -> list[int]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"engine.hosts.thaw_guard" in words and lane.host.uri.encode() in words:
+            if b"engine.hosts.thaw_guard" in words and any(lane.host.uri.encode() in word for word in words):
                 found.append(int(entry.name))
     return found
 

@@ -15,6 +15,7 @@ from engine.errors import ExitCode, NotFound
 from engine.hosts import HostLane, HostLanes, HostUnreachable, MissingOnHost, take_snapshots
 from engine.hosts import lane as lane_module
 from engine.hosts.model import HostStatus
+from engine.hosts.reach import LibvirtAlone
 from engine.settings import Host, Settings
 
 TEST_DRIVER = Host(name="practice", uri="test:///default")
@@ -30,7 +31,7 @@ def silent_port() -> Iterator[int]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up an opening after a second, and turn callers away afterwards for longer than any test lasts."""
-    monkeypatch.setattr(lane_module, "OPEN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(LibvirtAlone, "open_timeout_s", 1.0)
     monkeypatch.setattr(lane_module, "BREAKER_S", 3600.0)
     monkeypatch.setattr(lane_module, "BREAKER_LONGEST_S", 3600.0)
 
@@ -215,7 +216,7 @@ def test_ten_callers_of_a_silent_host_wait_once_together(
 def test_a_caller_with_less_patience_than_an_opening_takes_does_not_stop_it(
     silent_port: int, openings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "OPEN_TIMEOUT_S", 600.0)
+    monkeypatch.setattr(LibvirtAlone, "open_timeout_s", 600.0)
     lane = HostLane(Host(name="silent", uri=f"qemu+tcp://127.0.0.1:{silent_port}/system"))
 
     with pytest.raises(HostUnreachable):

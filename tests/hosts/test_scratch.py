@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ExitCode, NoSpace
-from engine.hosts import scratch
+from engine.hosts import HostLane, scratch
 from engine.settings import Host
 
 VM = "be1c206f-e8b5-4f55-98cc-16aadc925c76"
@@ -24,8 +24,8 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def session(**changes: object) -> Host:
-    return Host(**({"name": "alderaan", "uri": "qemu:///session"} | changes))  # type: ignore[arg-type]
+def session(**changes: object) -> HostLane:
+    return HostLane(Host(**({"name": "alderaan", "uri": "qemu:///session"} | changes)))  # type: ignore[arg-type]
 
 
 def of_a_dead_process(folder: Path, ending: str = "vda") -> Path:
@@ -80,8 +80,8 @@ def test_only_dead_owners_files_of_this_vm_are_abandoned(tmp_path: Path) -> None
     (tmp_path / dead.name.replace("be1c206f", "00000000")).touch()
     (tmp_path / "somebody.elses").touch()
 
-    assert scratch.abandoned(tmp_path, VM) == (dead,)
-    assert scratch.abandoned(tmp_path / "missing", VM) == ()
+    assert scratch.abandoned(session(), tmp_path, VM) == (dead,)
+    assert scratch.abandoned(session(), tmp_path / "missing", VM) == ()
 
 
 def test_the_settings_choose_the_folder() -> None:
@@ -147,6 +147,6 @@ def test_too_little_room_is_refused_before_the_guest_is_touched(
 
 
 def test_of_another_machines_folder_nothing_is_asked_here() -> None:
-    host = session(uri="qemu+ssh://root@elsewhere/system")
+    host = session(uri="qemu+tls://elsewhere/system")
 
     scratch.check_room(host, scratch.new_files(scratch.folder_for(host, 1, "web"), VM))

@@ -1,0 +1,200 @@
+"""The way to a host's machine: how its libvirt, its files and its sockets are reached from here.
+
+A lane has one (`lane.reach`), for as long as it lives. What runs on the host and listens on a Unix socket there (the
+NBD server of a backup job, `qemu-nbd`) is spoken to at an address on this machine: `lend` makes one, `take_back` ends
+it; `serve` starts such a program.
+
+Here are the two ways that need no machinery: this machine itself, and libvirt's own transports, which bring a
+connection and nothing else. `ssh_reach` is the third.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+from engine.hosts import tied_process
+from engine.hosts.errors import HostUnreachable, unreachable
+from engine.hosts.files_of_host import FilesOutOfReach, HostFiles, LocalFiles, NoFiles
+from engine.nbd import Address, UnixAddress
+from engine.settings.model import Host
+
+STOP_TIMEOUT_S = 60.0
+
+
+class RunningServer(Protocol):
+    """A program on the host that listens on a Unix socket until it is stopped."""
+
+    @property
+    def address(self) -> UnixAddress:
+        """Where it is spoken to from here."""
+        ...
+
+    @property
+    def look_every_s(self) -> float:
+        """How often it may be asked whether it listens already."""
+        ...
+
+    def poll(self) -> int | None:
+        """Its exit status, once it has ended. Raises HostUnreachable if the way to it is gone."""
+        ...
+
+
+class Reach(Protocol):
+    """The way to one host. Any thread may use it."""
+
+    files: HostFiles
+    open_timeout_s: float
+    """How long opening a connection may take before the host counts as dead."""
+
+    @property
+    def local(self) -> bool:
+        """Whether the host is this machine."""
+        ...
+
+    def connection_uri(self) -> str:
+        """What libvirt is to open. Raises HostUnreachable."""
+        ...
+
+    def failure(self, text: str) -> HostUnreachable:
+        """Why what `connection_uri` gave cannot be opened, or broke, from libvirt's words for it."""
+        ...
+
+    def lend(self, listening: Path) -> Address:
+        """Where a Unix socket of the host is spoken to from here; the same again for the same path.
+
+        Raises HostUnreachable, FilesOutOfReach.
+        """
+        ...
+
+    def take_back(self, listening: Path) -> None:
+        """End what `lend` began; what was not begun is fine."""
+        ...
+
+    def serve(
+        self, command: Sequence[str], listening: Path, complaints: IO[bytes]
+    ) -> AbstractContextManager[RunningServer]:
+        """Run a program that listens on a Unix socket for the length of the context.
+
+        What it prints to standard error goes to `complaints`. It ends with this process, however that ends.
+        Raises HostUnreachable, FilesOutOfReach.
+        """
+        ...
+
+    def close(self) -> None:
+        """End everything that was begun; it is begun anew by whoever asks again."""
+        ...
+
+
+class ThisMachine:
+    """A host whose files and sockets are this machine's."""
+
+    open_timeout_s = 8.0
+    local = True
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.files: HostFiles = LocalFiles()
+
+    def connection_uri(self) -> str:
+        """See Reach."""
+        return self._host.uri
+
+    def failure(self, text: str) -> HostUnreachable:
+        """See Reach."""
+        return unreachable(self._host.name, text)
+
+    def lend(self, listening: Path) -> Address:
+        """See Reach."""
+        return UnixAddress(str(listening))
+
+    def take_back(self, listening: Path) -> None:
+        """See Reach."""
+
+    @contextmanager
+    def serve(self, command: Sequence[str], listening: Path, complaints: IO[bytes]) -> Generator[RunningServer]:
+        """See Reach."""
+        server = tied_process.start(command, stderr=complaints)
+        try:
+            yield _LocalServer(server, UnixAddress(str(listening)), command[0])
+        finally:
+            _stop(server)
+            listening.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Nothing was begun."""
+
+
+HERE = ThisMachine(Host(name="this machine", uri="qemu:///session"))
+"""For images that no host is asked about."""
+
+
+class LibvirtAlone:
+    """A host that libvirt reaches by itself (TLS, a program of the operator's): a connection, and nothing else."""
+
+    open_timeout_s = 12.0
+    local = False
+
+    def __init__(self, host: Host, uri: str, why_no_files: str) -> None:
+        self._host = host
+        self._uri = uri
+        self._why = why_no_files
+        self.files: HostFiles = NoFiles(host.name, why_no_files)
+
+    def connection_uri(self) -> str:
+        """See Reach."""
+        return self._uri
+
+    def failure(self, text: str) -> HostUnreachable:
+        """See Reach."""
+        return unreachable(self._host.name, text)
+
+    def lend(self, listening: Path) -> Address:
+        """See Reach."""
+        raise self._refusal(f"reach the socket {listening}")
+
+    def take_back(self, listening: Path) -> None:
+        """Nothing was lent."""
+
+    def serve(
+        self, command: Sequence[str], listening: Path, complaints: IO[bytes]
+    ) -> AbstractContextManager[RunningServer]:
+        """See Reach."""
+        raise self._refusal(f"run {command[0]}")
+
+    def close(self) -> None:
+        """Nothing was begun."""
+
+    def _refusal(self, what: str) -> FilesOutOfReach:
+        return FilesOutOfReach(
+            f"newhope cannot {what} on host {self._host.name}: {self._why}.",
+            next_step="Reach it with qemu+ssh://user@HOST/system and a login that has a shell; see the README, Hosts.",
+        )
+
+
+class _LocalServer:
+    look_every_s = 0.005
+
+    def __init__(self, process: subprocess.Popen[bytes], address: UnixAddress, program: str) -> None:
+        self._process = process
+        self._program = program
+        self.address = address
+
+    def poll(self) -> int | None:
+        status = self._process.poll()
+        if status is not None:
+            tied_process.raise_if_missing(self._program, status)
+        return status
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server so that it writes out and closes the image (SIGTERM); only one that hangs is killed."""
+    server.terminate()
+    try:
+        server.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
