@@ -12,16 +12,28 @@
 5. Keep what a restore needs beside the disks: definition, NVRAM, boot files, networks, pools, facts of the host.
 6. Commit the manifest; only then delete the checkpoints of earlier points.
 
-Of several backups that are asked for in one go, `at_once.py` says which may run side by side.
+Of several backups that are asked for in one go, `at_once.py` says which may run side by side, and `again.py` which
+failures are worth another attempt.
 
 A failure at any step leaves the guest running and thawed, every earlier recovery point usable and no half one listed.
 
 Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
 """
 
-from engine.backup.at_once import startable
+from engine.backup.again import wait_before_again_s
+from engine.backup.at_once import serves, startable
 from engine.backup.plan import BackupPlan, Request, lock_of, plan
 from engine.backup.reading import is_doubtful
 from engine.backup.recovery_point import make_recovery_point
 
-__all__ = ["BackupPlan", "Request", "is_doubtful", "lock_of", "make_recovery_point", "plan", "startable"]
+__all__ = [
+    "BackupPlan",
+    "Request",
+    "is_doubtful",
+    "lock_of",
+    "make_recovery_point",
+    "plan",
+    "serves",
+    "startable",
+    "wait_before_again_s",
+]

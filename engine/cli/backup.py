@@ -64,8 +64,11 @@ def backup(
     """Make a recovery point of VM: all its disks at one moment, and everything else it needs to come back.
 
     The plan is shown first: what will be done, and what the guest will notice. The work then runs as a job that goes
-    on when this terminal dies. The exit status is the job's; with --all it is 4 when all went
-    well but for the VMs of a host that does not answer.
+    on when this terminal dies. The exit status is the job's; with --all and --due it is 4 when all went well but for
+    the VMs of a host that does not answer, and with --due 11 while a VM waits because its last attempts failed.
+
+    Runs may overlap: they share the limits of hosts and repositories, and no VM is backed up twice. What fails because
+    something else is at work on a VM, or its host is away, is tried again three times by the same run.
 
     \b
     Examples:

@@ -50,8 +50,7 @@ def back_up_due(invocation: Invocation, choices: Choices) -> ExitCode:
         printing.show_json(plain(plan))
     if choices.dry_run:
         return ExitCode.OK
-    # A timer must hear of VMs that are due and got nothing, although everything that could be done was done.
-    done = ExitCode.HOST_UNREACHABLE if any(found.silent for found in plan.left_out) else ExitCode.OK
+    done = _status(plan)
     if not requests:
         if not invocation.json:
             printing.say("Nothing is due that can be backed up now.")
@@ -66,6 +65,13 @@ def back_up_due(invocation: Invocation, choices: Choices) -> ExitCode:
     return done if code is ExitCode.OK else code
 
 
+def _status(plan: DuePlan) -> ExitCode:
+    """What a timer must hear although all that could be done was done: that some VMs are due and get nothing."""
+    if any(found.silent for found in plan.left_out):
+        return ExitCode.HOST_UNREACHABLE
+    return ExitCode.FAILED if any(found.failed for found in plan.later) else ExitCode.OK
+
+
 def attempts_of(jobs: Iterable[Job]) -> dict[str, Attempts]:
     """What came of the last backups, by the UUIDs of the VMs; `jobs` are the newest first.
 
@@ -74,13 +80,16 @@ def attempts_of(jobs: Iterable[Job]) -> dict[str, Attempts]:
     import msgspec
 
     from engine.backup import Request
-    from engine.cli.launching import BACKUP
+    from engine.cli.launching import BACKUP, BACKUPS
     from engine.jobs import JobState
     from engine.requirements import Attempts
 
     found: dict[str, Attempts] = {}
     settled: set[str] = set()
+    seen_to: dict[str, int] = {}
     for job in jobs:
+        if job.kind == BACKUPS and not job.state.over:
+            seen_to |= dict.fromkeys(_still_on_list(job), job.id)
         if job.kind != BACKUP:
             continue
         uuid = msgspec.json.decode(job.spec, type=Request).vm_uuid
@@ -91,10 +100,25 @@ def attempts_of(jobs: Iterable[Job]) -> dict[str, Attempts]:
             found[uuid] = replace(so_far, job=job.id)
         elif job.state in (JobState.FAIL, JobState.LOST):
             last = so_far.last or job.finished or job.heartbeat or job.created
-            found[uuid] = replace(so_far, failed=so_far.failed + 1, last=last)
+            found[uuid] = replace(so_far, failed=so_far.failed + 1, last=last, last_job=so_far.last_job or job.id)
         elif job.state is not JobState.CANCELLED:
             settled.add(uuid)
+    for uuid, job_id in seen_to.items():
+        so_far = found.get(uuid, Attempts())
+        found[uuid] = replace(so_far, job=so_far.job or job_id)
     return found
+
+
+def _still_on_list(job: Job) -> list[str]:
+    """The UUIDs of the VMs that a living job of several backups is not through with; it has a step for each."""
+    import msgspec
+
+    from engine.backup import Request
+    from engine.jobs import StepState
+
+    requests = msgspec.json.decode(job.spec, type=tuple[Request, ...])
+    ended = {step.number for step in job.steps if step.state not in (StepState.WAIT, StepState.RUN)}
+    return [request.vm_uuid for number, request in enumerate(requests, 1) if number not in ended]
 
 
 def _plan(

@@ -60,7 +60,7 @@ def launch_backups(
         count(len(requests), "VM"),
         hosts.pop() if len(hosts) == 1 else "several",
         msgspec.json.encode(tuple(requests)),
-        lock="backups",
+        lock=None,
         argv_prefix=job_command(settings),
         again=with_config(settings.file, again),
         untouched="Recovery points that were finished are kept, and a backup that was under way goes on by itself.",

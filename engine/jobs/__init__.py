@@ -20,7 +20,7 @@ May import: `errors`. Face: `Journal`, `launch`, `take_handed`, `run`, `follow`,
 from engine.jobs.context import Cancelled, JobContext, StepHandle
 from engine.jobs.following import follow
 from engine.jobs.handing import take_handed
-from engine.jobs.journal import CancelAnswer, Journal, operator_name
+from engine.jobs.journal import KEPT_JOBS, CancelAnswer, Journal, operator_name
 from engine.jobs.launching import LaunchFailed, launch
 from engine.jobs.model import Failure, Job, JobState, LogLine, Step, StepState
 from engine.jobs.rates import RateMeter
@@ -28,6 +28,7 @@ from engine.jobs.running import JobResult, run
 from engine.jobs.store import JournalBusy, JournalFull, JournalUnusable
 
 __all__ = [
+    "KEPT_JOBS",
     "CancelAnswer",
     "Cancelled",
     "Failure",

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -113,6 +114,10 @@ class Journal:
         return CancelAnswer.ASKED if asked else CancelAnswer.ALREADY_ASKED
 
     # ------------------------------------------------------------------ written by whoever launches a job
+
+    def alone(self, purpose: str) -> AbstractContextManager[None]:
+        """Wait until no other thread or process is in the same purpose's turn, and have it."""
+        return self._store.alone(purpose)
 
     def insert(
         self, *, kind: str, subject: str, host: str, spec: bytes, lock: str | None, again: str, untouched: str

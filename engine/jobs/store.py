@@ -5,6 +5,8 @@ Who may do what with whom:
 - Every process has one connection; the threads of a process share it under `_turn`.
 - Readers never wait (write-ahead log). Writers take turns: each write is one `BEGIN IMMEDIATE` transaction of
   milliseconds, and the others wait up to `BUSY_TIMEOUT_S` for it.
+- What must look at several jobs and start one by what it saw has a turn of its own (`alone`): an exclusive `flock` on a
+  file of the turn's name, which ends with its holder.
 - Creating the file, its schema and its write-ahead log happens under an exclusive `flock` on `journal.lock`,
   because SQLite's switch to a write-ahead log does not wait for others.
 """
@@ -15,7 +17,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
@@ -98,7 +100,7 @@ class Store:
         self.file = state_dir / "journal.sqlite"
         self._turn = RLock()
         _make_private_folder(state_dir)
-        with self._in_plain_words(), _creation_turn(state_dir):
+        with self._in_plain_words(), _turn(state_dir / "journal.lock"):
             self._connection = self._open()
 
     def close(self) -> None:
@@ -124,6 +126,15 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def alone(self, purpose: str) -> Generator[None]:
+        """A turn that one thread of one process has at a time; its holder may read and write meanwhile."""
+        with self._in_plain_words(), ExitStack() as stack:
+            stack.enter_context(_turn(self.file.parent / f"{purpose}.lock"))
+            held = stack.pop_all()
+        with held:
+            yield
 
     def _open(self) -> sqlite3.Connection:
         # SQLite would create it readable for everyone; its write-ahead log takes over this file's
@@ -203,8 +214,8 @@ def _make_private_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _creation_turn(state_dir: Path) -> Generator[None]:
-    handle = os.open(state_dir / "journal.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _turn(file: Path) -> Generator[None]:
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

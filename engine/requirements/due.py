@@ -41,8 +41,10 @@ class Attempts(Struct, frozen=True):
     """How many in a row did, up to the newest."""
     last: datetime | None = None
     """When the newest of those ended."""
+    last_job: int | None = None
+    """Which one that was."""
     job: int | None = None
-    """The job that backs it up now."""
+    """The job that backs it up now, or has it on its list."""
 
 
 class Due(Struct, frozen=True):
@@ -66,6 +68,8 @@ class Later(Struct, frozen=True):
     due_at: datetime | None
     """None where that depends on something else, which `why` names."""
     why: str
+    failed: int = 0
+    """How many attempts in a row failed, where that is what it waits for."""
 
 
 class LeftOut(Struct, frozen=True):
@@ -139,14 +143,15 @@ def _weigh(vm: Vm, level: Level, newest: Point | None, tried: Attempts, now: dat
         took_s = (newest.manifest.finished - newest.manifest.moment).total_seconds()
         due_at = newest.manifest.moment + timedelta(seconds=due_age_s(level, vm.uuid, max(0.0, took_s)))
     if tried.job is not None:
-        return Later(vm.uuid, vm.name, vm.host, level.name, None, f"job {tried.job} backs it up now")
+        return Later(vm.uuid, vm.name, vm.host, level.name, None, f"job {tried.job} sees to it")
     if due_at > now:
         return Later(vm.uuid, vm.name, vm.host, level.name, due_at, "its newest point is new enough")
     if tried.failed and tried.last is not None:
         again_at = tried.last + timedelta(seconds=wait_s(level, tried.failed))
         if again_at > now:
             times = "the last attempt" if tried.failed == 1 else f"the last {tried.failed} attempts"
-            return Later(vm.uuid, vm.name, vm.host, level.name, again_at, f"{times} failed")
+            why = f"{times} failed" + (f" (job {tried.last_job})" if tried.last_job else "")
+            return Later(vm.uuid, vm.name, vm.host, level.name, again_at, why, tried.failed)
     return Due(vm.uuid, vm.name, vm.host, level, moment, _why(level, moment, now))
 
 

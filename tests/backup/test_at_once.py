@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.backup import Request, startable
+import pytest
+
+from engine.backup import Request, serves, startable
 from engine.settings import Host, Method, Repository, Settings
 from tests.builders import make_settings, uuid_of
 
 
-def request(vm: str, host: str = "alderaan", repository: str = "vault") -> Request:
-    return Request(uuid_of(vm), vm, host, repository, Method.HOT)
+def request(
+    vm: str, host: str = "alderaan", repository: str = "vault", method: Method = Method.HOT, *, full: bool = False
+) -> Request:
+    return Request(uuid_of(vm), vm, host, repository, method, full)
 
 
 SETTINGS = make_settings()
@@ -45,3 +49,27 @@ def test_the_settings_may_allow_more() -> None:
     waiting = [request(vm) for vm in "abcd"] + [request("e", "yavin"), request("f", "yavin")]
 
     assert names(waiting, [], ROOMY) == ["a", "b", "c", "e"]
+
+
+def test_a_vm_that_is_being_backed_up_into_another_repository_waits() -> None:
+    assert names([request("a"), request("b")], [request("a", repository="attic")], ROOMY) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("done", "good"),
+    [
+        (request("a"), True),
+        (request("a", "yavin"), True),
+        (request("a", full=True), True),
+        (request("b"), False),
+        (request("a", repository="attic"), False),
+        (request("a", method=Method.COLD), False),
+    ],
+    ids=["the same", "on the host where it was", "more than was wanted", "of another VM", "elsewhere", "another way"],
+)
+def test_what_somebody_else_backed_up_serves_if_it_is_as_good(done: Request, good: bool) -> None:
+    assert serves(done, request("a")) is good
+
+
+def test_a_full_backup_is_not_served_by_one_that_need_not_be() -> None:
+    assert not serves(request("a"), request("a", full=True))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from engine.jobs import Journal
+from engine.backup import Request
+from engine.cli.backups_job import make_backups
+from engine.jobs import JobContext, JobResult, JobState, Journal, Step, StepState
+from engine.jobs.process import ProcessIdentity, identify
 from engine.repository import Repository
+from engine.settings import Method, load
 from tests.cli.conftest import Place, Run, make_point
 
 NAMES = ("db-1", "web", "tmp-1", "fresh")
@@ -67,7 +75,69 @@ def test_all_that_are_due_are_tried_and_those_that_failed_wait(
     assert sorted(job.subject for job in journal.jobs() if job.kind == "backup") == ["db-1", "web"]
     waiting = newhope("--json", "backup", "--due", "--dry-run").document
     assert waiting["due"] == []
-    assert [each["vm"] for each in waiting["later"] if each["why"] == "the last attempt failed"] == ["db-1", "web"]
+    failed = {job.subject: f"the last attempt failed (job {job.id})" for job in journal.jobs() if job.kind == "backup"}
+    assert {each["vm"]: each["why"] for each in waiting["later"] if each["failed"]} == failed
+    # A timer must not call it well before they have their recovery points.
+    assert newhope("backup", "--due", "--yes").code == 11
+
+
+def test_a_run_leaves_to_another_what_is_on_its_list(host: str, newhope: Run, journal: Journal) -> None:
+    listed = [Request(UUIDS[name], name, "alderaan", "vault", Method.HOT) for name in ("db-1", "web")]
+    other = insert_backups(journal, listed)
+    assert journal.begin(other, here())
+
+    assert {each["why"] for each in later(newhope) if each["vm"] != "fresh"} == {f"job {other} sees to it"}
+
+    ended = Step(1, "db-1 on alderaan", StepState.FAIL, datetime.now(UTC))
+    journal.pulse(other, [ended, Step(2, "web on alderaan", StepState.WAIT)])
+
+    assert [each["vm"] for each in due(newhope)] == ["db-1"]
+    journal.end(other, JobState.CANCELLED, steps=())
+    assert [each["vm"] for each in due(newhope)] == ["db-1", "web"]
+
+
+def test_what_another_run_has_done_meanwhile_is_not_done_again(host: str, newhope: Run, place: Place) -> None:
+    settings = load(place.settings_file)
+    requests = [Request(UUIDS[name], name, "alderaan", "vault", Method.HOT) for name in ("db-1", "web")]
+    with Journal(place.state) as journal:
+        mine = insert_backups(journal, requests)
+        theirs = [insert_backup(journal, request) for request in requests]
+        journal.end(theirs[0], JobState.WARN, steps=(), result="done")
+        assert journal.begin(theirs[1], here())
+        later_on = threading.Timer(1.0, lambda: journal.end(theirs[1], JobState.DONE, steps=(), result="done"))
+        later_on.start()
+
+        result = make_backups(settings, journal.job(mine), JobContext(journal, journal.job(mine)))
+
+        later_on.join()
+        assert result == JobResult("2 VMs backed up. To be looked at: db-1.", warn=True)
+        assert [job.id for job in journal.jobs() if job.kind == "backup"] == [*reversed(theirs)]
+        notes = {step.title: step.note for step in journal.job(mine).steps}
+        assert notes == {"db-1 on alderaan": f"job {theirs[0]}", "web on alderaan": f"job {theirs[1]}"}
+
+
+def due(newhope: Run) -> Any:
+    return newhope("--json", "backup", "--due", "--dry-run").document["due"]
+
+
+def later(newhope: Run) -> Any:
+    return newhope("--json", "backup", "--due", "--dry-run").document["later"]
+
+
+def here() -> ProcessIdentity:
+    found = identify(os.getpid())
+    assert found is not None
+    return found
+
+
+def insert_backup(journal: Journal, request: Request) -> int:
+    spec = msgspec.json.encode(request)
+    return journal.insert(kind="backup", subject=request.vm, host="", spec=spec, lock=None, again="", untouched="")
+
+
+def insert_backups(journal: Journal, requests: list[Request]) -> int:
+    spec = msgspec.json.encode(requests)
+    return journal.insert(kind="backups", subject="VMs", host="", spec=spec, lock=None, again="", untouched="")
 
 
 def test_nothing_due_is_well(host: str, newhope: Run, place: Place) -> None:

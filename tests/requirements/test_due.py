@@ -97,17 +97,24 @@ def test_a_vm_whose_last_attempts_failed_waits_longer_after_each() -> None:
 
 
 def test_a_failed_vm_is_tried_again_when_its_wait_is_over() -> None:
-    (waiting,) = planned("web", {}, {"web": Attempts(failed=2, last=ago("9m"))}).later
+    (waiting,) = planned("web", {}, {"web": Attempts(failed=2, last=ago("9m"), last_job=41)}).later
 
     assert waiting.due_at == NOW + timedelta(minutes=1)
-    assert waiting.why == "the last 2 attempts failed"
+    assert (waiting.why, waiting.failed) == ("the last 2 attempts failed (job 41)", 2)
     assert names_of(planned("web", {}, {"web": Attempts(failed=2, last=ago("10m"))}))[0] == ["web"]
 
 
 def test_a_vm_that_is_being_backed_up_is_not_due() -> None:
     (found,) = planned("web", {}, {"web": Attempts(job=7)}).later
 
-    assert (found.due_at, found.why) == (None, "job 7 backs it up now")
+    assert (found.due_at, found.why) == (None, "job 7 sees to it")
+
+
+def test_what_a_machine_that_was_off_has_missed_is_due_when_it_is_back_and_only_once() -> None:
+    plan = planned("web db-1", {"web": "10d", "db-1": "3m"})
+
+    assert [(each.vm, each.why) for each in plan.due] == [("web", "late: 6000 % of its RPO is over")]
+    assert names_of(planned("web", {"web": "1s"})) == ([], ["web"], [])
 
 
 def test_excluded_vms_are_named_with_their_rule() -> None:
