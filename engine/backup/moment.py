@@ -16,9 +16,11 @@ from msgspec import Struct
 
 from engine import nbd
 from engine.backup.plan import data_disks
+from engine.backup.vm_notes import VmNotes
 from engine.errors import Conflict, NewhopeError
 from engine.hosts import HostLane, freeze, image, power, pull_backup, scratch
 from engine.hosts.model import AgentState, Disk, Vm, VmState
+from engine.hosts.vm_note import Act
 from engine.jobs import JobContext
 from engine.repository.model import Consistency
 from engine.settings.model import Method
@@ -65,20 +67,22 @@ class Moment(Struct, frozen=True):
 
 
 @contextmanager
-def fixed_moment(lane: HostLane, vm: Vm, method: Method, marks: Marks, context: JobContext) -> Generator[Moment]:
+def fixed_moment(
+    lane: HostLane, vm: Vm, method: Method, marks: Marks, notes: VmNotes, context: JobContext
+) -> Generator[Moment]:
     """Fix the moment by the method that the VM's state allows, and hold it until the context ends."""
     if vm.state in (VmState.OFF, VmState.CRASHED):
         opened = _at_rest(lane, vm, marks)
     elif method is Method.COLD and vm.state is VmState.RUNNING:
-        opened = _after_shutdown(lane, vm, marks, context)
+        opened = _after_shutdown(lane, vm, marks, notes, context)
     else:
-        opened = _while_running(lane, vm, marks)
+        opened = _while_running(lane, vm, marks, notes)
     with opened as moment:
         yield moment
 
 
 @contextmanager
-def _while_running(lane: HostLane, vm: Vm, marks: Marks) -> Generator[Moment]:
+def _while_running(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes) -> Generator[Moment]:
     with ExitStack() as held:
         if vm.state is VmState.PAUSED:
             backup = _begin(lane, vm, marks, held)
@@ -87,7 +91,10 @@ def _while_running(lane: HostLane, vm: Vm, marks: Marks) -> Generator[Moment]:
             backup = _begin(lane, vm, marks, held)
             consistency, note = Consistency.CRASH, "the VM has no channel for a guest agent that could freeze it"
         else:
-            with freeze.frozen(lane.host, lane, vm.uuid, freeze_timeout_s=FREEZE_TIMEOUT_S) as outcome:
+            with (
+                notes.noted(lane, vm, Act.FROZEN),
+                freeze.frozen(lane.host, lane, vm.uuid, freeze_timeout_s=FREEZE_TIMEOUT_S) as outcome,
+            ):
                 backup = _begin(lane, vm, marks, held)
             consistency = Consistency.FILESYSTEM if outcome.frozen else Consistency.CRASH
             note = outcome.note
@@ -96,18 +103,19 @@ def _while_running(lane: HostLane, vm: Vm, marks: Marks) -> Generator[Moment]:
 
 
 @contextmanager
-def _after_shutdown(lane: HostLane, vm: Vm, marks: Marks, context: JobContext) -> Generator[Moment]:
+def _after_shutdown(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes, context: JobContext) -> Generator[Moment]:
     with ExitStack() as held:
         asked = time.monotonic()
         context.log(f"shutting {vm.name} down")
-        power.shut_down(lane, vm.uuid, timeout_s=SHUTDOWN_TIMEOUT_S)
-        backup = None
-        try:
-            power.start(lane, vm.uuid, paused=True)
-            backup = _begin(lane, vm, marks, held)
-        finally:
-            # Whatever the start or the backup said, the guest's users get it back.
-            _let_run(lane, vm)
+        with notes.noted(lane, vm, Act.SHUT_DOWN):
+            power.shut_down(lane, vm.uuid, timeout_s=SHUTDOWN_TIMEOUT_S)
+            backup = None
+            try:
+                power.start(lane, vm.uuid, paused=True)
+                backup = _begin(lane, vm, marks, held)
+            finally:
+                # Whatever the start or the backup said, the guest's users get it back.
+                _let_run(lane, vm)
         downtime_s = time.monotonic() - asked
         context.log(f"{vm.name} runs again after {downtime_s:.1f} s; its disks are read beside it")
         with _told_why_it_ended(lane, backup):

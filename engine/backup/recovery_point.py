@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from engine import nbd
+from engine.backup import leftovers
 from engine.backup.changed_blocks import BitmapDistrusted, copy_changed_blocks
 from engine.backup.disk_copy import copy_disk
 from engine.backup.moment import DiskSource, Marks, Moment, fixed_moment
 from engine.backup.plan import Request, data_disks, refuse_if_busy, refuse_unreadable
 from engine.backup.reading import DiskReading, ReadingPlan, distrusted, plan_reading, read_whole, whole
+from engine.backup.vm_notes import VmNotes
 from engine.errors import NewhopeError, NotFound
 from engine.fleet import facts_of, format_bytes, open_repository
 from engine.hosts import (
@@ -23,7 +25,6 @@ from engine.hosts import (
     checkpoints,
     definition,
     find_vm,
-    pull_backup,
     take_snapshot,
 )
 from engine.hosts.model import HostSnapshot, HostStatus, Vm
@@ -38,19 +39,21 @@ _COMMIT = "commit the recovery point"
 
 
 class _Open(NamedTuple):
-    """The repository, open for writing the new recovery point and for reading the one before it."""
+    """The repository, open for writing the new recovery point and for reading the one before it, and the notes."""
 
     repository: Repository
     writer: Writer
     reader: Reader
+    notes: VmNotes
 
 
 def make_recovery_point(settings: Settings, request: Request, context: JobContext) -> Point:
     """Back up one VM as the request says. Raises a `NewhopeError`; then no recovery point was made."""
     kept = find_repository(settings, request.repository)
+    notes = VmNotes(settings.state)
     with HostLanes(settings) as lanes:
         lane = lanes[request.host]
-        snapshot, vm = _look(lane, request, context)
+        snapshot, vm = _look(lane, request, notes, context)
         disks = data_disks(vm)
         context.plan([_LOOK, _MOMENT, *(f"read {disk.target}" for disk in disks), _KEEP, _COMMIT])
         with context.step(_LOOK):
@@ -59,25 +62,31 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
             repository = open_repository(kept)
         with repository:
             try:
-                point = _write(lane, snapshot, vm, request, repository, context)
+                point = _write(lane, snapshot, vm, request, repository, notes, context)
             except RepositoryDamaged as damage:
                 if request.full or request.method is not Method.HOT:
                     raise
                 # It was the point before that could not be read: what is not taken over from it is not needed.
                 context.log(f"begun anew, without the recovery point before: {damage}", level="warn")
-                point = _write(lane, snapshot, vm, replace(request, full=True), repository, context)
+                point = _write(lane, snapshot, vm, replace(request, full=True), repository, notes, context)
         _drop_earlier_checkpoints(lane, vm, point.manifest.checkpoint, context)
         return point
 
 
 def _write(
-    lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, repository: Repository, context: JobContext
+    lane: HostLane,
+    snapshot: HostSnapshot,
+    vm: Vm,
+    request: Request,
+    repository: Repository,
+    notes: VmNotes,
+    context: JobContext,
 ) -> Point:
     with repository.writer(f"backup of {vm.name}") as writer, repository.reader() as reader:
-        return _copy(lane, snapshot, vm, request, _Open(repository, writer, reader), context)
+        return _copy(lane, snapshot, vm, request, _Open(repository, writer, reader, notes), context)
 
 
-def _look(lane: HostLane, request: Request, context: JobContext) -> tuple[HostSnapshot, Vm]:
+def _look(lane: HostLane, request: Request, notes: VmNotes, context: JobContext) -> tuple[HostSnapshot, Vm]:
     snapshot = take_snapshot(lane)
     if snapshot.status is not HostStatus.ONLINE:
         raise HostUnreachable(
@@ -87,11 +96,12 @@ def _look(lane: HostLane, request: Request, context: JobContext) -> tuple[HostSn
             next_step=snapshot.next_step or "newhope hosts shows when it answers again.",
         )
     vm = find_vm(snapshot, request.vm_uuid)
-    cleared = pull_backup.clear_leftovers(lane, vm)
-    if not cleared:
+    left = [each for each in leftovers.find(lane, vm, notes) if not each.left_alone and not each.only_if_asked]
+    if not left:
         return snapshot, vm
-    for leftover in cleared:
-        context.log(leftover, level="warn")
+    for each in left:
+        context.log(f"{vm.name}: {each.what} {each.remedy}", level="warn")
+        context.log(leftovers.put_right(lane, vm, each, notes), level="warn")
     snapshot = take_snapshot(lane)
     return snapshot, find_vm(snapshot, request.vm_uuid)
 
@@ -104,7 +114,9 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
     try:
         with ExitStack() as held:
             with context.step(_MOMENT) as step:
-                moment = held.enter_context(fixed_moment(lane, vm, request.method, Marks(new, reading.since), context))
+                moment = held.enter_context(
+                    fixed_moment(lane, vm, request.method, Marks(new, reading.since), open_.notes, context)
+                )
                 step.note(moment.note)
             context.log(f"the moment of all disks is {moment.time:%Y-%m-%d %H:%M:%S} UTC: {moment.note}")
             records = tuple(_copy_one(source, reading.of(source.target), open_, context) for source in moment.disks)
@@ -113,8 +125,13 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
             with context.step(_COMMIT):
                 point = _commit(vm, request, moment, records, files, open_.writer)
             context.log(f"committed as {vm.name}@{point.id} in {request.repository}")
-    except NewhopeError as error:
+    except BaseException as error:
         if point is None:
+            # Its bitmap joins the one before it, so the next backup reads what was written since the last point.
+            with suppress(NewhopeError):
+                checkpoints.delete(lane, vm.uuid, new)
+            raise
+        if not isinstance(error, NewhopeError):
             raise
         # Only the cleaning up on the host failed: what was read is whole, and committed.
         context.log(f"the recovery point is committed, but on {lane.host.name}: {error}", level="warn")

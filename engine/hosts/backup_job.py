@@ -11,11 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from engine.errors import Conflict
-from engine.hosts import backup_xml, scratch
+from engine.hosts import backup_xml, scratch, vm_note
 from engine.hosts.backup_xml import RunningBackup
 from engine.hosts.errors import NO_DOMAIN, OPERATION_INVALID
-from engine.hosts.model import Vm
+from engine.hosts.model import Vm, VmState
+from engine.hosts.owner import Owner, is_dead
+from engine.hosts.vm_note import VmNote
+from engine.hosts.vm_state import from_libvirt
 
 if TYPE_CHECKING:
     import libvirt
@@ -77,26 +82,57 @@ def _still_runs(connection: libvirt.virConnect, *, vm_uuid: str, socket: Path, a
     return True
 
 
+class WorkOnVm(Struct, frozen=True):
+    """What newhope, and whoever else, is doing to a VM, as its host tells."""
+
+    state: VmState
+    domain_id: int
+    """libvirt's number of the running VM; -1 if it is off."""
+    job: RunningBackup | None
+    """The backup job that runs, whoever began it."""
+    note: VmNote | None
+
+    @property
+    def job_owner(self) -> Owner | None:
+        """The process that the backup job belongs to; None if there is none, or it is not newhope's."""
+        return scratch.owner_of(self.job.socket) if self.job is not None and self.job.socket is not None else None
+
+
+def look(lane: HostLane, vm_uuid: str) -> WorkOnVm:
+    """Ask the host. Raises HostUnreachable, HostRefused, MissingOnHost."""
+
+    def ask(connection: libvirt.virConnect) -> WorkOnVm:
+        domain = connection.lookupByUUIDString(vm_uuid)
+        return WorkOnVm(
+            state=from_libvirt(domain.state()[0]),
+            domain_id=domain.ID(),
+            job=running_backup(domain),
+            note=vm_note.read(domain),
+        )
+
+    return lane.run(ask)
+
+
+def abandoned_files(lane: HostLane, vm: Vm, domain_id: int) -> tuple[Path, ...]:
+    """Sockets and scratch files of a VM's jobs whose process is dead."""
+    folders = {scratch.folder_for(lane, domain_id, vm.name), scratch.own_folder(lane)}
+    return tuple(path for folder in sorted(folders) for path in scratch.abandoned(lane, folder, vm.uuid))
+
+
 def clear_leftovers(lane: HostLane, vm: Vm) -> tuple[str, ...]:
     """End the job and remove the files that a killed newhope left for this VM; what was done, in sentences.
 
     Jobs of living processes, of other machines and of other programs are left alone.
     Raises HostUnreachable, HostRefused, MissingOnHost, and Conflict if such a job does not end.
     """
-
-    def look(connection: libvirt.virConnect) -> tuple[int, RunningBackup | None]:
-        domain = connection.lookupByUUIDString(vm.uuid)
-        return domain.ID(), running_backup(domain)
-
     done: list[str] = []
-    domain_id, running = lane.run(look)
-    if running is not None and running.socket is not None:
-        owner = scratch.owner_of(running.socket)
-        if owner is not None and scratch.is_dead(owner, lane):
-            end(lane, vm.uuid, vm.name, running.socket)
-            lane.files.remove((running.socket, *running.scratch))
-            done.append(f"Ended the backup job of {vm.name} that {owner} had left behind.")
-    files = scratch.abandoned(lane, scratch.folder_for(lane, domain_id, vm.name), vm.uuid)
+    work = look(lane, vm.uuid)
+    owner = work.job_owner
+    if work.job is not None and work.job.socket is not None and owner is not None and is_dead(owner, lane):
+        end(lane, vm.uuid, vm.name, work.job.socket)
+        lane.files.remove((work.job.socket, *work.job.scratch))
+        done.append(f"Ended the backup job of {vm.name} that {owner} had left behind.")
+    files = abandoned_files(lane, vm, work.domain_id)
     lane.files.remove(files)
     if files:
         done.append(f"Removed {len(files)} abandoned files of {vm.name} from {files[0].parent}.")

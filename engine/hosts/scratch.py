@@ -5,8 +5,7 @@ The name of every file says who made it, so that what a killed process left can 
     newhope-MACHINE-PID-START-VM-RANDOM.sock      the NBD server of the job
     newhope-MACHINE-PID-START-VM-RANDOM.vda       what the guest has overwritten of vda since the moment
 
-MACHINE is the start of the machine's id, PID and START (clock ticks since boot, `/proc/PID/stat`) one process of it, in
-hexadecimal; VM is the start of the VM's UUID.
+MACHINE-PID-START is the mark of the process (`owner`), VM the start of the VM's UUID.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 from msgspec import Struct
 
 from engine.errors import ExitCode, NewhopeError, NoSpace
-from engine.hosts.files_of_host import LocalFiles
+from engine.hosts.owner import Owner, is_dead, read_mark, this_process
 
 if TYPE_CHECKING:
     from engine.hosts.lane import HostLane
@@ -32,9 +31,6 @@ SPACE_FLOOR_BYTES = 256 << 20
 LONGEST_SOCKET_PATH_BYTES = 107
 _SYSTEM_FOLDER = Path("/var/lib/libvirt/qemu")
 _SHORT_NAME_CHARACTERS = 20
-MACHINE_CHARACTERS = 6
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_HERE = LocalFiles()
 
 _NAME = re.compile(r"newhope-([0-9a-f]{6})-([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]{8})-[0-9a-f]{4}\.\w+")
 
@@ -43,27 +39,6 @@ class ScratchUnusable(NewhopeError):
     """The folder for backup sockets and scratch files cannot be used."""
 
     exit_code = ExitCode.PREFLIGHT
-
-
-class Owner(Struct, frozen=True):
-    """The process that made a scratch file."""
-
-    machine: str
-    pid: int
-    start_ticks: int
-
-    @property
-    def here(self) -> bool:
-        """Whether it was a process of this machine."""
-        return self.machine == _machine()
-
-    @property
-    def dead(self) -> bool:
-        """Whether it was one of this machine and has ended; `is_dead` also knows of the host's own."""
-        return self.here and _HERE.start_ticks(self.pid) != self.start_ticks
-
-    def __str__(self) -> str:
-        return f"process {self.pid} of this machine" if self.here else "a process on another machine"
 
 
 class ScratchFiles(Struct, frozen=True):
@@ -84,15 +59,13 @@ class ScratchFiles(Struct, frozen=True):
 
 def new_files(folder: Path, vm_uuid: str) -> ScratchFiles:
     """Names for a new job's files, with this process as their owner."""
-    pid = os.getpid()
-    start = _HERE.start_ticks(pid) or 0
-    return ScratchFiles(folder, f"newhope-{_machine()}-{pid:x}-{start:x}-{vm_uuid[:8]}-{secrets.token_hex(2)}")
+    return ScratchFiles(folder, f"newhope-{this_process().mark}-{vm_uuid[:8]}-{secrets.token_hex(2)}")
 
 
 def owner_of(path: Path) -> Owner | None:
     """Who made a scratch file or socket; None if it is not newhope's."""
     found = _NAME.fullmatch(path.name)
-    return Owner(found.group(1), int(found.group(2), 16), int(found.group(3), 16)) if found else None
+    return read_mark(found.group(1), found.group(2), found.group(3)) if found else None
 
 
 def folder_for(lane: HostLane, domain_id: int, vm_name: str) -> Path:
@@ -115,7 +88,7 @@ def folder_for(lane: HostLane, domain_id: int, vm_name: str) -> Path:
     socket = parse_qs(parts.query).get("socket")
     if socket:
         return Path(socket[0]).parent
-    return _own_folder(lane)
+    return own_folder(lane)
 
 
 def own_socket(lane: HostLane, vm_uuid: str) -> Path:
@@ -125,7 +98,7 @@ def own_socket(lane: HostLane, vm_uuid: str) -> Path:
     """
     folder = lane.host.scratch
     if folder is None or not lane.files.may_write(folder):
-        folder = _own_folder(lane)
+        folder = own_folder(lane)
         lane.files.make_private(folder)
     return new_files(folder, vm_uuid).socket
 
@@ -142,7 +115,7 @@ def check_room(lane: HostLane, files: ScratchFiles) -> None:
         )
     if not lane.files.reachable:
         return
-    if host.scratch is None and files.folder == _own_folder(lane):
+    if host.scratch is None and files.folder == own_folder(lane):
         lane.files.make_private(files.folder)
     try:
         lane.files.require_usable(files.folder)
@@ -176,16 +149,6 @@ def abandoned(lane: HostLane, folder: Path, vm_uuid: str) -> tuple[Path, ...]:
     return tuple(path for path in paths if (owner := owner_of(path)) is not None and is_dead(owner, lane))
 
 
-def is_dead(owner: Owner, lane: HostLane) -> bool:
-    """Whether an owner is known to have ended: a process of this machine, or of the host's own."""
-    if owner.here:
-        return owner.dead
-    machine = lane.files.machine_id() if lane.files.reachable else None
-    if machine is None or machine[:MACHINE_CHARACTERS] != owner.machine:
-        return False
-    return lane.files.start_ticks(owner.pid) != owner.start_ticks
-
-
 def _the_user(lane: HostLane) -> str:
     return "This user" if lane.reach.local else "The user of its uri"
 
@@ -194,10 +157,6 @@ def _as_root(lane: HostLane) -> str:
     return "Run newhope as root" if lane.reach.local else "Name root in the uri"
 
 
-def _own_folder(lane: HostLane) -> Path:
+def own_folder(lane: HostLane) -> Path:
+    """The private folder of newhope's user on the host."""
     return lane.files.cache_home() / "newhope" / "scratch"
-
-
-def _machine() -> str:
-    # A machine without an id is at least known as long as it runs.
-    return (_HERE.machine_id() or _BOOT_ID.read_text())[:MACHINE_CHARACTERS]

@@ -12,6 +12,7 @@ import pytest
 
 from engine.errors import ExitCode, NoSpace
 from engine.hosts import HostLane, scratch
+from engine.hosts.owner import Owner
 from engine.settings import Host
 
 VM = "be1c206f-e8b5-4f55-98cc-16aadc925c76"
@@ -54,7 +55,7 @@ def test_two_jobs_of_one_process_never_share_a_name(tmp_path: Path) -> None:
 
 def test_a_process_that_ended_is_dead_also_when_its_pid_is_used_again(tmp_path: Path) -> None:
     owner = scratch.owner_of(of_a_dead_process(tmp_path))
-    same_pid = scratch.Owner(machine=owner.machine if owner else "", pid=os.getpid(), start_ticks=1)
+    same_pid = Owner(machine=owner.machine if owner else "", pid=os.getpid(), start_ticks=1)
 
     assert owner is not None
     assert owner.dead
