@@ -1,0 +1,126 @@
+"""A backup that is killed after each of its calls to libvirt: the guest goes on, and nothing is left for the next."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine import backup
+from engine.backup.leftovers import find
+from engine.backup.vm_notes import VmNotes
+from engine.cli.launching import BACKUP
+from engine.errors import NewhopeError
+from engine.hosts import checkpoints, resume, suspend
+from engine.hosts.model import Vm
+from engine.jobs import JobState, launch
+from engine.lab.journal import ask_journal
+from engine.repository import Point
+from engine.settings import Method
+from tests.e2e.conftest import Operator
+from tests.e2e.test_incremental import content_now, content_of
+from tests.faults import killed_after_libvirt_call
+from tests.faults.figures import Fault, count
+from tests.hosts.live import files_in, in_guest, wait_for
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Killer:
+    """Backups of one VM that are killed, and what is left then."""
+
+    def __init__(self, operator: Operator, vm: Vm, method: Method, folder: Path) -> None:
+        self.operator = operator
+        self.vm = vm
+        self.lane = operator.lanes[vm.host]
+        self.notes = VmNotes(operator.settings.state)
+        self._method = method
+        self._folder = folder
+
+    def back_up_killed_after(self, calls: int) -> str | None:
+        """The call after which it was killed; None if it came to its end."""
+        record = self._folder / f"{self._method.value}-{calls}"
+        settings = self.operator.settings
+        request = backup.Request(self.vm.uuid, self.vm.name, self.vm.host, settings.repositories[0].name, self._method)
+        job = launch(
+            self.operator.journal,
+            BACKUP,
+            self.vm.name,
+            self.vm.host,
+            msgspec.json.encode(request),
+            lock=backup.lock_of(request),
+            argv_prefix=[
+                *(sys.executable, killed_after_libvirt_call.__file__, str(calls), str(record)),
+                *("--config", str(settings.file), "run-job"),
+            ],
+        )
+        job = self.operator.finish(job)
+        if not record.exists():
+            assert job.state in (JobState.DONE, JobState.WARN), job.failure
+            return None
+        assert job.state is JobState.LOST
+        return record.read_text()
+
+    def guest_goes_on(self) -> bool:
+        """Whether the guest is seen to write."""
+        seen = self._acked()
+        return seen is not None and wait_for(lambda: (self._acked() or 0) > seen + 1, 60)
+
+    def _acked(self) -> int | None:
+        try:
+            return ask_journal(self.lane, self.vm.uuid).acked
+        except NewhopeError:
+            return None
+
+    def next_point_and_truth(self) -> tuple[Point, str]:
+        """A point of the guest while it stands still, and what its disk holds then."""
+        suspend(self.lane, self.vm.uuid)
+        try:
+            return self.operator.back_up(self.vm.name), content_now(self.operator, self.vm)
+        finally:
+            resume(self.lane, self.vm.uuid)
+
+    def nothing_is_left(self) -> None:
+        assert find(self.lane, self.vm, self.notes) == ()
+        assert files_in(self.lane.host.scratch) == []
+        assert self.notes.kept() == ()
+        assert len(checkpoints.own_checkpoints(self.lane, self.vm.uuid)) == 1
+        assert wait_for(lambda: self._guards() == "", 30)
+
+    def _guards(self) -> str:
+        return subprocess.run(["pgrep", "-af", f"_guard .*{self.vm.uuid}"], capture_output=True, text=True).stdout
+
+
+@pytest.fixture(params=[Method.HOT, Method.COLD])
+def killer(operator: Operator, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killer]:
+    yield Killer(operator, operator.vm("web"), request.param, tmp_path)
+
+
+def test_nothing_is_left_of_a_backup_that_was_killed(killer: Killer) -> None:
+    killer.operator.back_up("web")
+    killed: list[str] = []
+    wrong: list[str] = []
+
+    while True:
+        in_guest(killer.lane, killer.vm, "head -c 300000 /dev/urandom > /data/step; sync")
+        call = killer.back_up_killed_after(len(killed) + 1)
+        if call is None:
+            break
+        killed.append(call)
+        step = f"{len(killed)}: {call}"
+        killer.operator.back_up("web")
+        assert wait_for(killer.guest_goes_on, 240), step
+        killer.nothing_is_left()
+        point, truth = killer.next_point_and_truth()
+        if content_of(killer.operator, point) != truth:
+            wrong.append(step)
+        assert point.manifest.disks[0].read_reason.startswith("what was written since"), step
+
+    print(killed)
+    assert wrong == []
+    assert len(killed) > 5
+    count(Fault.KILL, "libvirt calls of a backup", len(killed))
