@@ -25,6 +25,7 @@ from engine.errors import ExitCode, NewhopeError
 from engine.hosts import HostLane, HostRefused, agent, backup_job, power, thaw
 from engine.hosts.backup_job import WorkOnVm
 from engine.hosts.model import Vm, VmState
+from engine.hosts.owner import is_dead
 from engine.hosts.vm_note import Act, VmNote
 
 BELIEVED_FOR = timedelta(days=1)
@@ -77,7 +78,9 @@ class StillLeft(NewhopeError):
 def find(lane: HostLane, vm: Vm, notes: VmNotes) -> tuple[Leftover, ...]:
     """What was left on a VM. Raises HostUnreachable, HostRefused, MissingOnHost."""
     work = backup_job.look(lane, vm.uuid)
-    return tuple(each for each in (_job(vm, work), _files(lane, vm, work), _act(vm, work, notes)) if each is not None)
+    return tuple(
+        each for each in (_job(lane, vm, work), _files(lane, vm, work), _act(lane, vm, work, notes)) if each is not None
+    )
 
 
 def put_right(lane: HostLane, vm: Vm, leftover: Leftover, notes: VmNotes) -> str:
@@ -89,7 +92,7 @@ def put_right(lane: HostLane, vm: Vm, leftover: Leftover, notes: VmNotes) -> str
         return " ".join(backup_job.clear_leftovers(lane, vm)) or "It was gone already."
     work = backup_job.look(lane, vm.uuid)
     note = work.note or notes.only_here(lane.host.name, vm.uuid)
-    if note is None or not note.owner.dead:
+    if note is None or not is_dead(note.owner, lane):
         return "It was put right already."
     kind = what_is_left(note, work, datetime.now(UTC))
     done = _UNDOINGS[kind](lane, vm, note) if kind in _UNDOINGS else f"Took away a note that {note.owner} had left."
@@ -113,9 +116,10 @@ def what_is_left(note: VmNote, work: WorkOnVm, now: datetime) -> LeftoverKind:
     return kind if same_run and paused else LeftoverKind.NOTE
 
 
-def _job(vm: Vm, work: WorkOnVm) -> Leftover | None:
+def _job(lane: HostLane, vm: Vm, work: WorkOnVm) -> Leftover | None:
     owner = work.job_owner
-    if owner is None or (owner.here and not owner.dead):
+    dead = owner is not None and is_dead(owner, lane)
+    if owner is None or (owner.here and not dead):
         return None
     return Leftover(
         LeftoverKind.JOB,
@@ -124,9 +128,9 @@ def _job(vm: Vm, work: WorkOnVm) -> Leftover | None:
         vm.name,
         what=f"A backup job of {owner} runs on it.",
         remedy="End the job, and remove its socket and scratch files."
-        if owner.dead
+        if dead
         else f"Whether that is dead cannot be told from here. If it is gone for good: virsh domjobabort {vm.name}",
-        left_alone=not owner.dead,
+        left_alone=not dead,
     )
 
 
@@ -146,15 +150,16 @@ def _files(lane: HostLane, vm: Vm, work: WorkOnVm) -> Leftover | None:
     )
 
 
-def _act(vm: Vm, work: WorkOnVm, notes: VmNotes) -> Leftover | None:
+def _act(lane: HostLane, vm: Vm, work: WorkOnVm, notes: VmNotes) -> Leftover | None:
     note = work.note or notes.only_here(vm.host, vm.uuid)
-    if note is None or (note.owner.here and not note.owner.dead):
+    dead = note is not None and is_dead(note.owner, lane)
+    if note is None or (note.owner.here and not dead):
         return None
     now = datetime.now(UTC)
     kind = what_is_left(note, work, now)
     what, remedy, by_hand = _SENTENCES[kind]
     cannot_thaw = kind is LeftoverKind.FROZEN and work.state is VmState.PAUSED
-    if not note.owner.dead:
+    if not dead:
         remedy = f"Whether that is dead cannot be told from here. If it is gone for good: {by_hand} {vm.name}"
     elif cannot_thaw:
         remedy = f"Thaw them when it runs again: somebody has paused it since. To let it run: virsh resume {vm.name}"
@@ -165,7 +170,7 @@ def _act(vm: Vm, work: WorkOnVm, notes: VmNotes) -> Leftover | None:
         vm.name,
         what=what.format(owner=note.owner, at=f"{note.began.astimezone():%Y-%m-%d %H:%M}"),
         remedy=remedy,
-        left_alone=cannot_thaw or not note.owner.dead,
+        left_alone=cannot_thaw or not dead,
         only_if_asked=kind is LeftoverKind.SHUT_DOWN and now > note.began + BELIEVED_FOR,
     )
 
