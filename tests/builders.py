@@ -38,11 +38,14 @@ from engine.repository.model import (
     Consistency,
     DiskRecord,
     FileRecord,
+    GuestFiles,
     Manifest,
     Point,
+    PointKind,
     RepositoryInfo,
     VmFacts,
 )
+from engine.repository.point_names import of_kind
 from engine.settings import Host, Level, Repository, Settings, parse_duration
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -237,6 +240,21 @@ def make_repository(name: str = "vault", *, reachable: bool = True, **changes: A
     return RepositoryView(**(values | changes))
 
 
+def make_guest_point(vm: str | Vm | VmFacts = "web", **changes: Any) -> Point:
+    """A recovery point of files from inside a guest."""
+    values: dict[str, Any] = {
+        "version": 2,
+        "kind": PointKind.GUEST,
+        "method": "guest",
+        "consistency": Consistency.FILES,
+        "consistency_note": "read while the guest ran",
+        "checkpoint": None,
+        "guest_files": GuestFiles("etc", ("/etc",), 12, 4096, "through a channel"),
+        "files": (FileRecord("guest-listing", "guest-listing", 300, "cd" * 32, 0),),
+    }
+    return make_point(vm, **(values | changes))
+
+
 def make_fleet(
     *,
     hosts: Iterable[HostSnapshot] | None = None,
@@ -248,11 +266,13 @@ def make_fleet(
     """A fleet of three healthy hosts, `web` on the first, and one repository, unless told otherwise."""
     if hosts is None:
         hosts = (make_host("alderaan", vms=[make_vm()]), make_host("coruscant"), make_host("yavin"))
+    ordered = tuple(sorted(points, key=lambda point: point.manifest.moment, reverse=True))
     return Fleet(
         taken_at=taken_at,
         snapshots=tuple(hosts),
         repositories=tuple(repositories) if repositories is not None else (make_repository(),),
-        points=tuple(sorted(points, key=lambda point: point.manifest.moment, reverse=True)),
+        points=of_kind(ordered, PointKind.VM),
+        guest_points=of_kind(ordered, PointKind.GUEST),
         disk_devices=tuple(disk_devices),
     )
 

@@ -29,7 +29,17 @@ from engine.hosts import (
 )
 from engine.hosts.model import HostSnapshot, HostStatus, Vm
 from engine.jobs import JobContext, StepHandle
-from engine.repository import DiskRecord, FileRecord, Point, Reader, Repository, RepositoryDamaged, Writer
+from engine.repository import (
+    DiskRecord,
+    FileRecord,
+    Point,
+    PointKind,
+    Reader,
+    Repository,
+    RepositoryDamaged,
+    Writer,
+    of_kind,
+)
 from engine.settings import Method, Settings, find_repository
 
 _LOOK = "look at the VM"
@@ -143,7 +153,7 @@ def _plan_reading(lane: HostLane, vm: Vm, request: Request, open_: _Open) -> Rea
     if request.full:
         return read_whole(disks, "it was asked for")
     known = checkpoints.known_checkpoints(lane, vm.uuid)
-    plan = plan_reading(vm, disks, open_.repository.points(vm.uuid), known)
+    plan = plan_reading(vm, disks, of_kind(open_.repository.points(vm.uuid), PointKind.VM), known)
     if plan.parent is None:
         return plan
     verified = open_.repository.verification_state().last

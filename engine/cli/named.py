@@ -9,7 +9,7 @@ from engine.errors import Conflict, NotFound
 from engine.fleet import Fleet, RepositoryView, gone_vms, known_vms
 from engine.hosts import HostUnreachable
 from engine.hosts.model import HostStatus, Vm
-from engine.repository import Point, parse_point_name, select_point
+from engine.repository import Point, PointKind, parse_point_name, select_point
 from engine.repository.errors import RepositoryError
 
 
@@ -59,12 +59,12 @@ def _refuse_where_host_is_silent(fleet: Fleet, name: str) -> None:
             refuse_silent_host(fleet, facts.name, facts.host)
 
 
-def find_point(points: Sequence[Point], name: str) -> Point:
-    """The recovery point that `web@latest`, `UUID@-1`, `web@2026-11-22T08:13` or a short id means."""
+def find_point(points: Sequence[Point], name: str, kind: PointKind = PointKind.VM) -> Point:
+    """The point of a kind that `web@latest`, `UUID@-1` or `web@2026-11-22T08:13` means, or the one with a short id."""
     vm, selector = parse_point_name(name)
     found = of_vm(points, vm)
     if found:
-        return select_point(found, selector)
+        return select_point(found, selector, kind)
     by_id = [point for point in points if len(name) >= 4 and point.id.startswith(name.lower())]
     if "@" not in name and by_id:
         return select_point(by_id, name)

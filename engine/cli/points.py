@@ -39,7 +39,7 @@ def points() -> None:
 @click.option("-n", "--limit", default=0, type=click.IntRange(0), help="Only so many.")
 @click.pass_obj
 def list_points(invocation: Invocation, vm: str | None, repository: str | None, limit: int) -> None:
-    """The recovery points, newest first."""
+    """The recovery points, newest first. Those made by the method `guest` hold files of a guest, no VM."""
     from engine.cli import printing
     from engine.cli.documents import of_point
     from engine.cli.named import of_vm
@@ -140,7 +140,9 @@ def _show(found: tuple[Point, ...]) -> None:
 
 
 def _guest(point: Point) -> str:
-    return {"crash": "crash", "filesystem": "frozen", "off": "off"}.get(point.manifest.consistency.value, "?")
+    return {"crash": "crash", "filesystem": "frozen", "off": "off", "files": "files"}.get(
+        point.manifest.consistency.value, "?"
+    )
 
 
 def _show_one(point: Point) -> None:

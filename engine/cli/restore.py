@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from engine.restore import NetworkMapping, RestorePlan
 
 
+class NoVmInIt(NewhopeError):
+    """The point that is to be restored holds no VM."""
+
+    exit_code = ExitCode.PREFLIGHT
+
+
 class RestoreBlocked(NewhopeError):
     """A check of the plan failed."""
 
@@ -120,6 +126,7 @@ def _plan(invocation: Invocation, choices: Choices) -> RestorePlan:
     from engine import restore
     from engine.cli.named import find_point, refuse_without_repository
     from engine.jobs import operator_name
+    from engine.repository import PointKind
     from engine.settings import find_host, find_repository
 
     settings = invocation.settings
@@ -128,7 +135,16 @@ def _plan(invocation: Invocation, choices: Choices) -> RestorePlan:
     networks = tuple(_network(text) for text in choices.networks)
     fleet = invocation.fleet()
     refuse_without_repository([view for view in fleet.repositories if wanted in (None, view.name)])
-    point = find_point([point for point in fleet.points if wanted in (None, point.repository)], choices.point_name)
+    every_kind = (*fleet.points, *fleet.guest_points)
+    point = find_point([point for point in every_kind if wanted in (None, point.repository)], choices.point_name)
+    if point.manifest.kind is PointKind.GUEST:
+        named = f"{point.manifest.vm.name}@{point.id[:8]}"
+        raise NoVmInIt(
+            f"{named} holds files from inside the guest of {point.manifest.vm.name}: no VM comes back from it.",
+            untouched="Nothing was touched.",
+            next_step=f"Read its files, or put them back into the running guest: newhope files {named}. Points that "
+            f"bring the VM back: newhope points {point.manifest.vm.name}.",
+        )
     _refuse_cards_it_has_not(networks, len(point.manifest.vm.nics), point.manifest.vm.name)
     request = restore.Request(
         repository=point.repository,

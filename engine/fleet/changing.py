@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from engine.fleet.model import Fleet, RepositoryView
 from engine.hosts.model import HostSnapshot, HostStatus
-from engine.repository.model import Point
+from engine.repository.model import Point, PointKind
+from engine.repository.point_names import of_kind
 
 
 def remembered(snapshot: HostSnapshot, previous: HostSnapshot | None) -> HostSnapshot:
@@ -38,8 +39,14 @@ def with_repository(fleet: Fleet, view: RepositoryView, points: Iterable[Point])
     views = [view if old.name == view.name else old for old in fleet.repositories]
     if view not in views:
         views.append(view)
-    others = (point for point in fleet.points if point.repository != view.name)
-    return replace(fleet, repositories=tuple(views), points=newest_first((*others, *points)))
+    others = (point for point in (*fleet.points, *fleet.guest_points) if point.repository != view.name)
+    ordered = newest_first((*others, *points))
+    return replace(
+        fleet,
+        repositories=tuple(views),
+        points=of_kind(ordered, PointKind.VM),
+        guest_points=of_kind(ordered, PointKind.GUEST),
+    )
 
 
 def newest_first(points: Iterable[Point]) -> tuple[Point, ...]:

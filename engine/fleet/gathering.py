@@ -17,7 +17,8 @@ from engine.fleet.repository_access import open_repository
 from engine.fleet.side_by_side import ask_all
 from engine.hosts import HostLane, take_snapshots
 from engine.hosts.model import HostSnapshot
-from engine.repository.model import Point
+from engine.repository.model import Point, PointKind
+from engine.repository.point_names import of_kind
 from engine.settings import Repository as RepositorySettings
 from engine.settings import Settings
 
@@ -58,11 +59,13 @@ def gather(
         looked = found.get(f"repository {repository.name}")
         views.append(looked.view if looked and looked.view else _silent(repository, timeout_s))
         points.extend(looked.points if looked else ())
+    ordered = newest_first(points)
     return Fleet(
         taken_at=now,
         snapshots=snapshots,
         repositories=tuple(views),
-        points=newest_first(points),
+        points=of_kind(ordered, PointKind.VM),
+        guest_points=of_kind(ordered, PointKind.GUEST),
         disk_devices=disk_devices(snapshots, timeout_s=timeout_s),
     )
 

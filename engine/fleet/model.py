@@ -46,5 +46,7 @@ class Fleet(Struct, frozen=True):
     repositories: tuple[RepositoryView, ...]
     """One for each configured repository, in the order of the settings."""
     points: tuple[Point, ...]
-    """All recovery points of the repositories that could be reached, newest first."""
+    """All recovery points of the repositories that could be reached, newest first. A VM comes back from each."""
     disk_devices: tuple[DiskDevice, ...] = ()
+    guest_points: tuple[Point, ...] = ()
+    """Recovery points of files from inside guests, newest first. They protect no VM, so they are not among `points`."""

@@ -15,8 +15,9 @@ byte, `SIZES.md` why blocks and indexes are as large as they are. One recovery p
 7. Points are copied to another repository, of any block size, key and storage (`sync`, `copied_blocks`).
 8. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
    any more is collected (`collection`, which argues why that is safe).
-
-9. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
+9. Files from inside a guest are points of a kind of their own, stored and checked like all others: a listing
+   (`guest_listing`), and a disk on which each file begins at a block of its own (`guest_content`).
+10. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
    are condemned and what is sound in them stored again, lost blocks are fetched from other repositories (`repair`,
    which argues why nothing sound is lost, and the files beside it; `quarantine` keeps the originals).
 
@@ -96,6 +97,8 @@ from engine.repository.errors import (
 )
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
+from engine.repository.guest_content import LISTING_ROLE, ContentShort, GuestContentWriter, read_guest_file
+from engine.repository.guest_listing import EntryKind, GuestEntry, decode_listing, encode_listing
 from engine.repository.key_slots import KeySlot
 from engine.repository.lease_holders import LeaseHolder, Life
 from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
@@ -105,16 +108,19 @@ from engine.repository.model import (
     DataRun,
     DiskRecord,
     FileRecord,
+    GuestCommand,
+    GuestFiles,
     Manifest,
     Origin,
     Point,
+    PointKind,
     RepositoryInfo,
     VmFacts,
     WriterLimits,
     WriterStats,
 )
 from engine.repository.places import storage_at
-from engine.repository.point_names import local_time, one_of_each, parse_point_name, select_point
+from engine.repository.point_names import local_time, of_kind, one_of_each, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.reader import Reader
 from engine.repository.repair import Repairer
@@ -169,6 +175,7 @@ from engine.repository.verify_state import VerificationState, VerifiedLast
 from engine.repository.writer import Writer
 
 __all__ = [
+    "LISTING_ROLE",
     "Advance",
     "ArrivalDamaged",
     "BlockRun",
@@ -177,6 +184,7 @@ __all__ = [
     "CollectionProgress",
     "Collector",
     "Consistency",
+    "ContentShort",
     "Copied",
     "DamagedObject",
     "DataRun",
@@ -185,12 +193,17 @@ __all__ = [
     "DiskRecord",
     "DiskWriter",
     "DoneRepair",
+    "EntryKind",
     "Extent",
     "FileRecord",
     "Finding",
     "Forecast",
     "Guard",
     "GuardKind",
+    "GuestCommand",
+    "GuestContentWriter",
+    "GuestEntry",
+    "GuestFiles",
     "IdentityCopy",
     "IdentityPlan",
     "KeepRules",
@@ -207,6 +220,7 @@ __all__ = [
     "Passphrase",
     "Phase",
     "Point",
+    "PointKind",
     "PointName",
     "PointRefused",
     "PropertyCheck",
@@ -253,12 +267,16 @@ __all__ = [
     "WriterStats",
     "apply_identity",
     "decide",
+    "decode_listing",
+    "encode_listing",
     "identity_damage",
     "in_blocks",
     "local_time",
+    "of_kind",
     "one_of_each",
     "parse_point_name",
     "plan_identity",
+    "read_guest_file",
     "select_point",
     "storage_at",
     "try_storage",

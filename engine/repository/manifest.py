@@ -14,6 +14,8 @@ from engine.repository.model import Manifest, Point
 from engine.repository.storage import Storage
 
 MANIFEST_VERSION = 1
+GUEST_VERSION = 2
+"""Of a point of kind guest: who knows only version 1 would take it for a VM."""
 PREFIX = "points/"
 ID_DIGITS = 16
 
@@ -34,7 +36,7 @@ def read_manifest(storage: Storage, key: str, repository: str, keys: Keys | None
         manifest = msgspec.json.decode(payload, type=Manifest)
     except msgspec.DecodeError as error:
         raise Unsound(f"it does not say what a recovery point must: {error}") from error
-    if manifest.version > MANIFEST_VERSION:
+    if manifest.version > GUEST_VERSION:
         raise Unsound(f"it has version {manifest.version}: made by a newer newhope")
     point = Point(repository, _id_of(payload, keys), manifest)
     if point_key(point) != key:

@@ -17,6 +17,17 @@ class Consistency(StrEnum):
     """Its file systems were frozen: the disks are clean, applications were not asked."""
     OFF = "off"
     """It had shut down cleanly."""
+    FILES = "files"
+    """Its files were read one after the other while it ran; each is as it was when its turn came."""
+
+
+class PointKind(StrEnum):
+    """What a recovery point brings back."""
+
+    VM = "vm"
+    """A VM as a whole."""
+    GUEST = "guest"
+    """Chosen files from inside a guest; no VM comes back from it."""
 
 
 class DiskRecord(Struct, frozen=True):
@@ -71,6 +82,35 @@ class VmFacts(Struct, frozen=True):
     """Words that its operators had given it: its level may hang on them."""
 
 
+class GuestCommand(Struct, frozen=True):
+    """A command that was run in a guest before or after its files were read."""
+
+    command: str
+    exit_code: int
+    seconds: float
+    output: str = ""
+    """The end of what it wrote, kept where it failed."""
+
+
+class GuestFiles(Struct, frozen=True):
+    """What a recovery point of kind guest holds; the entries are in its file of the role `guest-listing`, their content
+    one after the other, each from a block of its own on, in its only disk."""
+
+    section: str
+    """Name of the section `[guest_files.NAME]` that asked for it."""
+    paths: tuple[str, ...]
+    """What was asked for, as paths in the guest."""
+    entries: int
+    """Files, folders, links and whatever else was found there."""
+    size_bytes: int
+    """Content of all files, without what aligns it to blocks."""
+    way: str
+    """How it was read, in a sentence."""
+    commands: tuple[GuestCommand, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the guest said while it read: files that changed or vanished under its hands, ..."""
+
+
 class Origin(Struct, frozen=True):
     """Which recovery point another one is a copy of: always the first of them, however often it was copied on."""
 
@@ -106,6 +146,9 @@ class Manifest(Struct, frozen=True, omit_defaults=True):
     """Version of newhope that wrote it."""
     origin: Origin | None = None
     """For a copy that a sync made: of which point. What it cost (`read_bytes`, ...) is then what the first one cost."""
+    kind: PointKind = PointKind.VM
+    guest_files: GuestFiles | None = None
+    """Of a point of kind guest."""
 
 
 class Point(Struct, frozen=True):
@@ -118,7 +161,9 @@ class Point(Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """What a restore has to write: the disks' bytes that are not zero."""
+        """What a restore has to write: the disks' bytes that are not zero, or the content of a guest's files."""
+        if self.manifest.guest_files is not None:
+            return self.manifest.guest_files.size_bytes
         return sum(disk.data_bytes for disk in self.manifest.disks)
 
     @property

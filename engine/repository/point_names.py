@@ -1,5 +1,8 @@
 """How an operator names a recovery point: `web@latest`, `web@-1`, `web@2026-11-22T08:13`, `web@a1b2c3`.
 
+Files from inside a guest are recovery points of a kind of their own, which bring no VM back. `latest`, `-1` and times
+mean those of the kind that is asked for; an id means its point, whatever it is.
+
 Times are shown and read in local time; a trailing `Z` says UTC. A time may be cut anywhere (`2026-11-22`): the newest
 point that begins with it is meant.
 """
@@ -7,11 +10,11 @@ point that begins with it is meant.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from engine.errors import NotFound
-from engine.repository.model import Point
+from engine.repository.model import Point, PointKind
 
 ID_PREFIX = re.compile(r"[0-9a-f]{4,16}")
 BACKWARDS = re.compile(r"-[0-9]+")
@@ -30,12 +33,12 @@ def parse_point_name(text: str) -> tuple[str, str]:
     return vm, selector
 
 
-def select_point(points: Sequence[Point], selector: str) -> Point:
-    """The one point that a selector means among a VM's points, in whatever order they come."""
+def select_point(points: Sequence[Point], selector: str, kind: PointKind = PointKind.VM) -> Point:
+    """The one point of a kind that a selector means among a VM's points, in whatever order they come."""
     every_copy = sorted(points, key=lambda point: point.manifest.moment, reverse=True)
-    newest_first = one_of_each(every_copy)
-    if not newest_first:
-        raise NotFound("There is no recovery point to choose from.", next_step="Make one: newhope backup VM.")
+    newest_first = one_of_each(of_kind(every_copy, kind))
+    if not newest_first and not (every_copy and ID_PREFIX.fullmatch(selector.lower())):
+        raise _none_to_choose(every_copy, kind)
     if selector == "latest":
         return newest_first[0]
     if BACKWARDS.fullmatch(selector):
@@ -45,6 +48,26 @@ def select_point(points: Sequence[Point], selector: str) -> Point:
     if ID_PREFIX.fullmatch(selector.lower()):
         return _by_id(every_copy, selector.lower())
     raise NotFound(f"{selector!r} does not name a recovery point.", next_step=f"Use {FORMS}.")
+
+
+def of_kind(points: Iterable[Point], kind: PointKind) -> tuple[Point, ...]:
+    """The points of one kind."""
+    return tuple(point for point in points if point.manifest.kind is kind)
+
+
+def _none_to_choose(others: Sequence[Point], kind: PointKind) -> NotFound:
+    if not others:
+        return NotFound("There is no recovery point to choose from.", next_step="Make one: newhope backup VM.")
+    vm, nearest = others[0].manifest.vm.name, _listed(others[:NEAREST])
+    if kind is PointKind.VM:
+        return NotFound(
+            f"{vm} has no recovery point that brings the VM back, only files of its guest.",
+            next_step=f"Make one: newhope backup {vm}. The files are in: {nearest}; newhope files reads them.",
+        )
+    return NotFound(
+        f"{vm} has no recovery point of files from inside its guest.",
+        next_step=f"Make one: newhope backup {vm} --guest-files.",
+    )
 
 
 def one_of_each(points: Sequence[Point]) -> list[Point]:

@@ -4,7 +4,8 @@ Every rule looks at all points of a VM by itself: `daily = 14` keeps the newest 
 that have one. Days without a point do not count, so that a VM that was off for a month keeps what it had. A point may
 be kept by several rules, and all of them are named.
 
-Whatever the policy says, the newest usable point of a VM is kept, and every point that is pinned or protected.
+Whatever the policy says, the newest usable point of a VM is kept, and every point that is pinned or protected. Points
+of a VM and points of files in its guest never stand for each other: every rule looks at each kind by itself.
 
 Days, weeks (Monday to Sunday, ISO 8601), months and years are those of UTC: two machines with different time zones must
 not disagree about a point, or each would drop what the other keeps.
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from engine.repository.model import Point, VmFacts
+from engine.repository.model import Point, PointKind, VmFacts
 
 
 class KeepRules(Struct, frozen=True):
@@ -62,10 +63,12 @@ def decide(
     `rules_for` gives the rules of a VM, None where everything is kept; a VM is as its newest point has it. `guarded`
     says by point id why a point must stay. `unusable` are ids of points that are known not to restore.
     """
-    by_vm: dict[str, list[Point]] = {}
+    by_vm: dict[tuple[str, PointKind], list[Point]] = {}
     for point in sorted(points, key=_in_time, reverse=True):
-        by_vm.setdefault(point.manifest.vm.uuid, []).append(point)
-    several = sorted(by_vm.items(), key=lambda item: (item[1][0].manifest.vm.name, item[0]))
+        by_vm.setdefault((point.manifest.vm.uuid, point.manifest.kind), []).append(point)
+    several = sorted(
+        by_vm.items(), key=lambda item: (item[1][0].manifest.vm.name, item[0][0], item[0][1] is PointKind.GUEST)
+    )
     return tuple(
         decision
         for _, of_vm in several
@@ -103,7 +106,8 @@ def _decide_vm(
     for point in newest_first:
         reasons = list(reasons_of.get(point.id, ()))
         if point.id == newest:
-            reasons.insert(0, "the newest usable point of this VM")
+            of_its_kind = " with files of its guest" if point.manifest.kind is PointKind.GUEST else ""
+            reasons.insert(0, f"the newest usable point of this VM{of_its_kind}")
         if newest is None:
             reasons.append("no point of this VM is usable, so none is dropped")
         if rules is None:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from engine.errors import NotFound
-from engine.repository.model import Point
+from engine.repository.model import Point, PointKind
 from engine.repository.sync_model import SyncRequest
 
 
@@ -22,10 +22,10 @@ def wanted(points: Sequence[Point], request: SyncRequest, source: str) -> tuple[
                 next_step=f"did you mean {' or '.join(near)}?" if near else f"it has points of: {', '.join(names)}.",
             )
     ranked: list[tuple[int, float, Point]] = []
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, PointKind], int] = {}
     for point in sorted(chosen, key=lambda point: (point.manifest.moment, point.id), reverse=True):
-        rank = seen.get(point.manifest.vm.uuid, 0)
-        seen[point.manifest.vm.uuid] = rank + 1
+        rank = seen.get(_line(point), 0)
+        seen[_line(point)] = rank + 1
         if request.newest is None or rank < request.newest:
             ranked.append((rank, -point.manifest.moment.timestamp(), point))
     return tuple(point for _, _, point in sorted(ranked, key=lambda item: item[:2]))
@@ -46,6 +46,11 @@ def same_point(point: Point) -> tuple[str, str]:
     return point.manifest.vm.uuid, point.original_id
 
 
+def _line(point: Point) -> tuple[str, PointKind]:
+    """Which points one is the newest of: files of a guest never stand for its VM, nor the other way round."""
+    return point.manifest.vm.uuid, point.manifest.kind
+
+
 def to_drop(
     at_target: Sequence[Point],
     request: SyncRequest,
@@ -53,16 +58,16 @@ def to_drop(
     at_source: frozenset[str],
     guarded: Iterable[str],
 ) -> tuple[Point, ...]:
-    """Copies of points of that very source which it has no more. A VM's newest and what is guarded stay.
+    """Copies of points of that very source which it has no more. A VM's newest of each kind and what is guarded stay.
 
     `at_source` are the ids of all that lies there, also of what is damaged and so cannot be listed.
     """
     kept = set(guarded)
-    newest: dict[str, Point] = {}
+    newest: dict[tuple[str, PointKind], Point] = {}
     for point in at_target:
-        best = newest.get(point.manifest.vm.uuid)
+        best = newest.get(_line(point))
         if best is None or best.manifest.moment < point.manifest.moment:
-            newest[point.manifest.vm.uuid] = point
+            newest[_line(point)] = point
     kept |= {point.id for point in newest.values()}
     return tuple(
         point

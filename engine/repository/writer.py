@@ -34,13 +34,22 @@ from engine.repository.identity import Identity
 from engine.repository.index import Index
 from engine.repository.keys import Keys
 from engine.repository.lease import HeldLease, remove_dead
-from engine.repository.manifest import MANIFEST_VERSION, key_of, moment_now, read_manifest, write_manifest
+from engine.repository.manifest import (
+    GUEST_VERSION,
+    MANIFEST_VERSION,
+    key_of,
+    moment_now,
+    read_manifest,
+    write_manifest,
+)
 from engine.repository.model import (
     Consistency,
     DiskRecord,
     FileRecord,
+    GuestFiles,
     Manifest,
     Point,
+    PointKind,
     VmFacts,
     WriterLimits,
     WriterStats,
@@ -190,6 +199,7 @@ class Writer:
         writer: str,
         downtime_s: float = 0.0,
         checkpoint: str | None = None,
+        guest_files: GuestFiles | None = None,
     ) -> Point:
         """Make the recovery point exist: packs, then the index, then, under a lease that still holds, the manifest."""
         if self._over:
@@ -198,7 +208,7 @@ class Writer:
         self._store.finish()
         stats = self.stats
         manifest = Manifest(
-            version=MANIFEST_VERSION,
+            version=MANIFEST_VERSION if guest_files is None else GUEST_VERSION,
             vm=vm,
             moment=moment,
             finished=moment_now(),
@@ -208,10 +218,12 @@ class Writer:
             disks=disks,
             files=files,
             downtime_s=downtime_s,
-            read_bytes=stats.read_bytes,
+            read_bytes=stats.read_bytes if guest_files is None else guest_files.size_bytes,
             new_bytes=stats.new_bytes,
             checkpoint=checkpoint,
             writer=writer,
+            kind=PointKind.VM if guest_files is None else PointKind.GUEST,
+            guest_files=guest_files,
         )
         return self._commit(manifest)
 

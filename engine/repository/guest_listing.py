@@ -1,0 +1,85 @@
+"""The listing of a recovery point of kind guest: every file, folder and link that it holds, in one object.
+
+Names are bytes, as a guest has them, and are never trusted: whoever writes files by them checks them first.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from engine.repository.errors import RepositoryDamaged
+
+LISTING_VERSION = 1
+
+
+class EntryKind(StrEnum):
+    """What an entry is."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symlink"
+    HARD_LINK = "hard-link"
+    """Another name of a file whose entry is in the same listing."""
+    CHARACTER_DEVICE = "character-device"
+    BLOCK_DEVICE = "block-device"
+    FIFO = "fifo"
+
+
+class GuestEntry(Struct, frozen=True, omit_defaults=True):
+    """One name in a guest."""
+
+    path: bytes
+    """As the guest has it, without a slash in front: `etc/hosts`."""
+    kind: EntryKind
+    mode: int = 0
+    """Permission bits, with set-user-ID, set-group-ID and sticky."""
+    uid: int = 0
+    gid: int = 0
+    owner: str = ""
+    group: str = ""
+    mtime_ns: int = 0
+    """Last change of the content, since 1970."""
+    size_bytes: int = 0
+    offset: int = 0
+    """Where the content begins on the point's disk."""
+    target: bytes = b""
+    """Where a link leads: of a hard link, the path of the entry that has the content."""
+    device: tuple[int, int] = (0, 0)
+    """Major and minor number of a device."""
+    attributes: dict[str, bytes] = {}
+    """Extended attributes by their names, ACLs and SELinux labels included."""
+
+
+class GuestListing(Struct, frozen=True):
+    """All entries, by path."""
+
+    version: int
+    entries: tuple[GuestEntry, ...]
+
+
+def encode_listing(entries: list[GuestEntry]) -> bytes:
+    """The stored form; equal entries give equal bytes, in whatever order they came."""
+    by_path = tuple(sorted(entries, key=lambda entry: entry.path))
+    return msgspec.msgpack.encode(GuestListing(LISTING_VERSION, by_path), order="deterministic")
+
+
+def decode_listing(content: bytes, point: str) -> tuple[GuestEntry, ...]:
+    """The entries of a listing as it was stored. Raises `RepositoryDamaged`."""
+    try:
+        listing = msgspec.msgpack.decode(content, type=GuestListing)
+    except msgspec.DecodeError as error:
+        raise RepositoryDamaged(
+            f"The listing of files in {point} does not say what it must: {error}.",
+            untouched="Nothing was written.",
+            next_step="Use another recovery point: newhope points.",
+        ) from error
+    if listing.version > LISTING_VERSION:
+        raise RepositoryDamaged(
+            f"The listing of files in {point} has version {listing.version}: it was made by a newer newhope.",
+            untouched="Nothing was written.",
+            next_step="Read it with that version.",
+        )
+    return listing.entries
