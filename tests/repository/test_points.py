@@ -116,7 +116,7 @@ def test_a_sound_frame_under_a_name_that_is_not_its_content_s_is_damaged(reposit
 def test_a_manifest_of_a_future_version_is_passed_over(repository: Repository, tmp_path: Path):
     point = back_up(repository, b"content")
     newer = write_manifest(
-        DirectoryStorage(tmp_path / "vault"), replace(point.manifest, version=2, moment=later(9)), "vault"
+        DirectoryStorage(tmp_path / "vault"), replace(point.manifest, version=3, moment=later(9)), "vault"
     )
 
     assert [found.id for found in repository.points()] == [point.id]
