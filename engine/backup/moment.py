@@ -38,7 +38,7 @@ class DiskSource(Struct, frozen=True):
 
     target: str
     format: str
-    address: nbd.UnixAddress
+    address: nbd.Address
     export: str
     bitmap: str | None = None
     """The context that tells what was written since the checkpoint that was asked for; None to read all."""

@@ -98,11 +98,20 @@ def refuse_unreadable(vm: Vm, facts: HostFacts | None) -> None:
             f"{vm.name} on {vm.host} has no disk to back up.",
             next_step="newhope vms --json shows its drives; attach a disk, or leave this VM out.",
         )
-    if facts is not None and not facts.local:
+    if facts is None or facts.way.has_files:
+        return
+    untouched = f"{vm.name} and its earlier recovery points are as they were."
+    if not facts.way.has_disks:
         raise Conflict(
-            f"The disks of {vm.name} are on {vm.host}, which is reached over the network; only the disks of hosts"
-            " on the machine where newhope runs can be read.",
-            next_step=f"run newhope on {vm.host} itself, with a qemu:///system host in its settings.",
+            f"The disks of {vm.name} are on {vm.host}, whose uri brings libvirt's words and nothing else.",
+            untouched=untouched,
+            next_step=f"reach {vm.host} with qemu+ssh://user@HOST/system; see the README, Hosts over the network.",
+        )
+    if vm.state in (VmState.OFF, VmState.CRASHED):
+        raise Conflict(
+            f"{vm.name} is {vm.state.value}, and nobody on {vm.host} ({facts.way.value}) can read its disks for us.",
+            untouched=untouched,
+            next_step=f"start it and back it up while it runs, or give newhope an SSH login with a shell on {vm.host}.",
         )
 
 

@@ -139,6 +139,11 @@ _CAUSES = (
         "Log in once with ssh to check and accept the key, then try again.",
     ),
     _Cause(
+        r"open failed: connect failed: ([^\n]+?) stdio forwarding failed",
+        "its jump host cannot reach it: {1}",
+        "Check from the jump host that the machine is up and its SSH server runs: ssh JUMPHOST, then ssh to it.",
+    ),
+    _Cause(
         r"Permission denied \(([^)]*)\)",
         "SSH did not let us in",
         "Give the host this user's public key (ssh-copy-id), or load the key into ssh-agent: no password is asked for.",

@@ -41,6 +41,8 @@ def read_facts(connection: libvirt.virConnect, reach: Reach) -> HostFacts:
         tpm=offers is not None and bool(_enum(offers, "devices/tpm", "backendVersion")),
         cpu_modes=cpu_modes(offers),
         cpu_models=cpu_models(offers),
+        way=reach.way(),
+        missing_programs=reach.files.missing_programs(),
     )
 
 

@@ -27,6 +27,8 @@ from engine.errors import ExitCode, NewhopeError
 from engine.hosts import tied_process
 
 RUN_TIMEOUT_S = 60.0
+PROGRAMS = ("qemu-nbd", "qemu-img")
+"""What is run on a host besides its libvirt and a shell."""
 
 _MACHINE_ID = Path("/etc/machine-id")
 
@@ -99,6 +101,10 @@ class HostFiles(Protocol):
 
     def machine_id(self) -> str | None:
         """`/etc/machine-id`, where there is one: libvirt's host UUID changes without DMI."""
+        ...
+
+    def missing_programs(self) -> tuple[str, ...]:
+        """Which of `PROGRAMS` are not installed."""
         ...
 
     def start_ticks(self, pid: int) -> int | None:
@@ -189,6 +195,10 @@ class LocalFiles:
         except OSError:
             return None
 
+    def missing_programs(self) -> tuple[str, ...]:
+        """See HostFiles."""
+        return tuple(program for program in PROGRAMS if shutil.which(program) is None)
+
     def start_ticks(self, pid: int) -> int | None:
         """See HostFiles."""
         try:
@@ -262,6 +272,10 @@ class NoFiles:
     def machine_id(self) -> str | None:
         """Nobody tells."""
         return None
+
+    def missing_programs(self) -> tuple[str, ...]:
+        """None that would be run."""
+        return ()
 
     def start_ticks(self, pid: int) -> int | None:
         """See HostFiles."""

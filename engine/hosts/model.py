@@ -129,6 +129,26 @@ class Network(Struct, frozen=True):
     bridge: str | None
 
 
+class Way(StrEnum):
+    """How a host's machine is reached, and so what can be done there besides asking its libvirt."""
+
+    HERE = "this machine"
+    SSH = "ssh"
+    SSH_WITHOUT_SHELL = "ssh, without a shell"
+    TLS = "tls"
+    LIBVIRT_ALONE = "libvirt alone"
+
+    @property
+    def has_files(self) -> bool:
+        """Whether its files can be read and programs be run there."""
+        return self in (Way.HERE, Way.SSH)
+
+    @property
+    def has_disks(self) -> bool:
+        """Whether the disks of its running VMs can be read."""
+        return self is not Way.LIBVIRT_ALONE
+
+
 class HostFacts(Struct, frozen=True):
     """What matters of a host when a VM is to run there."""
 
@@ -151,6 +171,9 @@ class HostFacts(Struct, frozen=True):
     tpm: bool
     cpu_modes: tuple[str, ...] = ()
     cpu_models: tuple[str, ...] = ()
+    way: Way = Way.HERE
+    missing_programs: tuple[str, ...] = ()
+    """Programs that newhope would run there and that are not installed."""
 
 
 class HostSnapshot(Struct, frozen=True):

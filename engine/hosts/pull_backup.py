@@ -19,7 +19,6 @@ Only jobs whose socket has one of our names (`scratch`) are ever ended here, nev
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -41,7 +40,7 @@ from engine.hosts.jobs_of_vm import current_job
 from engine.hosts.model import Disk, Vm
 from engine.hosts.scratch import ScratchFiles, ScratchUnusable
 from engine.hosts.xml_tree import parse
-from engine.nbd import UnixAddress, dirty_bitmap_context
+from engine.nbd import Address, ServerUnreachable, dirty_bitmap_context, open_socket
 
 if TYPE_CHECKING:
     import libvirt
@@ -65,6 +64,8 @@ BEGIN_TIMEOUT_S = 45.0
 """Longer than the 30 s that libvirt waits for its lock of the VM, so that its own reason is heard."""
 
 
+_GREETING_TIMEOUT_S = 5.0
+
 _WHOLE_DISKS: Mapping[str, str] = {}
 _DISK_OF_BITMAP = re.compile(r"(?:of|for) (?:disk )?'([^']+)'")
 
@@ -81,7 +82,8 @@ class DiskExport(Struct, frozen=True):
     target: str
     export: str
     size_bytes: int
-    address: UnixAddress
+    address: Address
+    """Where it is read from here."""
     checkpoint: bool
     """Whether a dirty bitmap counts on this disk from the moment."""
     since: str | None = None
@@ -149,6 +151,8 @@ def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None, since: Mapping[str,
     scratch.check_room(lane, files)
 
     tracked = tuple(disk.target for disk in prepared.disks if disk.bitmaps_possible)
+    # Before there is anything to be reached: the guest may be frozen, and logging in takes its time.
+    address = lane.reach.lend(files.socket)
     backup = PullBackup(
         vm_uuid=vm.uuid,
         vm=vm.name,
@@ -159,7 +163,7 @@ def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None, since: Mapping[str,
                 target=disk.target,
                 export=disk.target,
                 size_bytes=disk.capacity_bytes,
-                address=UnixAddress(str(files.socket)),
+                address=address,
                 checkpoint=checkpoint is not None and disk.target in tracked,
                 since=since.get(disk.target) if disk.target in tracked else None,
             )
@@ -322,24 +326,35 @@ def _transaction(lane: HostLane, backup: PullBackup) -> datetime:
 
 
 def _check_reachable(lane: HostLane, backup: PullBackup) -> None:
-    """Connect to the job's server once: better here than after minutes in a reader."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(5.0)
-        try:
-            probe.connect(str(backup.files.socket))
-        except PermissionError:
-            reason = "this user may not use it"
-        except FileNotFoundError:
-            reason = "it is not on this machine"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        else:
-            return
+    """Let the job's server greet us once: better here than after minutes in a reader."""
+    listening = backup.files.socket
+    try:
+        with open_socket(backup.exports[0].address, _GREETING_TIMEOUT_S) as probe:
+            if probe.recv(1):
+                return
+            reason = lane.reach.why_closed(listening)
+    except TimeoutError:
+        # Busy, but there.
+        return
+    except (ServerUnreachable, OSError) as error:
+        reason = _why_not(error)
     raise ScratchUnusable(
-        f"The disks of {backup.vm} cannot be read at the socket {backup.files.socket} of host {backup.host}: {reason}.",
+        f"The disks of {backup.vm} cannot be read at the socket {listening} of host {backup.host}: {reason}.",
         next_step=f"Run newhope on that host as root, or set scratch in [hosts.{lane.host.name}] of newhope.toml to a "
-        "folder that both QEMU's user and this user may enter.",
+        "folder that both QEMU's user and this user may enter."
+        if lane.reach.local
+        else f"Name root in the uri of {lane.host.name}, or set scratch in [hosts.{lane.host.name}] of newhope.toml to "
+        "a folder there that both QEMU's user and the user of the uri may enter.",
     )
+
+
+def _why_not(error: NewhopeError | OSError) -> str:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, PermissionError):
+        return "this user may not use it"
+    if isinstance(cause, FileNotFoundError):
+        return "it is not on this machine"
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(error)
 
 
 def _take_back(lane: HostLane, backup: PullBackup) -> None:

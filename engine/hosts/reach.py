@@ -19,6 +19,7 @@ from typing import IO, Protocol
 from engine.hosts import tied_process
 from engine.hosts.errors import HostUnreachable, unreachable
 from engine.hosts.files_of_host import FilesOutOfReach, HostFiles, LocalFiles, NoFiles
+from engine.hosts.model import Way
 from engine.nbd import Address, UnixAddress
 from engine.settings.model import Host
 
@@ -46,13 +47,21 @@ class RunningServer(Protocol):
 class Reach(Protocol):
     """The way to one host. Any thread may use it."""
 
-    files: HostFiles
     open_timeout_s: float
     """How long opening a connection may take before the host counts as dead."""
 
     @property
     def local(self) -> bool:
         """Whether the host is this machine."""
+        ...
+
+    @property
+    def files(self) -> HostFiles:
+        """The host's files. Raises HostUnreachable."""
+        ...
+
+    def way(self) -> Way:
+        """What kind of way it is. Raises HostUnreachable."""
         ...
 
     def connection_uri(self) -> str:
@@ -72,6 +81,10 @@ class Reach(Protocol):
 
     def take_back(self, listening: Path) -> None:
         """End what `lend` began; what was not begun is fine."""
+        ...
+
+    def why_closed(self, listening: Path) -> str:
+        """Why a socket that was lent lets nobody in, as the end of a sentence. Raises ForwardingForbidden."""
         ...
 
     def serve(
@@ -99,6 +112,10 @@ class ThisMachine:
         self._host = host
         self.files: HostFiles = LocalFiles()
 
+    def way(self) -> Way:
+        """See Reach."""
+        return Way.HERE
+
     def connection_uri(self) -> str:
         """See Reach."""
         return self._host.uri
@@ -113,6 +130,10 @@ class ThisMachine:
 
     def take_back(self, listening: Path) -> None:
         """See Reach."""
+
+    def why_closed(self, listening: Path) -> str:
+        """See Reach."""
+        return "its server takes leave at once"
 
     @contextmanager
     def serve(self, command: Sequence[str], listening: Path, complaints: IO[bytes]) -> Generator[RunningServer]:
@@ -138,15 +159,18 @@ class LibvirtAlone:
     open_timeout_s = 12.0
     local = False
 
-    def __init__(self, host: Host, uri: str, why_no_files: str) -> None:
+    def __init__(self, host: Host, why_no_files: str) -> None:
         self._host = host
-        self._uri = uri
         self._why = why_no_files
         self.files: HostFiles = NoFiles(host.name, why_no_files)
 
+    def way(self) -> Way:
+        """See Reach."""
+        return Way.LIBVIRT_ALONE
+
     def connection_uri(self) -> str:
         """See Reach."""
-        return self._uri
+        return self._host.uri
 
     def failure(self, text: str) -> HostUnreachable:
         """See Reach."""
@@ -158,6 +182,10 @@ class LibvirtAlone:
 
     def take_back(self, listening: Path) -> None:
         """Nothing was lent."""
+
+    def why_closed(self, listening: Path) -> str:
+        """See Reach."""
+        return self._why
 
     def serve(
         self, command: Sequence[str], listening: Path, complaints: IO[bytes]

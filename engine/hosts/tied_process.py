@@ -39,6 +39,7 @@ except FileNotFoundError:
 """
 
 PACKAGES = {
+    "ssh": "openssh-client (Debian, Ubuntu) or openssh-clients (Fedora)",
     "qemu-nbd": "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora)",
     "qemu-img": "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora)",
 }
@@ -47,9 +48,10 @@ PACKAGES = {
 class _Start:
     """One child to be started, and where what comes of it is put."""
 
-    def __init__(self, command: Sequence[str], stderr: IO[bytes] | None) -> None:
+    def __init__(self, command: Sequence[str], stderr: IO[bytes] | None, stdin: int) -> None:
         self.command = command
         self.stderr = stderr
+        self.stdin = stdin
         self.outcome: queue.SimpleQueue[subprocess.Popen[bytes] | Exception] = queue.SimpleQueue()
 
 
@@ -74,7 +76,7 @@ class _Starter:
         become = [sys.executable, "-I", "-S", "-c", _BECOME, str(self.pid)]
         return subprocess.Popen(
             [*become, *start.command],
-            stdin=subprocess.DEVNULL,
+            stdin=start.stdin,
             stdout=subprocess.DEVNULL,
             stderr=start.stderr,
             # Sockets and files that the child creates are for this user alone.
@@ -88,9 +90,10 @@ _guard = threading.Lock()
 _starter: _Starter | None = None
 
 
-def start(command: Sequence[str], *, stderr: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+def start(command: Sequence[str], *, stderr: IO[bytes] | None = None, feed: bool = False) -> subprocess.Popen[bytes]:
     """Start a program that gets SIGTERM when this process dies, however it dies. Its sockets are for this user alone.
 
+    With `feed` its standard input is a pipe of the process, otherwise there is none.
     A program that is not installed shows as an exit with status 127; `raise_if_missing` explains it.
     """
     global _starter
@@ -98,7 +101,7 @@ def start(command: Sequence[str], *, stderr: IO[bytes] | None = None) -> subproc
         if _starter is None or _starter.pid != os.getpid():
             _starter = _Starter()
         starter = _starter
-    started = _Start(command, stderr)
+    started = _Start(command, stderr, subprocess.PIPE if feed else subprocess.DEVNULL)
     starter.starts.put(started)
     outcome = started.outcome.get()
     if isinstance(outcome, Exception):

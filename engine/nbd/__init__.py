@@ -17,7 +17,7 @@ client's two phases (the latter explains each shape a reply can have), `welcome`
 May import `engine.errors` and nothing else of newhope.
 """
 
-from engine.nbd.address import Address, TcpAddress, UnixAddress, parse_uri
+from engine.nbd.address import Address, TcpAddress, UnixAddress, open_socket, parse_uri
 from engine.nbd.client import Client, list_contexts, list_exports
 from engine.nbd.conversation import ServedFailure
 from engine.nbd.errors import (
@@ -53,5 +53,5 @@ __all__ = [
     "ExportListing", "ExportUnknown", "Extent", "NbdError", "NotServable", "OptionRefused", "ProtocolViolation",
     "ReadRequest", "RequestFailed", "ServedFailure", "Server", "ServerGone", "ServerSilent", "ServerUnreachable",
     "TcpAddress", "UnixAddress", "WritableExport", "WriteRequest", "clip", "cover", "dirty_bitmap_context",
-    "list_contexts", "list_exports", "merge", "parse_uri",
+    "list_contexts", "list_exports", "merge", "open_socket", "parse_uri",
 ]  # fmt: skip

@@ -28,6 +28,8 @@ class Host(Struct, frozen=True):
     """Storage pool that restored disks go to when the operator names none."""
     scratch: Path | None = None
     """Folder on the host, writable by its QEMU, for backup sockets and scratch files."""
+    ssh_config: Path | None = None
+    """Configuration of ssh to reach it with, instead of the user's own."""
     backups_at_once: int = 1
     """How many of its VMs are backed up side by side at most, when several are asked for in one go."""
 

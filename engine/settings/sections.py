@@ -15,7 +15,7 @@ _RULES = ("vms", "hosts", "tags")
 
 def read_host(name: str, table: Table) -> Host | None:
     """Read `[hosts.NAME]`; None if it cannot be used (the table noted why)."""
-    table.only(("uri", "pool", "scratch", "places", "backups_at_once"))
+    table.only(("uri", "pool", "scratch", "ssh_config", "places", "backups_at_once"))
     if "uri" not in table.names():
         fix = 'Add uri = "qemu:///system", or "qemu+ssh://root@HOST/system" for another machine.'
         table.complain(None, f'The host "{name}" has no "uri".', fix)
@@ -28,6 +28,7 @@ def read_host(name: str, table: Table) -> Host | None:
         places=table.words("places"),
         pool=table.text("pool"),
         scratch=table.folder("scratch"),
+        ssh_config=table.folder("ssh_config"),
         backups_at_once=table.count("backups_at_once") or 1,
     )
     return host if uri is not None else None

@@ -56,11 +56,13 @@ def to_text(settings: Settings) -> str:
 
 def _host(host: Host) -> dict[str, object]:
     scratch = None if host.scratch is None else str(host.scratch)
+    ssh_config = None if host.ssh_config is None else str(host.ssh_config)
     return _given(
         {
             "uri": host.uri,
             "pool": host.pool,
             "scratch": scratch,
+            "ssh_config": ssh_config,
             "places": host.places,
             "backups_at_once": _unless(host.backups_at_once, 1),
         }

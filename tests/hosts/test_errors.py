@@ -6,7 +6,7 @@ import pytest
 from engine.errors import Conflict, NoSpace, NotFound
 from engine.hosts import ExistsOnHost, HostBusy, HostFull, HostRefused, MissingOnHost
 from engine.hosts.errors import refusal, unreachable
-from engine.hosts.uri import is_local, to_open
+from engine.hosts.uri import is_local
 
 
 class Said(libvirt.libvirtError):
@@ -81,16 +81,3 @@ def test_why_a_host_is_unreachable_is_said_in_words_for_people(text: str, reason
 )
 def test_a_host_is_local_if_its_uri_does_not_leave_this_machine(uri: str, local: bool) -> None:
     assert is_local(uri) is local
-
-
-@pytest.mark.parametrize(
-    ("uri", "opened"),
-    [
-        ("qemu+ssh://h/system", "qemu+ssh://h/system?no_tty=1"),
-        ("qemu+ssh://h/system?keyfile=/k", "qemu+ssh://h/system?keyfile=/k&no_tty=1"),
-        ("qemu+ssh://h/system?no_tty=0", "qemu+ssh://h/system?no_tty=0"),
-        ("qemu:///system", "qemu:///system"),
-    ],
-)
-def test_ssh_never_asks_for_a_password_on_the_operators_terminal(uri: str, opened: str) -> None:
-    assert to_open(uri) == opened

@@ -251,7 +251,7 @@ def test_an_operator_who_asks_again_is_not_kept_waiting_for_the_breaker(tmp_path
         ("qemu+tcp://127.0.0.1:1/system", "127.0.0.1:1 refuses connections"),
         ("qemu+ssh://nobody@127.0.0.1:1/system", "127.0.0.1 port 1 refuses connections"),
         ("qemu+ssh://host.invalid/system", "the name host.invalid is not known"),
-        ("qemu+tcp://host.invalid/system", "the name host.invalid is not known"),
+        ("qemu+tcp://host.invalid/system", "its uri asks for TCP without encryption"),
         ("qemu+carrier-pigeon:///system", "its uri is wrong"),
         ("xen:///system", "its uri is wrong"),
         ("/run/libvirt-sock", "its uri is wrong"),
