@@ -18,7 +18,7 @@ from engine import nbd
 from engine.backup.plan import data_disks
 from engine.backup.vm_notes import VmNotes
 from engine.errors import Conflict, NewhopeError
-from engine.hosts import HostLane, freeze, image, power, pull_backup, scratch
+from engine.hosts import HostLane, bitmap_at_rest, freeze, image, power, pull_backup, scratch
 from engine.hosts.model import AgentState, Disk, Vm, VmState
 from engine.hosts.vm_note import Act
 from engine.jobs import JobContext
@@ -155,13 +155,7 @@ def _at_rest(lane: HostLane, vm: Vm, marks: Marks) -> Generator[Moment]:
 
 def _served_at_rest(lane: HostLane, vm: Vm, disk: Disk, since: str | None, held: ExitStack) -> DiskSource:
     source = disk.source or ""
-    lost = ""
-    if since is not None:
-        kept = next(
-            (each for each in image.info(source, disk.format, files=lane.files).bitmaps if each.name == since), None
-        )
-        if kept is None or not kept.usable:
-            lost = "it is not in the image" if kept is None else "QEMU was killed before it had written it down"
+    lost = bitmap_at_rest.why_lost(source, disk.format, since, files=lane.files) if since is not None else ""
     bitmap = since if since is not None and not lost else None
     socket = scratch.own_socket(lane, vm.uuid)
     address = held.enter_context(image.serve(source, disk.format, socket, bitmap=bitmap, reach=lane.reach))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from engine.backup.reading import step_to_version_3
 from engine.errors import Conflict, NotFound
 from engine.fleet import Fleet, format_bytes
 from engine.hosts import HostUnreachable
@@ -188,6 +189,12 @@ def _warnings(vm: Vm, method: Method) -> tuple[str, ...]:
         f"{disk.target} is read-only and is left out; a restored VM comes without it"
         for disk in vm.disks
         if disk.device == "disk" and disk.read_only
+    )
+    warnings.extend(
+        f"{disk.target} is qcow2 of version 2, which keeps no dirty bitmap: it is read whole each time; with the"
+        f" VM off, {step_to_version_3(disk)} changes that"
+        for disk in data_disks(vm)
+        if disk.format == "qcow2" and not disk.bitmaps_possible
     )
     warnings.extend(
         f"{disk.target} is encrypted by its host; the recovery point holds what the guest sees, not encrypted"

@@ -5,7 +5,8 @@ bitmap is believed where nothing speaks against it, and each disk for itself:
 
 1. The parent is the newest recovery point of the VM in the same repository whose checkpoint the host still knows.
 2. Checkpoints of other programs since then make the bitmaps doubtful: nobody knows what those did to them.
-3. A disk that is new, has another size or format, or whose image cannot keep a bitmap, is read whole.
+3. A disk that is new, smaller than it was or of another format, or whose image cannot keep a bitmap, is read whole.
+   Of one that has grown the part behind its old end is read too, for no bitmap calls that dirty.
 4. The host has the last word: where it has lost a bitmap (QEMU was killed, the image was edited), it says so when the
    moment is fixed (`hosts.pull_backup`).
 5. What is believed all the same is sampled while it is copied (`changed_blocks`).
@@ -15,10 +16,12 @@ Pure: values in, values out.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from engine.fleet import format_bytes
 from engine.hosts.checkpoints import KnownCheckpoint, is_own
 from engine.hosts.model import Disk, Vm
 from engine.repository import DiskRecord, Point
@@ -95,6 +98,11 @@ def is_doubtful(disk: DiskRecord) -> bool:
     return disk.read_reason.startswith(DISTRUSTED)
 
 
+def step_to_version_3(disk: Disk) -> str:
+    """The command that lets an old qcow2 image keep dirty bitmaps (qemu-img(1), "amend")."""
+    return f"qemu-img amend -f qcow2 -o compat=1.1 {shlex.quote(disk.source or '')}"
+
+
 def _without_parent(vm: Vm, newest_first: Sequence[Point]) -> str:
     if not newest_first:
         return "it has no earlier recovery point in this repository"
@@ -109,16 +117,27 @@ def _without_parent(vm: Vm, newest_first: Sequence[Point]) -> str:
 def _reading(disk: Disk, parent: Point, checkpoint: KnownCheckpoint) -> DiskReading:
     record = next((each for each in parent.manifest.disks if each.target == disk.target), None)
     if not disk.bitmaps_possible:
-        return _whole(disk, f"an image of this kind ({disk.format}) keeps no dirty bitmap")
+        return _whole(disk, _why_no_bitmaps(disk))
     if record is None:
         return _whole(disk, f"it is new since {_named(parent)}")
     if record.format != disk.format:
         return _whole(disk, f"its format was {record.format} at {_named(parent)}")
-    if record.size_bytes != disk.capacity_bytes:
+    if record.size_bytes > disk.capacity_bytes:
         return _whole(disk, f"its size was {record.size_bytes} bytes at {_named(parent)}, and is {disk.capacity_bytes}")
     if disk.target not in checkpoint.disks:
         return _whole(disk, f"no dirty bitmap was begun on it at {_named(parent)}")
-    return DiskReading(disk.target, f"what was written since {_named(parent)}", checkpoint.name, record)
+    grown = disk.capacity_bytes - record.size_bytes
+    more = f", and the {format_bytes(grown)} that it has grown by" if grown else ""
+    return DiskReading(disk.target, f"what was written since {_named(parent)}{more}", checkpoint.name, record)
+
+
+def _why_no_bitmaps(disk: Disk) -> str:
+    if disk.format == "qcow2":
+        return (
+            "its image is qcow2 of version 2, which keeps no dirty bitmap;"
+            f" with the VM off, {step_to_version_3(disk)} makes it one that does"
+        )
+    return f"an image of this kind ({disk.format}) keeps no dirty bitmap"
 
 
 def _whole(disk: Disk, why: str) -> DiskReading:

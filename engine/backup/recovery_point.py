@@ -174,6 +174,8 @@ def _copy_one(source: DiskSource, reading: DiskReading, open_: _Open, context: J
         nbd.Client.connect(source.address, source.export, contexts=contexts) as client,
         context.step(f"read {source.target}", total_bytes=client.size_bytes) as step,
     ):
+        if reading.parent is not None and reading.parent.size_bytes > client.size_bytes:
+            reading = whole(reading, "it was made smaller just before the moment")
         try:
             record = _copy_from(client, source, reading, open_, step, context)
         except BitmapDistrusted as doubt:

@@ -110,13 +110,25 @@ def info(path: Path | str, format: str | None = None, *, files: HostFiles = HERE
 
     Raises ImageMissing, ImageError, MissingPackage, HostUnreachable, FilesOutOfReach.
     """
-    image = Path(path)
-    command = ["qemu-img", "info", "--output=json", "--force-share"]
+    return _described(msgspec.json.decode(_look(files, Path(path), format), type=_Info))
+
+
+def layers(path: Path | str, format: str, *, files: HostFiles = HERE.files) -> tuple[ImageInfo, ...]:  # noqa: A002
+    """Look at an image and at those that it is a layer over, from the top down. Raises as `info` does."""
+    seen = msgspec.json.decode(_look(files, Path(path), format, "--backing-chain"), type=list[_Info])
+    return tuple(_described(each) for each in seen)
+
+
+def _look(files: HostFiles, image: Path, format: str | None, *more: str) -> bytes:  # noqa: A002
+    command = ["qemu-img", "info", "--output=json", "--force-share", *more]
     command += ["--image-opts", _options(files, image, format)] if format else [str(image)]
     looked = files.run(command)
     if looked.exit_status != 0:
         raise _complaint(image, looked.complaints)
-    seen = msgspec.json.decode(looked.output, type=_Info)
+    return looked.output
+
+
+def _described(seen: _Info) -> ImageInfo:
     specific = seen.specific.data if seen.specific is not None else _Qcow2()
     return ImageInfo(
         format=seen.format,

@@ -71,15 +71,32 @@ class ParentMap:
             return None
         place = 0
         for level in range(self._height, -1, -1):
-            first = place * NAMES_A_NODE
-            names = self.children(level, first, min(NAMES_A_NODE, self._names_at[level] - first))
-            there = [
-                number
-                for number in range(len(names) // NAME_BYTES)
-                if names[number * NAME_BYTES : (number + 1) * NAME_BYTES] != ZERO_NAME
-            ]
-            place = first + chance.choice(there)
+            place = chance.choice(self._not_zero(level, place))
         return place
+
+    def last_data_block(self, end: int) -> int | None:
+        """The last block before `end` that is not zero; None if all are. It costs two nodes a level at most."""
+        return self._last_before(self._height, 0, end) if self.record.map_root else None
+
+    def _last_before(self, level: int, node: int, end: int) -> int | None:
+        span = NAMES_A_NODE**level
+        for place in reversed(self._not_zero(level, node)):
+            if place * span >= end:
+                continue
+            found = place if level == 0 else self._last_before(level - 1, place, end)
+            if found is not None:
+                return found
+        return None
+
+    def _not_zero(self, level: int, node: int) -> list[int]:
+        """Places, on their level, of the children of a node that are not zero."""
+        first = node * NAMES_A_NODE
+        names = self.children(level, first, min(NAMES_A_NODE, self._names_at[level] - first))
+        return [
+            first + number
+            for number in range(len(names) // NAME_BYTES)
+            if names[number * NAME_BYTES : (number + 1) * NAME_BYTES] != ZERO_NAME
+        ]
 
     def length_of(self, block: int) -> int:
         """Bytes of a block; the last may be short, and none lies behind it."""

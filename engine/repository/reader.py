@@ -201,6 +201,11 @@ class Reader:
         chance = random.SystemRandom()
         return {block for _ in range(count) if (block := parent.some_data_block(chance)) is not None}
 
+    def last_data_block(self, record: DiskRecord, end: int) -> int | None:
+        """Number of the last block before `end` that is not zero; None if all are. Costs a few nodes."""
+        parent = ParentMap(record, self._block_bytes, lambda name, length: self.node(name, length, record.target))
+        return parent.last_data_block(end)
+
     def names(self, record: DiskRecord | FileRecord) -> Iterator[tuple[int, bytes]]:
         """Numbers and names of all blocks that are not zero, in order."""
         return self._names(record)

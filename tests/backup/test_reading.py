@@ -69,13 +69,12 @@ def test_the_order_of_the_points_does_not_matter() -> None:
     ("disk", "reason"),
     [
         (make_disk("vdb"), "full: it is new since web@"),
-        (make_disk(capacity_bytes=11 * GIB), "full: its size was 10737418240 bytes at web@"),
         (make_disk(capacity_bytes=9 * GIB), "full: its size was 10737418240 bytes at web@"),
         (make_disk(format="raw", bitmaps_possible=False), "full: an image of this kind (raw) keeps no dirty bitmap"),
-        (make_disk(bitmaps_possible=False), "full: an image of this kind (qcow2) keeps no dirty bitmap"),
+        (make_disk(bitmaps_possible=False), "full: its image is qcow2 of version 2"),
         (make_disk(format="qed"), "full: its format was qcow2 at web@"),
     ],
-    ids=["new", "grown", "shrunk", "raw", "qcow2 of version 2", "converted"],
+    ids=["new", "shrunk", "raw", "qcow2 of version 2", "converted"],
 )
 def test_a_disk_that_is_not_as_it_was_is_read_whole_and_the_reason_is_kept(disk: Disk, reason: str) -> None:
     (reading,) = read((disk,), (point(),))
@@ -83,6 +82,21 @@ def test_a_disk_that_is_not_as_it_was_is_read_whole_and_the_reason_is_kept(disk:
     assert reading.since is None
     assert reading.parent is None
     assert reading.reason.startswith(reason)
+
+
+def test_a_disk_that_has_grown_is_read_since_its_checkpoint_and_the_new_part_too() -> None:
+    parent = point()
+
+    (vda,) = read((make_disk(capacity_bytes=11 * GIB),), (parent,))
+
+    assert vda.since == OURS
+    assert vda.reason == f"what was written since web@{parent.id[:8]}, and the 1 GiB that it has grown by"
+
+
+def test_an_image_that_is_too_old_for_bitmaps_comes_with_the_command_that_changes_that() -> None:
+    (vda,) = read((make_disk(bitmaps_possible=False, source="/images/my disk.qcow2"),), (point(),))
+
+    assert "qemu-img amend -f qcow2 -o compat=1.1 '/images/my disk.qcow2'" in vda.reason
 
 
 def test_no_point_is_leant_on_where_every_disk_is_read_whole() -> None:
