@@ -15,6 +15,10 @@
 Of several backups that are asked for in one go, `at_once.py` says which may run side by side, and `again.py` which
 failures are worth another attempt.
 
+Before an act that has to be undone (a freeze, a shutdown) the VM's host is given a note of it (`vm_notes.py`): if this
+process dies in the middle, the next backup of the VM, or `newhope doctor --repair`, undoes it (`leftovers.py`), and
+takes away what else was left (`stray_marks.py`; both in one: `reconciling.py`).
+
 A failure at any step leaves the guest running and thawed, every earlier recovery point usable and no half one listed.
 
 Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
@@ -22,17 +26,26 @@ Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
 
 from engine.backup.again import wait_before_again_s
 from engine.backup.at_once import serves, startable
-from engine.backup.plan import BackupPlan, Request, lock_of, plan
+from engine.backup.leftovers import Leftover
+from engine.backup.plan import BackupPlan, Request, lock_of, lock_of_vm, plan
 from engine.backup.reading import is_doubtful
+from engine.backup.reconciling import kept_notes, leftovers_of, put_right
 from engine.backup.recovery_point import make_recovery_point
+from engine.backup.vm_notes import KeptNote
 
 __all__ = [
     "BackupPlan",
+    "KeptNote",
+    "Leftover",
     "Request",
     "is_doubtful",
+    "kept_notes",
+    "leftovers_of",
     "lock_of",
+    "lock_of_vm",
     "make_recovery_point",
     "plan",
+    "put_right",
     "serves",
     "startable",
     "wait_before_again_s",

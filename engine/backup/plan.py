@@ -41,7 +41,12 @@ class BackupPlan(Struct, frozen=True):
 
 def lock_of(request: Request) -> str:
     """The key under which at most one job works on the VM at a time."""
-    return f"vm:{request.vm_uuid}"
+    return lock_of_vm(request.vm_uuid)
+
+
+def lock_of_vm(vm_uuid: str) -> str:
+    """The same for whatever else works on a VM."""
+    return f"vm:{vm_uuid}"
 
 
 def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:

@@ -10,13 +10,36 @@ from engine.errors import ExitCode
 
 
 @click.command("doctor", cls=Command)
+@click.option("--repair", is_flag=True, help="Put right what dead jobs have left on hosts and VMs.")
+@click.option("--yes", "-y", is_flag=True, help="With --repair: do not ask.")
+@click.option("--dry-run", is_flag=True, help="With --repair: show what was left and what would be done about it.")
 @click.pass_obj
-def doctor(invocation: Invocation) -> ExitCode:
+def doctor(invocation: Invocation, repair: bool, yes: bool, dry_run: bool) -> ExitCode:
     """Programs and libraries of the operating system: version, what each is for, and the command that mends it.
 
     The exit status is 12 if something is missing that backups and restores need; what only the practice hosts, the
     tests or the bench need is shown and does not count.
+
+    With --repair: look on every host for what jobs that were killed, or whose machine died, have left: a backup job
+    and its files, a guest that newhope has frozen, paused or shut down, checkpoints that no recovery point needs. The
+    plan is shown first. What may belong to a living process, to another machine, to another program or to the VM's
+    owner is left alone, with the command to do it by hand. With --dry-run the exit status is 13 if there is something
+    to put right. (A backup does the same for its own VM before it begins.)
+
+    \b
+    Examples:
+      newhope doctor                       is everything installed?
+      newhope doctor --repair --dry-run    what was left, and what would be done
+      newhope doctor --repair              asks, then does it
     """
+    if repair:
+        from engine.cli.doctor_repair import repair_vms
+
+        return repair_vms(invocation, yes=yes, dry_run=dry_run)
+    if yes or dry_run:
+        from engine.cli.failures import Usage
+
+        raise Usage("--yes and --dry-run go with --repair.", next_step="`newhope doctor --repair --dry-run`.")
     from engine.cli import printing
     from engine.cli.documents import plain
     from engine.cli.table import Cell, Column, bad, good, idle

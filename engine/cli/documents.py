@@ -25,7 +25,8 @@
                                                             test-storage: {"storage": StorageTest, "fit": true}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
-    doctor   {"needs": [PackageCheck]}
+    doctor   {"needs": [PackageCheck]}; --repair: {"repair": {"leftovers": [Leftover], "unseen": [sentence],
+             "waiting": [KeptNote]}}, and once it is done "jobs": [Job], "refused": [sentence]
     backup, restore   --dry-run: {"plan": ...}; otherwise {"job": Job} when it is over (or launched, with --detach)
              backup --due --dry-run, or when nothing is: {"due": [Due], "later": [Later], "left_out": [LeftOut]}
     errors   {"error": {"what", "untouched", "next_step", "exit_code", "name"}}

@@ -25,7 +25,16 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
 
     def work(job: Job, context: JobContext) -> str | JobResult:
         # The packages behind a kind of job are imported inside `run`, so that even a broken one fails the job properly.
-        from engine.cli import backups_job, launching, prune_job, repair_job, sync_job, verify_job, work_of_jobs
+        from engine.cli import (
+            backups_job,
+            launching,
+            leftovers_job,
+            prune_job,
+            repair_job,
+            sync_job,
+            verify_job,
+            work_of_jobs,
+        )
         from engine.fleet import accept_keys
 
         accept_keys(handed)
@@ -33,6 +42,7 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
             launching.BACKUP: work_of_jobs.make_backup,
             launching.BACKUPS: backups_job.make_backups,
             launching.RESTORE: work_of_jobs.restore_vm,
+            leftovers_job.REPAIR_VM: leftovers_job.repair_vm,
             verify_job.VERIFY: verify_job.verify_repository,
             prune_job.PRUNE: prune_job.prune_repository,
             repair_job.REPAIR: repair_job.repair_repository,

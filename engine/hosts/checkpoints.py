@@ -121,6 +121,27 @@ def delete(lane: HostLane, uuid: str, name: str) -> bool:
     return lane.run(carry_out, timeout_s=DELETE_TIMEOUT_S)
 
 
+def forget(lane: HostLane, uuid: str, name: str) -> None:
+    """Let libvirt forget one of newhope's checkpoints whose bitmaps are gone, also of a VM that is off.
+
+    One that it does not know is fine. Raises as `delete` does.
+    """
+    if not is_own(name):
+        raise ValueError(f"{name} is not a checkpoint of newhope")
+
+    def carry_out(connection: libvirt.virConnect) -> None:
+        import libvirt
+
+        try:
+            checkpoint = connection.lookupByUUIDString(uuid).checkpointLookupByName(name)
+            checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != NO_DOMAIN_CHECKPOINT:
+                raise
+
+    lane.run(carry_out, timeout_s=DELETE_TIMEOUT_S)
+
+
 def _bitmap_gone(code: int | None, text: str) -> bool:
     # libvirt 9.0 says so with code 1, which stands for many things.
     return code == CHECKPOINT_INCONSISTENT or ("bitmap" in text and "not found" in text)

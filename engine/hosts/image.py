@@ -144,6 +144,17 @@ def _described(seen: _Info) -> ImageInfo:
     )
 
 
+def remove_bitmap(path: Path | str, format: str, bitmap: str, *, files: HostFiles = HERE.files) -> None:  # noqa: A002
+    """Remove a dirty bitmap from a qcow2 image at rest, a broken one too.
+
+    Raises ImageInUse, ImageMissing, ImageError, MissingPackage, HostUnreachable, FilesOutOfReach.
+    """
+    image = Path(path)
+    removed = files.run(["qemu-img", "bitmap", "--remove", "--image-opts", _options(files, image, format), bitmap])
+    if removed.exit_status != 0:
+        raise _complaint(image, removed.complaints)
+
+
 def same_content(one: Path | str, other: Path | str, *, formats: tuple[str, str]) -> bool:
     """Whether a guest would read the same from two images; where one is longer, the rest must be zero.
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from engine import backup
 from engine.backup.leftovers import find
 from engine.backup.vm_notes import VmNotes
-from engine.cli.launching import BACKUP
 from engine.errors import NewhopeError
 from engine.hosts import checkpoints, resume, suspend
 from engine.hosts.model import Vm
-from engine.jobs import JobState, launch
 from engine.lab.journal import ask_journal
 from engine.repository import Point
 from engine.settings import Method
 from tests.e2e.conftest import Operator
+from tests.e2e.killing import back_up_killed_after
 from tests.e2e.test_incremental import content_now, content_of
-from tests.faults import killed_after_libvirt_call
 from tests.faults.figures import Fault, count
 from tests.hosts.live import files_in, in_guest, wait_for
 
@@ -43,27 +38,7 @@ class Killer:
 
     def back_up_killed_after(self, calls: int) -> str | None:
         """The call after which it was killed; None if it came to its end."""
-        record = self._folder / f"{self._method.value}-{calls}"
-        settings = self.operator.settings
-        request = backup.Request(self.vm.uuid, self.vm.name, self.vm.host, settings.repositories[0].name, self._method)
-        job = launch(
-            self.operator.journal,
-            BACKUP,
-            self.vm.name,
-            self.vm.host,
-            msgspec.json.encode(request),
-            lock=backup.lock_of(request),
-            argv_prefix=[
-                *(sys.executable, killed_after_libvirt_call.__file__, str(calls), str(record)),
-                *("--config", str(settings.file), "run-job"),
-            ],
-        )
-        job = self.operator.finish(job)
-        if not record.exists():
-            assert job.state in (JobState.DONE, JobState.WARN), job.failure
-            return None
-        assert job.state is JobState.LOST
-        return record.read_text()
+        return back_up_killed_after(self.operator, self.vm, self._method, calls, self._folder)
 
     def guest_goes_on(self) -> bool:
         """Whether the guest is seen to write."""

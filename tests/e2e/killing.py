@@ -1,0 +1,40 @@
+"""Backups that are killed on purpose."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from engine import backup
+from engine.cli.launching import BACKUP
+from engine.hosts.model import Vm
+from engine.jobs import JobState, launch
+from engine.settings import Method
+from tests.e2e.conftest import Operator
+from tests.faults import killed_after_libvirt_call
+
+
+def back_up_killed_after(operator: Operator, vm: Vm, method: Method, calls: int, folder: Path) -> str | None:
+    """Back up as a job that is killed after so many calls of libvirt; the last one, or None if it came to its end."""
+    record = folder / f"{vm.name}-{method.value}-{calls}"
+    request = backup.Request(vm.uuid, vm.name, vm.host, operator.settings.repositories[0].name, method)
+    job = launch(
+        operator.journal,
+        BACKUP,
+        vm.name,
+        vm.host,
+        msgspec.json.encode(request),
+        lock=backup.lock_of(request),
+        argv_prefix=[
+            *(sys.executable, killed_after_libvirt_call.__file__, str(calls), str(record)),
+            *("--config", str(operator.settings.file), "run-job"),
+        ],
+    )
+    job = operator.finish(job)
+    if not record.exists():
+        assert job.state in (JobState.DONE, JobState.WARN), job.failure
+        return None
+    assert job.state is JobState.LOST
+    return record.read_text()

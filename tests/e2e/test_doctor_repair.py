@@ -1,0 +1,107 @@
+"""`newhope doctor --repair`: what killed jobs have left goes, and nothing that is anybody else's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.hosts import HostLane, checkpoints, image, resume, suspend
+from engine.hosts.model import Vm, VmState
+from engine.hosts.power import vm_state
+from engine.lab import Lab
+from engine.settings import Method
+from tests.e2e.conftest import Operator
+from tests.e2e.killing import back_up_killed_after
+from tests.hosts.live import files_in, wait_for
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+
+def doctor(lab: Lab, *words: str) -> tuple[int, dict[str, Any]]:
+    command = [sys.executable, "-m", "engine.cli", "--config", str(lab.settings_file), "doctor", "--repair", "--json"]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=300)
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout)["repair"]
+
+
+def redefine(lane: HostLane, vm: Vm, name: str) -> None:
+    """Make libvirt know a checkpoint as it does after its records were lost: without a bitmap being made."""
+    xml = (
+        f"<domaincheckpoint><name>{name}</name><creationTime>1764306000</creationTime><disks>"
+        f"<disk name='vda' checkpoint='bitmap' bitmap='{name}'/></disks></domaincheckpoint>"
+    )
+    lane.run(lambda connection: connection.lookupByUUIDString(vm.uuid).checkpointCreateXML(xml, 1))
+
+
+def test_what_killed_jobs_left_is_shown_then_put_right(operator: Operator, lab: Lab, tmp_path: Path) -> None:
+    web, db = operator.vm("web"), operator.vm("db")
+    lane = operator.lane("web")
+    parent = operator.back_up("web").manifest.checkpoint
+    assert back_up_killed_after(operator, web, Method.HOT, 4, tmp_path) == "virDomainBackupBegin"
+    assert back_up_killed_after(operator, db, Method.COLD, 3, tmp_path) == "virDomainShutdownFlags"
+    assert wait_for(lambda: vm_state(lane, db.uuid) is VmState.OFF)
+
+    status, shown = doctor(lab, "--dry-run")
+    assert status == 13
+    assert vm_state(lane, db.uuid) is VmState.OFF
+    status, done = doctor(lab, "--yes")
+
+    found = {(each["vm"], each["kind"]) for each in shown["leftovers"]}
+    assert {("web", "backup job"), ("db", "guest left off")} <= found
+    assert status == 0
+    assert {job["state"] for job in done["jobs"]} == {"done"}
+    assert vm_state(lane, db.uuid) is VmState.RUNNING
+    assert files_in(lane.host.scratch) == []
+    assert doctor(lab, "--dry-run") == (0, {"leftovers": [], "unseen": [], "waiting": []})
+    # The checkpoint that the killed job had begun goes with its own; what the last point needs stays.
+    assert checkpoints.own_checkpoints(lane, web.uuid) == (parent,)
+    lab.wait_until_up(db.host, db.name)
+
+
+def test_what_is_not_newhopes_is_no_leftover(operator: Operator, lab: Lab) -> None:
+    web = operator.vm("web")
+    lane = operator.lane("web")
+    theirs = (
+        "<domaincheckpoint><name>virtnbdbackup.0</name><disks><disk name='vda' checkpoint='bitmap'/></disks>"
+        "</domaincheckpoint>"
+    )
+    lane.run(lambda connection: connection.lookupByUUIDString(web.uuid).checkpointCreateXML(theirs))
+    suspend(lane, web.uuid)
+    try:
+        status, done = doctor(lab, "--yes")
+
+        assert (status, done["leftovers"]) == (0, [])
+        assert vm_state(lane, web.uuid) is VmState.PAUSED
+        assert [each.name for each in checkpoints.known_checkpoints(lane, web.uuid)].count("virtnbdbackup.0") == 1
+    finally:
+        resume(lane, web.uuid)
+        lane.run(
+            lambda connection: (
+                connection.lookupByUUIDString(web.uuid).checkpointLookupByName("virtnbdbackup.0").delete()
+            )
+        )
+
+
+def test_marks_that_no_point_needs_go_from_the_images_of_a_vm_that_is_off(operator: Operator, lab: Lab) -> None:
+    build = operator.vm("build")
+    lane = operator.lane("build")
+    disk = build.disks[0]
+    assert disk.source is not None
+    known, lost, theirs = checkpoints.new_name(), checkpoints.new_name(), "somebody-elses"
+    for name in (known, lost, theirs):
+        subprocess.run(["qemu-img", "bitmap", "--add", disk.source, name], check=True)
+    redefine(lane, build, known)
+
+    status, done = doctor(lab, "--yes")
+
+    found = {(each["kind"], each["name"]) for each in done["leftovers"]}
+    assert {("checkpoint", known), ("dirty bitmap", lost)} == found
+    assert status == 0
+    assert [each.name for each in image.info(disk.source, disk.format).bitmaps] == [theirs]
+    assert checkpoints.known_checkpoints(lane, build.uuid) == ()
+    subprocess.run(["qemu-img", "bitmap", "--remove", disk.source, theirs], check=True)
