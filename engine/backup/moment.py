@@ -17,7 +17,8 @@ from msgspec import Struct
 from engine import nbd
 from engine.backup.plan import data_disks
 from engine.backup.vm_notes import VmNotes
-from engine.errors import Conflict, NewhopeError
+from engine.backup.watching import watched
+from engine.errors import Conflict
 from engine.hosts import HostLane, bitmap_at_rest, freeze, image, power, pull_backup, scratch
 from engine.hosts.model import AgentState, Disk, Vm, VmState
 from engine.hosts.vm_note import Act
@@ -27,10 +28,6 @@ from engine.settings.model import Method
 
 SHUTDOWN_TIMEOUT_S = 180.0
 FREEZE_TIMEOUT_S = 10.0
-
-
-class BackupInterrupted(NewhopeError):
-    """What was being read went away: the VM was switched off, crashed, or somebody ended the job."""
 
 
 class DiskSource(Struct, frozen=True):
@@ -98,7 +95,7 @@ def _while_running(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes) -> Gene
                 backup = _begin(lane, vm, marks, held)
             consistency = Consistency.FILESYSTEM if outcome.frozen else Consistency.CRASH
             note = outcome.note
-        with _told_why_it_ended(lane, backup):
+        with watched(lane, backup):
             yield _moment(vm, backup, consistency, note, downtime_s=0.0)
 
 
@@ -118,7 +115,7 @@ def _after_shutdown(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes, contex
                 _let_run(lane, vm)
         downtime_s = time.monotonic() - asked
         context.log(f"{vm.name} runs again after {downtime_s:.1f} s; its disks are read beside it")
-        with _told_why_it_ended(lane, backup):
+        with watched(lane, backup):
             yield _moment(vm, backup, Consistency.OFF, "the guest had shut down cleanly", downtime_s=downtime_s)
 
 
@@ -161,22 +158,6 @@ def _served_at_rest(lane: HostLane, vm: Vm, disk: Disk, since: str | None, held:
     address = held.enter_context(image.serve(source, disk.format, socket, bitmap=bitmap, reach=lane.reach))
     context = nbd.dirty_bitmap_context(bitmap) if bitmap is not None else None
     return DiskSource(disk.target, disk.format, address, "", context, lost)
-
-
-@contextmanager
-def _told_why_it_ended(lane: HostLane, backup: pull_backup.PullBackup) -> Generator[None]:
-    """A reader only sees its connection break; the host knows why."""
-    try:
-        yield
-    except nbd.NbdError as error:
-        over = pull_backup.how_it_goes(lane, backup).over
-        if over is None:
-            raise
-        raise BackupInterrupted(
-            f"The backup of {backup.vm} on {backup.host} ended before its disks were read: {over}",
-            untouched="Every earlier recovery point is as it was; no half one was made.",
-            next_step=f"see whether {backup.vm} is as it should be (newhope vms), then back it up again.",
-        ) from error
 
 
 def _begin(lane: HostLane, vm: Vm, marks: Marks, held: ExitStack) -> pull_backup.PullBackup:

@@ -208,8 +208,8 @@ def pulling(lane: HostLane, vm: Vm, *, checkpoint: str | None) -> Generator[Pull
 def how_it_goes(lane: HostLane, backup: PullBackup) -> Progress:
     """Whether the job still runs, and how its scratch files grow. Raises HostUnreachable.
 
-    A reader whose connection broke learns here why; one that copies for long looks now and then, and gives up before
-    `scratch_free_bytes` falls below `scratch.SPACE_FLOOR_BYTES`.
+    A reader whose connection broke learns here why; one that copies for long ends the job before `scratch_free_bytes`
+    falls below the host's `scratch_floor_bytes`.
     """
     try:
         progress = lane.run(lambda connection: _look(connection, backup))

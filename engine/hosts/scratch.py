@@ -21,12 +21,10 @@ from msgspec import Struct
 
 from engine.errors import ExitCode, NewhopeError, NoSpace
 from engine.hosts.owner import Owner, is_dead, read_mark, this_process
+from engine.settings.byte_size import format_size
 
 if TYPE_CHECKING:
     from engine.hosts.lane import HostLane
-
-SPACE_FLOOR_BYTES = 256 << 20
-"""A job is not begun with less room: a full scratch folder ends the backup, and hurts what shares the disk."""
 
 LONGEST_SOCKET_PATH_BYTES = 107
 _SYSTEM_FOLDER = Path("/var/lib/libvirt/qemu")
@@ -131,11 +129,12 @@ def check_room(lane: HostLane, files: ScratchFiles) -> None:
             f"[hosts.{host.name}] of newhope.toml to a folder that both QEMU's user and this user may use.",
         ) from None
     free_bytes = lane.files.free_bytes((files.folder,)).get(files.folder)
-    if free_bytes is not None and free_bytes < SPACE_FLOOR_BYTES:
+    if free_bytes is not None and free_bytes < host.scratch_floor_bytes:
         raise NoSpace(
             f"The scratch folder {files.folder} of host {host.name} has {free_bytes >> 20} MiB free, "
-            f"less than the {SPACE_FLOOR_BYTES >> 20} MiB that a hot backup wants to begin.",
-            next_step=f"Free space there, or set another scratch folder in [hosts.{host.name}] of newhope.toml.",
+            f"less than the floor of {format_size(host.scratch_floor_bytes)}.",
+            next_step="Free space there, or set another scratch folder, or a lower scratch_floor, in "
+            f"[hosts.{host.name}] of newhope.toml.",
         )
 
 

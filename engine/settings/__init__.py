@@ -15,6 +15,7 @@ May import: `engine.errors` alone.
 """
 
 from engine.settings.bandwidth import InvalidRate, format_rate, limit_at, parse_rate
+from engine.settings.byte_size import InvalidSize, format_size, parse_size
 from engine.settings.duration import InvalidDuration, format_duration, parse_duration
 from engine.settings.find import find_host, find_repository, repository_at
 from engine.settings.first_settings import propose
@@ -42,6 +43,7 @@ __all__ = [
     "Host",
     "InvalidDuration",
     "InvalidRate",
+    "InvalidSize",
     "Keep",
     "Level",
     "Method",
@@ -58,11 +60,13 @@ __all__ = [
     "find_repository",
     "format_duration",
     "format_rate",
+    "format_size",
     "level_for",
     "limit_at",
     "load",
     "parse_duration",
     "parse_rate",
+    "parse_size",
     "propose",
     "read_text",
     "repository_at",

@@ -8,6 +8,8 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Struct
 
+DEFAULT_SCRATCH_FLOOR_BYTES = 1 << 30
+
 
 class Method(StrEnum):
     """How a recovery point's moment is fixed."""
@@ -28,6 +30,8 @@ class Host(Struct, frozen=True):
     """Storage pool that restored disks go to when the operator names none."""
     scratch: Path | None = None
     """Folder on the host, writable by its QEMU, for backup sockets and scratch files."""
+    scratch_floor_bytes: int = DEFAULT_SCRATCH_FLOOR_BYTES
+    """A hot backup does not begin, and ends, when less than this is free there: others live on that disk."""
     ssh_config: Path | None = None
     """Configuration of ssh to reach it with, instead of the user's own."""
     backups_at_once: int = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.settings import bandwidth, object_storage, passphrase_source
 from engine.settings.connection_uri import flaws
-from engine.settings.model import Host, Keep, Level, Method, Repository, Rules
+from engine.settings.model import DEFAULT_SCRATCH_FLOOR_BYTES, Host, Keep, Level, Method, Repository, Rules
 from engine.settings.table import Table
 
 _RULES = ("vms", "hosts", "tags")
@@ -15,19 +15,21 @@ _RULES = ("vms", "hosts", "tags")
 
 def read_host(name: str, table: Table) -> Host | None:
     """Read `[hosts.NAME]`; None if it cannot be used (the table noted why)."""
-    table.only(("uri", "pool", "scratch", "ssh_config", "places", "backups_at_once"))
+    table.only(("uri", "pool", "scratch", "scratch_floor", "ssh_config", "places", "backups_at_once"))
     if "uri" not in table.names():
         fix = 'Add uri = "qemu:///system", or "qemu+ssh://root@HOST/system" for another machine.'
         table.complain(None, f'The host "{name}" has no "uri".', fix)
     uri = table.text("uri")
     for what, fix in flaws(uri) if uri is not None else ():
         table.complain("uri", what, fix)
+    floor = table.size("scratch_floor")
     host = Host(
         name=name,
         uri=uri or "",
         places=table.words("places"),
         pool=table.text("pool"),
         scratch=table.folder("scratch"),
+        scratch_floor_bytes=DEFAULT_SCRATCH_FLOOR_BYTES if floor is None else floor,
         ssh_config=table.folder("ssh_config"),
         backups_at_once=table.count("backups_at_once") or 1,
     )

@@ -12,6 +12,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import TypeVar, cast
 
+from engine.settings.byte_size import InvalidSize, parse_size
 from engine.settings.duration import InvalidDuration, parse_duration
 from engine.settings.key_lines import KeyLines, KeyPath, dotted
 from engine.settings.nearest import in_words, nearest
@@ -131,6 +132,17 @@ class Table:
         try:
             return parse_duration(text)
         except InvalidDuration as error:
+            self.complain(key, error.what, error.next_step)
+            return None
+
+    def size(self, key: str) -> int | None:
+        """Return a size in bytes."""
+        text = self.text(key)
+        if text is None:
+            return None
+        try:
+            return parse_size(text)
+        except InvalidSize as error:
             self.complain(key, error.what, error.next_step)
             return None
 

@@ -10,9 +10,10 @@ import tomli_w
 from msgspec.structs import asdict
 
 from engine.settings import bandwidth
+from engine.settings.byte_size import format_size
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
-from engine.settings.model import Host, Keep, Level, Repository, Rules, Settings
+from engine.settings.model import DEFAULT_SCRATCH_FLOOR_BYTES, Host, Keep, Level, Repository, Rules, Settings
 from engine.settings.problem import Problem, SettingsError
 from engine.settings.reading import read_text
 
@@ -56,12 +57,14 @@ def to_text(settings: Settings) -> str:
 
 def _host(host: Host) -> dict[str, object]:
     scratch = None if host.scratch is None else str(host.scratch)
+    floor = host.scratch_floor_bytes
     ssh_config = None if host.ssh_config is None else str(host.ssh_config)
     return _given(
         {
             "uri": host.uri,
             "pool": host.pool,
             "scratch": scratch,
+            "scratch_floor": None if floor == DEFAULT_SCRATCH_FLOOR_BYTES else format_size(floor),
             "ssh_config": ssh_config,
             "places": host.places,
             "backups_at_once": _unless(host.backups_at_once, 1),

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from engine import nbd
-from engine.backup.moment import BackupInterrupted, Marks, fixed_moment
+from engine.backup.moment import Marks, fixed_moment
 from engine.backup.vm_notes import VmNotes
+from engine.backup.watching import BackupInterrupted
 from engine.errors import NewhopeError
 from engine.fleet import open_repository
 from engine.hosts import agent, checkpoints, power_off, start, take_snapshot

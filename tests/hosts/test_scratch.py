@@ -135,11 +135,10 @@ def test_a_folder_that_is_missing_is_refused(short_folder: Path) -> None:
 
 
 def test_too_little_room_is_refused_before_the_guest_is_touched(
-    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+    short_folder: Path,
 ) -> None:
     # A floor above what any disk has free stands for a full disk.
-    monkeypatch.setattr(scratch, "SPACE_FLOOR_BYTES", 1 << 60)
-    host = session(scratch=short_folder)
+    host = session(scratch=short_folder, scratch_floor_bytes=1 << 60)
 
     with pytest.raises(NoSpace) as failure:
         scratch.check_room(host, scratch.new_files(short_folder, VM))

@@ -164,7 +164,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_right_name(text: str, key: 
 def test_an_unknown_key_like_no_other_is_answered_with_all_that_are_known() -> None:
     problem = only_problem_of(host("colour = 'red'"))
 
-    assert problem.fix == "Known here: backups_at_once, places, pool, scratch, ssh_config and uri."
+    assert problem.fix == "Known here: backups_at_once, places, pool, scratch, scratch_floor, ssh_config and uri."
 
 
 @pytest.mark.parametrize(
