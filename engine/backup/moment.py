@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine import nbd
 from engine.backup.plan import data_disks
@@ -72,10 +73,24 @@ def fixed_moment(
         opened = _at_rest(lane, vm, marks)
     elif method is Method.COLD and vm.state is VmState.RUNNING:
         opened = _after_shutdown(lane, vm, marks, notes, context)
+    elif all(disk.transient for disk in data_disks(vm)):
+        opened = nullcontext(_without_pull())
     else:
         opened = _while_running(lane, vm, marks, notes)
-    with opened as moment:
-        yield moment
+    with opened as moment, ExitStack() as held:
+        yield replace(moment, disks=(*moment.disks, *_transient_disks(lane, vm, moment, held)))
+
+
+def _without_pull() -> Moment:
+    note = "all its disks are transient: they are as it starts with them"
+    return Moment(datetime.now(UTC), (), Consistency.OFF, note, downtime_s=0.0, checkpoint=None)
+
+
+def _transient_disks(lane: HostLane, vm: Vm, moment: Moment, held: ExitStack) -> list[DiskSource]:
+    """Transient disks of a running VM: QEMU serves them to nobody, and writes to a layer over them, which goes."""
+    served = {source.target for source in moment.disks}
+    waiting = (disk for disk in data_disks(vm) if disk.transient and disk.target not in served)
+    return [_served_at_rest(lane, vm, disk, None, held) for disk in waiting]
 
 
 @contextmanager
@@ -139,15 +154,21 @@ def _at_rest(lane: HostLane, vm: Vm, marks: Marks) -> Generator[Moment]:
                 untouched="It keeps running; no recovery point was made.",
                 next_step=f"back it up again: newhope backup {vm.name}",
             )
-        clean = vm.state is VmState.OFF
+        clean = vm.state is VmState.OFF and not vm.managed_save
         yield Moment(
             time=datetime.now(UTC),
             disks=tuple(sources),
             consistency=Consistency.OFF if clean else Consistency.CRASH,
-            note="the VM was off" if clean else "the VM had crashed and was off",
+            note=_how_it_was_off(vm),
             downtime_s=0.0,
             checkpoint=None,
         )
+
+
+def _how_it_was_off(vm: Vm) -> str:
+    if vm.managed_save:
+        return "the VM was off with its memory saved on the host (managed save), which is not in the recovery point"
+    return "the VM was off" if vm.state is VmState.OFF else "the VM had crashed and was off"
 
 
 def _served_at_rest(lane: HostLane, vm: Vm, disk: Disk, since: str | None, held: ExitStack) -> DiskSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from engine.backup.beside_disks import notes_on_disks
 from engine.backup.reading import step_to_version_3
 from engine.errors import Conflict, NotFound
 from engine.fleet import Fleet, format_bytes
@@ -11,6 +12,8 @@ from engine.hosts import HostUnreachable
 from engine.hosts.model import AgentState, Disk, HostFacts, HostSnapshot, HostStatus, Vm, VmState
 from engine.settings import Settings, find_repository
 from engine.settings.model import Method
+
+MANAGED_SAVE = "it was saved, not shut down: without its memory its disks are as after a power cut"
 
 
 class Request(Struct, frozen=True):
@@ -67,13 +70,18 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
         method=request.method,
         steps=(
             *moment.steps,
+            _beside_step(vm),
             *(_reading_step(disk, request) for disk in disks),
-            "keep its definition, NVRAM and boot files, its networks and pools, and facts of the host",
             f"commit the recovery point to {request.repository}",
         ),
         effects=moment.effects,
         warnings=_warnings(vm, request.method),
     )
+
+
+def _beside_step(vm: Vm) -> str:
+    tpm = ", TPM state" if vm.tpm else ""
+    return f"keep its definition, NVRAM{tpm} and boot files, snapshots' list, networks and pools, and facts of the host"
 
 
 def _reading_step(disk: Disk, request: Request) -> str:
@@ -83,8 +91,8 @@ def _reading_step(disk: Disk, request: Request) -> str:
 
 
 def data_disks(vm: Vm) -> tuple[Disk, ...]:
-    """The disks that a recovery point holds: everything but CD and floppy drives and read-only disks."""
-    return tuple(disk for disk in vm.disks if disk.device == "disk" and disk.source and not disk.read_only)
+    """The disks that a recovery point holds: all that QEMU can read, but for CD and floppy drives and empty ones."""
+    return tuple(disk for disk in vm.disks if disk.holds_data)
 
 
 def refuse_if_busy(vm: Vm) -> None:
@@ -191,19 +199,12 @@ def _warnings(vm: Vm, method: Method) -> tuple[str, ...]:
         why = "it has no channel for a guest agent" if absent else "its guest agent is silent"
         warnings.append(f"{why}: the disks will be as after a power cut (crash-consistent)")
     warnings.extend(
-        f"{disk.target} is read-only and is left out; a restored VM comes without it"
-        for disk in vm.disks
-        if disk.device == "disk" and disk.read_only
-    )
-    warnings.extend(
         f"{disk.target} is qcow2 of version 2, which keeps no dirty bitmap: it is read whole each time; with the"
         f" VM off, {step_to_version_3(disk)} changes that"
         for disk in data_disks(vm)
         if disk.format == "qcow2" and not disk.bitmaps_possible
     )
-    warnings.extend(
-        f"{disk.target} is encrypted by its host; the recovery point holds what the guest sees, not encrypted"
-        for disk in data_disks(vm)
-        if disk.encrypted
-    )
+    if vm.managed_save:
+        warnings.append(MANAGED_SAVE)
+    warnings.extend(notes_on_disks(vm.disks))
     return tuple(warnings)

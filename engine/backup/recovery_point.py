@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from engine import nbd
-from engine.backup import leftovers
+from engine.backup import beside_disks, leftovers
 from engine.backup.changed_blocks import BitmapDistrusted, copy_changed_blocks
 from engine.backup.disk_copy import copy_disk
 from engine.backup.moment import DiskSource, Marks, Moment, fixed_moment
@@ -23,7 +22,6 @@ from engine.hosts import (
     HostLanes,
     HostUnreachable,
     checkpoints,
-    definition,
     find_vm,
     take_snapshot,
 )
@@ -31,7 +29,6 @@ from engine.hosts.model import HostSnapshot, HostStatus, Vm
 from engine.jobs import JobContext, StepHandle
 from engine.repository import (
     DiskRecord,
-    FileRecord,
     Point,
     PointKind,
     Reader,
@@ -65,7 +62,7 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
         lane = lanes[request.host]
         snapshot, vm = _look(lane, request, notes, context)
         disks = data_disks(vm)
-        context.plan([_LOOK, _MOMENT, *(f"read {disk.target}" for disk in disks), _KEEP, _COMMIT])
+        context.plan([_LOOK, _MOMENT, _KEEP, *(f"read {disk.target}" for disk in disks), _COMMIT])
         with context.step(_LOOK):
             refuse_if_busy(vm)
             refuse_unreadable(vm, snapshot.facts)
@@ -121,6 +118,7 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
     # Before the moment is fixed: while a guest is frozen, nobody reads a repository.
     reading = _plan_reading(lane, vm, request, open_)
     new = checkpoints.new_name(chain=open_.repository.id[: checkpoints.CHAIN_DIGITS])
+    before = beside_disks.changing_state(lane, vm)
     try:
         with ExitStack() as held:
             with context.step(_MOMENT) as step:
@@ -129,11 +127,22 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
                 )
                 step.note(moment.note)
             context.log(f"the moment of all disks is {moment.time:%Y-%m-%d %H:%M:%S} UTC: {moment.note}")
-            records = tuple(_copy_one(source, reading.of(source.target), open_, context) for source in moment.disks)
             with context.step(_KEEP):
-                files = _keep_files(lane, snapshot, vm, open_.writer)
+                kept = beside_disks.keep(
+                    lane,
+                    snapshot,
+                    vm,
+                    open_.writer,
+                    sealed=open_.repository.encrypted,
+                    before=before,
+                    checkpoint=moment.checkpoint,
+                )
+            for note in kept.notes:
+                context.log(note)
+            copied = (_copy_one(source, reading.of(source.target), open_, context) for source in moment.disks)
+            records = tuple(_with_source(record, vm) for record in copied)
             with context.step(_COMMIT):
-                point = _commit(vm, request, moment, records, files, open_.writer)
+                point = _commit(vm, request, moment, records, kept, open_.writer)
             context.log(f"committed as {vm.name}@{point.id} in {request.repository}")
     except BaseException as error:
         if point is None:
@@ -216,17 +225,10 @@ def _copy_from(
     return disk.finish(reading.reason)
 
 
-def _keep_files(lane: HostLane, snapshot: HostSnapshot, vm: Vm, writer: Writer) -> tuple[FileRecord, ...]:
-    described = definition.read(lane, vm.uuid)
-    files = [writer.file("definition-inactive", vm.name, described.inactive)]
-    if described.live is not None:
-        files.append(writer.file("definition-live", vm.name, described.live))
-    files.extend(writer.file(file.role, str(file.path), file.content) for file in definition.boot_files(lane, vm))
-    files.extend(
-        writer.file(related.role, related.name, related.content) for related in definition.related_definitions(lane, vm)
-    )
-    files.append(writer.file("host", snapshot.host, msgspec.json.encode(snapshot.facts)))
-    return tuple(files)
+def _with_source(record: DiskRecord, vm: Vm) -> DiskRecord:
+    """The record of a disk, and where it lay."""
+    disk = next(each for each in vm.disks if each.target == record.target)
+    return replace(record, source=disk.source or "", kind=disk.source_kind, encrypted=disk.encrypted)
 
 
 def _commit(
@@ -234,7 +236,7 @@ def _commit(
     request: Request,
     moment: Moment,
     records: tuple[DiskRecord, ...],
-    files: tuple[FileRecord, ...],
+    kept: beside_disks.Kept,
     writer: Writer,
 ) -> Point:
     # Dear to import, and needed only here.
@@ -247,10 +249,12 @@ def _commit(
         consistency=moment.consistency,
         consistency_note=moment.note,
         disks=records,
-        files=files,
+        files=kept.files,
         downtime_s=round(moment.downtime_s, 3),
         checkpoint=moment.checkpoint,
         writer=f"newhope {version('newhope')}",
+        notes=kept.notes,
+        snapshots=kept.snapshots,
     )
 
 

@@ -79,6 +79,23 @@ def known_checkpoints(lane: HostLane, uuid: str) -> tuple[KnownCheckpoint, ...]:
     return tuple(sorted(found, key=lambda each: (each.created, each.name)))
 
 
+def description(lane: HostLane, uuid: str, name: str) -> bytes | None:
+    """What libvirt needs to know a checkpoint again (REDEFINE), without the VM in it; None if it is gone."""
+
+    def read(connection: libvirt.virConnect) -> bytes | None:
+        import libvirt
+
+        try:
+            checkpoint = connection.lookupByUUIDString(uuid).checkpointLookupByName(name)
+            return checkpoint.getXMLDesc(libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN).encode()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == NO_DOMAIN_CHECKPOINT:
+                return None
+            raise
+
+    return lane.run(read)
+
+
 def _known(description: Element) -> KnownCheckpoint:
     return KnownCheckpoint(
         name=text_of(description, "name") or "",

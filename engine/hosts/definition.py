@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import NewhopeError
+from engine.hosts import tpm_state
 from engine.hosts.domain_xml import read_vm
 from engine.hosts.errors import HostRefused, MissingOnHost
 from engine.hosts.host_file import read_file
@@ -23,6 +24,8 @@ from engine.hosts.rewrite import (
 from engine.hosts.xml_tree import parse, text_of
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     import libvirt
 
 __all__ = [
@@ -43,7 +46,7 @@ class BootFileUnreadable(NewhopeError):
     """A kernel, initial RAM disk or NVRAM without which the VM would not boot as it was cannot be read."""
 
 
-def read(lane: HostLane, uuid: str) -> Definition:
+def read(lane: HostLane, uuid: str, *, passwords: bool = True) -> Definition:
     """The definition as libvirt keeps it, with passwords where the connection may see them: treat it as a secret."""
 
     def work(connection: libvirt.virConnect) -> Definition:
@@ -51,8 +54,8 @@ def read(lane: HostLane, uuid: str) -> Definition:
 
         domain = connection.lookupByUUIDString(uuid)
         return Definition(
-            live=_xml(domain, 0) if domain.isActive() else None,
-            inactive=_xml(domain, libvirt.VIR_DOMAIN_XML_INACTIVE),
+            live=_xml(domain, 0, passwords=passwords) if domain.isActive() else None,
+            inactive=_xml(domain, libvirt.VIR_DOMAIN_XML_INACTIVE, passwords=passwords),
         )
 
     return lane.run(work)
@@ -64,9 +67,9 @@ def describe(definition: Definition, host: str = "") -> Vm:
 
 
 def boot_files(lane: HostLane, vm: Vm) -> tuple[BootFile, ...]:
-    """NVRAM, kernel and initial RAM disk of a VM, as they are now.
+    """NVRAM, kernel, initial RAM disk and TPM state of a VM, as they are now.
 
-    A VM that never ran has no NVRAM yet; that one is left out. Raises BootFileUnreadable.
+    A VM that never ran has no NVRAM and no TPM state yet; these are left out. Raises BootFileUnreadable.
     """
     root = parse(read(lane, vm.uuid).inactive)
     wanted = (
@@ -89,16 +92,29 @@ def boot_files(lane: HostLane, vm: Vm) -> tuple[BootFile, ...]:
         except OSError as error:
             raise _unreadable(lane, vm, role, path, error.strerror or str(error)) from error
         found.append(BootFile(role=role, path=Path(path), content=content))
+    if vm.tpm:
+        try:
+            state = tpm_state.read(lane, vm.uuid)
+        except HostRefused as error:
+            raise _unreadable(lane, vm, "tpm", "state", error.text) from error
+        except OSError as error:
+            raise _unreadable(lane, vm, "tpm", "state", error.strerror or str(error)) from error
+        if state is not None:
+            found.append(state)
     return tuple(found)
 
 
 def related_definitions(lane: HostLane, vm: Vm) -> tuple[RelatedDefinition, ...]:
-    """The networks that the VM's cards are plugged into and the pools that its disks lie in."""
+    """What of the host the VM refers to: its networks and their filters, the pools of its images, their layers and
+    drives; and what the host can do."""
     networks = {nic.source for nic in vm.nics if nic.kind == "network" and nic.source}
-    sources = [Path(disk.source) for disk in vm.disks if disk.source and disk.source.startswith("/")]
+    images = [path for disk in vm.disks for path in (disk.source, *disk.backing) if path]
+    sources = [Path(path) for path in images if path.startswith("/")]
+    filters = _filters(parse(read(lane, vm.uuid, passwords=False).inactive))
 
     def work(connection: libvirt.virConnect) -> tuple[RelatedDefinition, ...]:
-        found = [
+        found = [RelatedDefinition(role="capabilities", name=vm.host, content=connection.getCapabilities().encode())]
+        found += [
             RelatedDefinition(role="network", name=network.name(), content=network.XMLDesc().encode())
             for network in connection.listAllNetworks()
             if network.name() in networks
@@ -106,16 +122,29 @@ def related_definitions(lane: HostLane, vm: Vm) -> tuple[RelatedDefinition, ...]
         for pool in connection.listAllStoragePools():
             xml = pool.XMLDesc()
             folder = text_of(parse(xml), "target/path")
-            if folder and any(source.is_relative_to(folder) for source in sources):
+            of_volume = any(image.startswith(f"{pool.name()}/") for image in images)
+            if of_volume or (folder and any(source.is_relative_to(folder) for source in sources)):
                 found.append(RelatedDefinition(role="pool", name=pool.name(), content=xml.encode()))
+        if filters:
+            found += [
+                RelatedDefinition(role="filter", name=each.name(), content=each.XMLDesc().encode())
+                for each in connection.listAllNWFilters()
+                if each.name() in filters
+            ]
         return tuple(found)
 
     return lane.run(work)
 
 
-def _xml(domain: libvirt.virDomain, flags: int) -> bytes:
+def _filters(domain: Element) -> set[str]:
+    return {each.get("filter", "") for each in domain.iterfind("devices/interface/filterref")}
+
+
+def _xml(domain: libvirt.virDomain, flags: int, *, passwords: bool) -> bytes:
     import libvirt
 
+    if not passwords:
+        return domain.XMLDesc(flags).encode()
     try:
         return domain.XMLDesc(flags | libvirt.VIR_DOMAIN_XML_SECURE).encode()
     except libvirt.libvirtError as error:

@@ -69,23 +69,38 @@ def _tags(domain: Element) -> tuple[str, ...]:
 
 def read_disk(disk: Element) -> Disk:
     """One `<disk>` element; sizes are for the inventory to fill in."""
-    image_format = attribute_of(disk, "driver", "type") or "raw"
-    kind = disk.get("type", "file")
+    transient = disk.find("transient") is not None
+    own = _below_transient_layer(disk) if transient else disk
+    # Below a layer, the format stands in an element of its own.
+    image_format = attribute_of(own, "format" if own is not disk else "driver", "type") or "raw"
+    kind = own.get("type", "file")
     read_only = disk.find("readonly") is not None
     return Disk(
         target=attribute_of(disk, "target", "dev") or "",
         device=disk.get("device", "disk"),
         source_kind=kind,
-        source=_disk_source(disk.find("source"), kind),
+        source=_disk_source(own.find("source"), kind),
         format=image_format,
         bus=attribute_of(disk, "target", "bus") or "",
         capacity_bytes=0,
         allocation_bytes=0,
         read_only=read_only,
+        shareable=disk.find("shareable") is not None,
+        transient=transient,
         encrypted=disk.find("encryption") is not None or disk.find("source/encryption") is not None,
-        bitmaps_possible=image_format == "qcow2" and not read_only,
-        backing=tuple(_backing(disk)),
+        bitmaps_possible=image_format == "qcow2" and not read_only and not transient,
+        backing=tuple(_backing(own)),
     )
+
+
+def _below_transient_layer(disk: Element) -> Element:
+    """The `<disk>` or `<backingStore>` of the image that a transient disk starts from.
+
+    While the VM runs, libvirt has put a layer `<image>.TRANSIENT-<vm>` over it, which goes when the VM stops.
+    """
+    layer = disk.find("backingStore")
+    laid_over = ".TRANSIENT" in (attribute_of(disk, "source", "file") or "")
+    return layer if laid_over and layer is not None and layer.find("source") is not None else disk
 
 
 def nvram_path(domain: Element) -> str | None:

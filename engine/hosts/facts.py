@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from engine.hosts.errors import NO_SUPPORT
 from engine.hosts.model import HostFacts
-from engine.hosts.xml_tree import parse, text_of
+from engine.hosts.xml_tree import attribute_of, parse, text_of
 
 if TYPE_CHECKING:
     import libvirt
@@ -43,7 +43,28 @@ def read_facts(connection: libvirt.virConnect, reach: Reach) -> HostFacts:
         cpu_models=cpu_models(offers),
         way=reach.way(),
         missing_programs=reach.files.missing_programs(),
+        bridges=_bridges(connection),
     )
+
+
+def _bridges(connection: libvirt.virConnect) -> tuple[str, ...]:
+    """Bridges of the host itself, and those that its networks make."""
+    import libvirt
+
+    found: set[str] = set()
+    try:
+        found = {
+            each.name() for each in connection.listAllInterfaces() if parse(each.XMLDesc()).get("type") == "bridge"
+        }
+    except libvirt.libvirtError as error:
+        # A host without an interface driver; one with several daemons may not run that one.
+        if error.get_error_code() not in (NO_SUPPORT, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR):
+            raise
+    for network in connection.listAllNetworks():
+        bridge = attribute_of(parse(network.XMLDesc()), "bridge", "name")
+        if bridge:
+            found.add(bridge)
+    return tuple(sorted(found))
 
 
 def version(number: int) -> str:

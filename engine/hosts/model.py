@@ -54,11 +54,29 @@ class Disk(Struct, frozen=True):
     capacity_bytes: int
     allocation_bytes: int
     read_only: bool = False
+    shareable: bool = False
+    """Other VMs may write it too."""
+    transient: bool = False
+    """What its guest writes is thrown away when it stops; `source` is what it starts from."""
     encrypted: bool = False
+    """QEMU opens its encryption with a key that libvirt holds as a secret: whoever reads it through QEMU, as a backup
+    does, sees what the guest sees."""
     bitmaps_possible: bool = True
     """qcow2 of version 3: the only format whose dirty bitmaps outlive QEMU."""
     backing: tuple[str, ...] = ()
     """Images that this one is a layer over, nearest first, as far as the host tells."""
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether a recovery point holds it: not a CD or floppy drive, not empty, and QEMU can read it."""
+        return self.device in ("disk", "lun") and self.source is not None and not self.out_of_reach
+
+    @property
+    def out_of_reach(self) -> str:
+        """Why QEMU itself cannot read what the guest has on it; empty where it can."""
+        if self.source_kind in ("vhostuser", "vhostvdpa"):
+            return f"the guest reads it past QEMU ({self.source_kind})"
+        return ""
 
 
 class Nic(Struct, frozen=True):
@@ -104,6 +122,8 @@ class Vm(Struct, frozen=True):
     """Words that its operators gave it in its definition, for the levels' rules."""
     autostart: bool = False
     persistent: bool = True
+    managed_save: bool = False
+    """It is off, and its memory is kept by libvirt to go on with at the next start (`virsh managedsave`)."""
     job: str | None = None
     """What is at work on the VM now (a backup, a migration, a block job), in words; None if nothing."""
 
@@ -174,6 +194,8 @@ class HostFacts(Struct, frozen=True):
     way: Way = Way.HERE
     missing_programs: tuple[str, ...] = ()
     """Programs that newhope would run there and that are not installed."""
+    bridges: tuple[str, ...] = ()
+    """Bridges that a network card may be plugged into, those of its own networks included."""
 
 
 class HostSnapshot(Struct, frozen=True):
@@ -196,7 +218,7 @@ class BootFile(Struct, frozen=True):
     """A file beside the disks that a VM needs to start as it was: NVRAM, kernel, initial RAM disk."""
 
     role: str
-    """`nvram`, `kernel`, `initrd`."""
+    """`nvram`, `tpm`, `kernel`, `initrd`."""
     path: Path
     """Where it lay on the host it came from."""
     content: bytes
@@ -211,10 +233,39 @@ class Definition(Struct, frozen=True):
     """As it will start the next time; what a restore defines."""
 
 
+class Snapshot(Struct, frozen=True):
+    """A snapshot that a VM has, as libvirt keeps it (formatsnapshot)."""
+
+    name: str
+    parent: str | None
+    created: datetime
+    current: bool
+    internal: tuple[str, ...]
+    """Targets of disks whose content at the snapshot lies inside the image itself."""
+    external: tuple[str, ...]
+    """Targets of disks that were given a new layer at the snapshot."""
+    memory: str
+    """`none`, `internal` or `external`."""
+    content: bytes
+    """Its description."""
+
+
+class HostSecret(Struct, frozen=True):
+    """A secret of the host (libvirt formatsecret) that a VM's definition needs."""
+
+    uuid: str
+    usage: str
+    """What it is for: `volume /srv/a.qcow2`."""
+    description: bytes
+    """How libvirt defines it, without the value."""
+    value: bytes | None
+    """None where the host does not give it, or nobody asked. Never to be logged."""
+
+
 class RelatedDefinition(Struct, frozen=True):
     """Something of the host that a VM's definition refers to, as libvirt keeps it."""
 
     role: str
-    """`network` or `pool`."""
+    """`network`, `pool`, `filter`, or `capabilities` of the host itself."""
     name: str
     content: bytes

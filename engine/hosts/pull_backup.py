@@ -107,7 +107,8 @@ class PullBackup(Struct, frozen=True):
     """Just after the job had begun, so never before what the disks show."""
     exports: tuple[DiskExport, ...]
     left_out: tuple[str, ...]
-    """Drives that hold no data of the VM: CD and floppy drives, read-only disks, empty ones."""
+    """Drives that hold no data of the VM (CD and floppy drives, empty ones), and transient disks, whose QEMU refuses:
+    these are read at rest, for nobody writes to them."""
     checkpoint: str | None
     """Name of the new checkpoint; None if none was asked for, or no disk can hold a bitmap."""
     files: ScratchFiles
@@ -228,7 +229,7 @@ def _prepare(connection: libvirt.virConnect, vm: Vm) -> _Prepared:
         )
     definition = parse(domain.XMLDesc())
     drives = [read_disk(element) for element in definition.iterfind("devices/disk")]
-    data = [drive for drive in drives if _holds_data(drive)]
+    data = [drive for drive in drives if drive.holds_data and not drive.transient]
     if not data:
         raise NothingToPull(
             f"{vm.name} on {vm.host} has no disk that it writes to.",
@@ -239,12 +240,8 @@ def _prepare(connection: libvirt.virConnect, vm: Vm) -> _Prepared:
     return _Prepared(
         domain_id=domain.ID(),
         disks=tuple(_as_it_is_now(domain, drive, known.get(drive.target)) for drive in data),
-        left_out=tuple(drive.target for drive in drives if not _holds_data(drive)),
+        left_out=tuple(drive.target for drive in drives if drive not in data),
     )
-
-
-def _holds_data(drive: Disk) -> bool:
-    return drive.device in ("disk", "lun") and not drive.read_only and drive.source is not None
 
 
 def _as_it_is_now(domain: libvirt.virDomain, drive: Disk, known: Disk | None) -> Disk:

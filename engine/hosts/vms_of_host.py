@@ -38,6 +38,7 @@ def read_vms(connection: libvirt.virConnect, host: str, files: HostFiles, *, ask
 
     autostart = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)}
     persistent = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)}
+    saved = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
     domains = connection.listAllDomains()
     busy = {domain.UUIDString(): domain.isActive() and (not ask_qemu or qemu_is_busy(domain)) for domain in domains}
     stats = _stats(connection, [domain for domain in domains if not busy[domain.UUIDString()]])
@@ -51,7 +52,11 @@ def read_vms(connection: libvirt.virConnect, host: str, files: HostFiles, *, ask
             if connection.isAlive():
                 continue
             raise
-        found.append(msgspec.structs.replace(vm, autostart=uuid in autostart, persistent=uuid in persistent))
+        found.append(
+            msgspec.structs.replace(
+                vm, autostart=uuid in autostart, persistent=uuid in persistent, managed_save=uuid in saved
+            )
+        )
     return _with_looked_at_images(files, sorted(found, key=lambda vm: vm.name))
 
 

@@ -52,7 +52,7 @@ def put_file(lane: HostLane, pool: str, name: str, content: bytes) -> str:
         volume = _create(storage, name, "raw", len(content))
         try:
             if content:
-                _upload(connection, volume, content)
+                upload(connection, volume, content)
         except BaseException:
             volume.delete()
             raise
@@ -172,7 +172,8 @@ def _raise_if_full(pool: libvirt.virStoragePool, lane: HostLane, needed_bytes: i
         )
 
 
-def _upload(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content: bytes) -> None:
+def upload(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content: bytes) -> None:
+    """Write the content of a small volume. Within a lane's work; raises libvirt's error."""
     stream = connection.newStream()
     volume.upload(stream, 0, len(content))
     rest = memoryview(content)

@@ -95,6 +95,7 @@ from engine.repository.errors import (
     RepositoryTooNew,
     StorageFailed,
 )
+from engine.repository.five_volumes import Volume, VolumeKind, five_volumes
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
 from engine.repository.guest_content import LISTING_ROLE, ContentShort, GuestContentWriter, read_guest_file
@@ -115,6 +116,7 @@ from engine.repository.model import (
     Point,
     PointKind,
     RepositoryInfo,
+    SnapshotRecord,
     VmFacts,
     WriterLimits,
     WriterStats,
@@ -242,6 +244,7 @@ __all__ = [
     "RepositoryTooNew",
     "Secret",
     "Severity",
+    "SnapshotRecord",
     "Source",
     "Stage",
     "StorageFailed",
@@ -262,6 +265,8 @@ __all__ = [
     "VerifyProgress",
     "VerifyRequest",
     "VmFacts",
+    "Volume",
+    "VolumeKind",
     "Writer",
     "WriterLimits",
     "WriterStats",
@@ -269,6 +274,7 @@ __all__ = [
     "decide",
     "decode_listing",
     "encode_listing",
+    "five_volumes",
     "identity_damage",
     "in_blocks",
     "local_time",

@@ -30,7 +30,7 @@ class PointKind(StrEnum):
     """Chosen files from inside a guest; no VM comes back from it."""
 
 
-class DiskRecord(Struct, frozen=True):
+class DiskRecord(Struct, frozen=True, omit_defaults=True):
     """One disk of a recovery point."""
 
     target: str
@@ -44,18 +44,40 @@ class DiskRecord(Struct, frozen=True):
     """Bytes that are not zero blocks."""
     read_reason: str
     """Why it was read as it was: `full: first recovery point`."""
+    source: str = ""
+    """Where it lay on its host: a path, or a name for people."""
+    kind: str = ""
+    """What kind of place that was, in libvirt's words: `file`, `block`, `network`, `volume`."""
+    encrypted: bool = False
+    """Its host kept it encrypted. What is held here is what the guest sees: as secret as the repository keeps it."""
 
 
 class FileRecord(Struct, frozen=True):
     """A small file kept with a recovery point: definition, NVRAM, kernel, ..."""
 
     role: str
-    """`definition-live`, `definition-inactive`, `nvram`, `kernel`, `initrd`, `network`, `pool`, `host`."""
+    """`definition-live`, `definition-inactive`, `nvram`, `tpm`, `kernel`, `initrd`, `snapshot`, `checkpoint`, `secret`,
+    `secret-value`, `network`, `filter`, `pool`, `host`, `capabilities`."""
     name: str
     """Path or name it had; for people and for restores."""
     size_bytes: int
     map_root: str
     map_height: int
+
+
+class SnapshotRecord(Struct, frozen=True, omit_defaults=True):
+    """A snapshot that the VM had on its host at the moment. Its description is kept as a file; its content is not."""
+
+    name: str
+    created: datetime
+    parent: str | None = None
+    current: bool = False
+    internal: tuple[str, ...] = ()
+    """Targets of disks whose content at the snapshot lay inside the image: a recovery point does not hold it."""
+    external: tuple[str, ...] = ()
+    """Targets of disks that got a layer of their own at the snapshot; a recovery point holds what the guest saw."""
+    memory: str = "none"
+    """Whether it had the guest's memory: `none`, `internal` or `external`."""
 
 
 class VmFacts(Struct, frozen=True):
@@ -149,6 +171,10 @@ class Manifest(Struct, frozen=True, omit_defaults=True):
     kind: PointKind = PointKind.VM
     guest_files: GuestFiles | None = None
     """Of a point of kind guest."""
+    notes: tuple[str, ...] = ()
+    """What it does not hold, or holds otherwise than the host did, one sentence each."""
+    snapshots: tuple[SnapshotRecord, ...] = ()
+    """The snapshots that the VM had, oldest first."""
 
 
 class Point(Struct, frozen=True):
@@ -190,6 +216,8 @@ class RepositoryInfo(Struct, frozen=True):
     """None where it is not known: object storage does not tell."""
     writers: int
     """Leases held now."""
+    encrypted: bool = False
+    """Whether everything in it is sealed with a key that a passphrase opens."""
     collectors: int = 0
     """Collections at work now: one at most, unless two have just met."""
 

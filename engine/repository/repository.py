@@ -251,6 +251,7 @@ class Repository:
             blocks=blocks,
             free_bytes=self._storage.free_bytes(),
             writers=sum(lease.kind == WRITER and lease.held(now) for lease in found),
+            encrypted=self.encrypted,
             collectors=sum(lease.kind == COLLECTOR and lease.held(now) for lease in found),
         )
 

@@ -50,6 +50,7 @@ from engine.repository.model import (
     Manifest,
     Point,
     PointKind,
+    SnapshotRecord,
     VmFacts,
     WriterLimits,
     WriterStats,
@@ -200,6 +201,8 @@ class Writer:
         downtime_s: float = 0.0,
         checkpoint: str | None = None,
         guest_files: GuestFiles | None = None,
+        notes: tuple[str, ...] = (),
+        snapshots: tuple[SnapshotRecord, ...] = (),
     ) -> Point:
         """Make the recovery point exist: packs, then the index, then, under a lease that still holds, the manifest."""
         if self._over:
@@ -224,6 +227,8 @@ class Writer:
             writer=writer,
             kind=PointKind.VM if guest_files is None else PointKind.GUEST,
             guest_files=guest_files,
+            notes=notes,
+            snapshots=snapshots,
         )
         return self._commit(manifest)
 
