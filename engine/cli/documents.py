@@ -3,7 +3,8 @@
     hosts    {"hosts": [HostSnapshot]}                       engine.hosts.model
     vms      {"vms": [Vm + "protection": Exposure | null],   engine.hosts.model, engine.requirements
               "unseen": [Exposure]}                          VMs that only recovery points know
-    points   {"points": [Point + "vm", "size_bytes"]}        engine.repository.model; show: {"point": Point + ...}
+    points   {"points": [Point + "vm", "size_bytes",         engine.repository.model; show: {"point": Point + ...,
+              "volumes": [Volume]]}                      "copies": [names of repositories]}
     repo     {"repository": RepositoryInfo}                 info: and "verification": VerificationState, "guarded": 3
                                                             verify: {"verification": Verification}, --dry-run:
                                                             {"plan": VerifyPlan}; {"job": Job} when it came to no
@@ -41,7 +42,7 @@ from typing import Any
 import msgspec
 
 from engine.jobs import Job, Journal
-from engine.repository import Point
+from engine.repository import Point, five_volumes
 
 Document = dict[str, Any]
 
@@ -52,8 +53,9 @@ def plain(value: object) -> Document:
 
 
 def of_point(point: Point) -> Document:
-    """A recovery point; `vm` and `size_bytes` (what a restore writes) are for convenience."""
-    return {"vm": point.manifest.vm.name, "size_bytes": point.size_bytes, **plain(point)}
+    """A recovery point; `vm`, `size_bytes` (what a restore writes) and its five volumes are for convenience."""
+    volumes = [plain(volume) for volume in five_volumes(point.manifest)]
+    return {"vm": point.manifest.vm.name, "size_bytes": point.size_bytes, "volumes": volumes, **plain(point)}
 
 
 def of_job(job: Job, journal: Journal) -> Document:

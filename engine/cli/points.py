@@ -73,16 +73,28 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
 @REPOSITORY
 @click.pass_obj
 def show(invocation: Invocation, name: str, repository: str | None) -> None:
-    """One recovery point: its moment, what the guest knew of it, its disks and files."""
+    """One recovery point: its moment and what the guest knew of it, its five volumes, disks, snapshots and files."""
     from engine.cli import printing
     from engine.cli.documents import of_point
     from engine.cli.named import find_point
 
-    point = find_point(read_points(invocation, repository)[1], name)
+    views, found = read_points(invocation, repository)
+    point = find_point(found, name)
+    homes = sorted(each.repository for each in found if _same(each, point))
     if invocation.json:
-        printing.show_json({"point": of_point(point)})
+        printing.show_json({"point": {**of_point(point), "copies": homes}})
         return
-    _show_one(point)
+    from engine.cli.opened_repository import open_named
+    from engine.cli.point_page import show_point
+
+    info = next((view.info for view in views if view.name == point.repository), None)
+    with open_named(lambda: invocation.settings, repository or point.repository) as opened:
+        state = opened.verification_state()
+    show_point(point, homes, state, sealed=info.encrypted if info is not None else None)
+
+
+def _same(one: Point, other: Point) -> bool:
+    return (one.manifest.vm.uuid, one.original_id) == (other.manifest.vm.uuid, other.original_id)
 
 
 def read_points(invocation: Invocation, repository: str | None) -> tuple[tuple[RepositoryView, ...], tuple[Point, ...]]:
@@ -143,48 +155,3 @@ def _guest(point: Point) -> str:
     return {"crash": "crash", "filesystem": "frozen", "off": "off", "files": "files"}.get(
         point.manifest.consistency.value, "?"
     )
-
-
-def _show_one(point: Point) -> None:
-    from engine.cli import printing
-    from engine.cli.table import Column
-    from engine.cli.wording import consistency, local, since, size
-
-    manifest = point.manifest
-    vm = manifest.vm
-    facts = [
-        ("point", f"{vm.name}@{point.id} in {point.repository}"),
-        ("moment", f"{local(manifest.moment)}, {since(manifest.moment)} ago"),
-        ("consistency", f"{consistency(manifest.consistency.value)}: {manifest.consistency_note}"),
-        ("method", manifest.method + (f", {manifest.downtime_s:.1f} s of downtime" if manifest.downtime_s else "")),
-        ("vm", f"{vm.name} ({vm.uuid}) on {vm.host}"),
-        (
-            "hardware",
-            f"{vm.vcpus} CPUs, {size(vm.memory_bytes)}, {vm.arch} {vm.machine}, {vm.virt_type}, {vm.firmware}",
-        ),
-        ("networks", ", ".join(nic.removesuffix(":") for nic in vm.nics) or "none"),
-        ("to restore", size(point.size_bytes)),
-        ("read", f"{size(manifest.read_bytes)}, of which new in the repository {size(manifest.new_bytes)}"),
-        ("written by", f"{manifest.writer}, finished {local(manifest.finished)}"),
-    ]
-    if manifest.origin:
-        facts.insert(1, ("copy of", f"{vm.name}@{manifest.origin.point}, made in another repository"))
-    printing.show_facts(facts)
-    printing.say()
-    disks = [
-        (disk.target, disk.format, size(disk.size_bytes), size(disk.data_bytes), disk.read_reason)
-        for disk in manifest.disks
-    ]
-    disk_columns = (
-        Column("DISK"),
-        Column("FORMAT"),
-        Column("SIZE", right=True),
-        Column("DATA", right=True),
-        Column("READ", gives_way=True),
-    )
-    printing.show_table(disk_columns, disks)
-    printing.say()
-    files = [(file.role, size(file.size_bytes), file.name) for file in manifest.files]
-    printing.show_table((Column("FILE"), Column("SIZE", right=True), Column("WAS", gives_way=True)), files)
-    printing.say()
-    printing.say(f"Bring it back with: newhope restore {vm.name}@{point.id[:8]} --to HOST")

@@ -120,11 +120,13 @@ def test_the_pools_and_networks_that_a_vm_uses_are_kept_with_it(lane, tiny_vm, b
     inside = put(lane, tiny_vm("inside", devices=disk(bare_host.image("a.qcow2"))))
     without = put(lane, tiny_vm("without"))
 
-    (pool,) = definition.related_definitions(lane, inside)
+    capabilities, pool = definition.related_definitions(lane, inside)
 
+    assert capabilities.role == "capabilities"
+    assert b"<capabilities>" in capabilities.content
     assert (pool.role, pool.name) == ("pool", "default")
     assert parse(pool.content).findtext("target/path") == str(bare_host.layout.pool)
-    assert definition.related_definitions(lane, without) == ()
+    assert [each.role for each in definition.related_definitions(lane, without)] == ["capabilities"]
 
 
 def test_a_copy_beside_the_original_is_accepted_by_libvirt_and_runs_with_it(lane, tiny_vm, bare_host) -> None:
@@ -138,7 +140,8 @@ def test_a_copy_beside_the_original_is_accepted_by_libvirt_and_runs_with_it(lane
     xml = tiny_vm("original", devices=devices + tpm + drive).replace("<os>", "<os firmware='efi'>")
     original = put(lane, xml)
     start(lane, original.uuid)
-    (nvram,) = definition.boot_files(lane, original)
+    nvram, tpm_state = definition.boot_files(lane, original)
+    assert (nvram.role, tpm_state.role) == ("nvram", "tpm")
     new_uuid = str(uuid.uuid4())
 
     changed = definition.rewrite(
