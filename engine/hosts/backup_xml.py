@@ -28,6 +28,8 @@ class RunningBackup(Struct, frozen=True):
 
     socket: Path | None
     scratch: tuple[Path, ...]
+    targets: tuple[Path, ...] = ()
+    """Where a push job writes to."""
 
 
 def backup(socket: Path, wanted: Iterable[DiskOfJob], left_out: Iterable[str]) -> str:
@@ -69,8 +71,9 @@ def running_backup(job_xml: str) -> RunningBackup:
     root = parse(job_xml)
     server = root.find("server")
     socket = server.get("socket") if server is not None else None
-    scratch = (element.get("file") for element in root.iterfind("./disks/disk/scratch"))
-    return RunningBackup(
-        socket=Path(socket) if socket else None,
-        scratch=tuple(Path(path) for path in scratch if path),
-    )
+
+    def files(what: str) -> tuple[Path, ...]:
+        elements = root.iterfind(f"./disks/disk/{what}")
+        return tuple(Path(path) for each in elements if (path := each.get("file") or each.get("dev")))
+
+    return RunningBackup(Path(socket) if socket else None, files("scratch"), files("target"))

@@ -3,12 +3,16 @@
 Two kinds exist and do not know of each other: domain jobs (backup, migration, save; one a VM) and block jobs (pull,
 copy, commit; one a disk). Both questions go to QEMU itself, and hang with a QEMU that hangs (stopped, or waiting for
 a dead file server). Whether a command is under way needs no answer of QEMU, so that is asked before.
+
+Of a backup the files tell who began it (`backup_owner`); of all other work libvirt keeps no owner.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.hosts import backup_job
+from engine.hosts.backup_owner import owner_in_words
 from engine.hosts.model import Vm
 
 if TYPE_CHECKING:
@@ -27,7 +31,6 @@ _OPERATIONS = {
     6: "a snapshot",
     7: "a revert to a snapshot",
     8: "a memory dump",
-    9: "a backup",
     10: "a snapshot being deleted",
 }
 _BLOCK_JOBS = {
@@ -72,7 +75,11 @@ def _domain_job(domain: libvirt.virDomain) -> str | None:
     stats = domain.jobStats()
     if int(stats.get("type", 0)) not in (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED):
         return None
-    return _OPERATIONS.get(int(stats.get("operation", 0)), "a job")
+    operation = int(stats.get("operation", 0))
+    if operation == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
+        running = backup_job.running_backup(domain)
+        return f"a backup {owner_in_words(running)}" if running is not None else None
+    return _OPERATIONS.get(operation, "a job")
 
 
 def _block_job(domain: libvirt.virDomain, vm: Vm) -> str | None:

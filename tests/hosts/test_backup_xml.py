@@ -66,4 +66,4 @@ def test_a_push_job_of_somebody_else_has_no_socket() -> None:
     disk = "<disk name='vda' backup='yes'><target file='/b'/></disk>"
     xml = f"<domainbackup mode='push'><disks>{disk}</disks></domainbackup>"
 
-    assert backup_xml.running_backup(xml) == backup_xml.RunningBackup(None, ())
+    assert backup_xml.running_backup(xml) == backup_xml.RunningBackup(None, (), (Path("/b"),))
