@@ -93,7 +93,7 @@ class Sshd:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + 30
-        while not _listens(self.port):
+        while not listens(self.port):
             assert self._process.poll() is None and time.monotonic() < deadline, self.log()
             time.sleep(0.02)
 
@@ -139,7 +139,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -13,7 +13,8 @@ class (`errors`).
 - The guest: its agent (`agent`), its file systems held still with a thaw that a second process guarantees (`freeze`,
   `thaw`, `thaw_guard`).
 - The way to a host's machine and its files: `lane.reach`, `lane.files` (`reach`, `reaching`, `files_of_host`); over SSH
-  with the system's `ssh` (`ssh_reach`, `ssh_login`, `ssh_hello`, `ssh_connection`, `files_over_ssh`).
+  with the system's `ssh` (`ssh_reach`, `ssh_login`, `ssh_hello`, `ssh_connection`, `files_over_ssh`); over TLS without
+  files (`tls_reach`, `volume_upload`).
 - One moment of all disks of a running or paused VM, as NBD exports (`pull_backup`, `checkpoints`, `scratch`).
 
 `agent`, `checkpoints`, `definition`, `freeze`, `image`, `pull_backup` and `volumes` are part of the face as modules:

@@ -114,7 +114,9 @@ def look(lane: HostLane, vm_uuid: str) -> WorkOnVm:
 
 
 def abandoned_files(lane: HostLane, vm: Vm, domain_id: int) -> tuple[Path, ...]:
-    """Sockets and scratch files of a VM's jobs whose process is dead."""
+    """Sockets and scratch files of a VM's jobs whose process is dead; of a host that shows no files, none."""
+    if not lane.files.reachable:
+        return ()
     folders = {scratch.folder_for(lane, domain_id, vm.name), scratch.own_folder(lane)}
     return tuple(path for folder in sorted(folders) for path in scratch.abandoned(lane, folder, vm.uuid))
 

@@ -23,23 +23,36 @@ class DiskOfJob(Struct, frozen=True):
     """Checkpoint from which its dirty bitmap counts; None if the whole disk is asked for."""
 
 
+class TlsListener(Struct, frozen=True):
+    """Where a job's NBD server listens, if not on its Unix socket: on a port of the host, with TLS required."""
+
+    address: str
+    port: int
+
+
 class RunningBackup(Struct, frozen=True):
     """The files of a backup job that runs."""
 
     socket: Path | None
+    """Of a job that serves over TCP, the socket that it would have had: named like its scratch files, it says whose the
+    job is."""
     scratch: tuple[Path, ...]
     targets: tuple[Path, ...] = ()
     """Where a push job writes to."""
 
 
-def backup(socket: Path, wanted: Iterable[DiskOfJob], left_out: Iterable[str]) -> str:
+def backup(listens: Path | TlsListener, wanted: Iterable[DiskOfJob], left_out: Iterable[str]) -> str:
     """A pull job over some disks at once: their NBD exports are named as the guest names them.
 
     Every disk says for itself whether it is read since a checkpoint: one `<incremental>` for all of them would be
     refused as soon as one disk has no such bitmap (code 109).
     """
     root = ElementTree.Element("domainbackup", mode="pull")
-    ElementTree.SubElement(root, "server", transport="unix", socket=str(socket))
+    if isinstance(listens, TlsListener):
+        where = {"transport": "tcp", "tls": "yes", "name": listens.address, "port": str(listens.port)}
+    else:
+        where = {"transport": "unix", "socket": str(listens)}
+    ElementTree.SubElement(root, "server", where)
     disks = ElementTree.SubElement(root, "disks")
     for each in wanted:
         mode = {"backupmode": "full"}
@@ -76,4 +89,10 @@ def running_backup(job_xml: str) -> RunningBackup:
         elements = root.iterfind(f"./disks/disk/{what}")
         return tuple(Path(path) for each in elements if (path := each.get("file") or each.get("dev")))
 
-    return RunningBackup(Path(socket) if socket else None, files("scratch"), files("target"))
+    scratch = files("scratch")
+    over_tcp = server is not None and server.get("transport") == "tcp" and scratch
+    return RunningBackup(
+        socket=Path(socket) if socket else scratch[0].with_suffix(".sock") if over_tcp else None,
+        scratch=scratch,
+        targets=files("target"),
+    )

@@ -5,7 +5,9 @@
 2. Everything else (qcow2, volumes that are block devices, every disk of another machine) is written by `qemu-nbd`
    (`image.serve`), over as many connections as there are threads writing.
 
-Both hold QEMU's own locks, so that no VM can be started on a half-written image.
+3. Where the host runs no programs for us, libvirt takes the bytes itself (`volume_upload`).
+
+The first two hold QEMU's own locks, so that no VM can be started on a half-written image.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from msgspec.structs import replace
 from engine.errors import Conflict, ExitCode, NewhopeError
 from engine.hosts import backup_job, backup_xml, checkpoints, scratch
 from engine.hosts.backup_job import clear_leftovers
-from engine.hosts.backup_xml import DiskOfJob
+from engine.hosts.backup_xml import DiskOfJob, TlsListener
 from engine.hosts.checkpoints import delete as delete_checkpoint
 from engine.hosts.checkpoints import own_checkpoints
 from engine.hosts.domain_xml import read_disk
@@ -65,6 +65,8 @@ BEGIN_TIMEOUT_S = 45.0
 
 
 _GREETING_TIMEOUT_S = 5.0
+_PORT_TAKEN = "Address already in use"
+_PORTS_TRIED = 5
 
 _WHOLE_DISKS: Mapping[str, str] = {}
 _DISK_OF_BITMAP = re.compile(r"(?:of|for) (?:disk )?'([^']+)'")
@@ -72,6 +74,12 @@ _DISK_OF_BITMAP = re.compile(r"(?:of|for) (?:disk )?'([^']+)'")
 
 class NothingToPull(NewhopeError):
     """The VM is not running, or has no disk that could be read this way."""
+
+    exit_code = ExitCode.PREFLIGHT
+
+
+class NoBackupCertificates(NewhopeError):
+    """The host is reached over TLS, and its QEMU is not set up to serve disks over TLS too."""
 
     exit_code = ExitCode.PREFLIGHT
 
@@ -112,6 +120,8 @@ class PullBackup(Struct, frozen=True):
     checkpoint: str | None
     """Name of the new checkpoint; None if none was asked for, or no disk can hold a bitmap."""
     files: ScratchFiles
+    listens: Path | TlsListener
+    """Where the job's NBD server listens on the host."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -153,7 +163,7 @@ def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None, since: Mapping[str,
 
     tracked = tuple(disk.target for disk in prepared.disks if disk.bitmaps_possible)
     # Before there is anything to be reached: the guest may be frozen, and logging in takes its time.
-    address = lane.reach.lend(files.socket)
+    lent = lane.reach.lend(files.socket)
     backup = PullBackup(
         vm_uuid=vm.uuid,
         vm=vm.name,
@@ -164,7 +174,7 @@ def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None, since: Mapping[str,
                 target=disk.target,
                 export=disk.target,
                 size_bytes=disk.capacity_bytes,
-                address=address,
+                address=lent.address,
                 checkpoint=checkpoint is not None and disk.target in tracked,
                 since=since.get(disk.target) if disk.target in tracked else None,
             )
@@ -173,6 +183,7 @@ def begin(lane: HostLane, vm: Vm, *, checkpoint: str | None, since: Mapping[str,
         left_out=prepared.left_out,
         checkpoint=checkpoint if tracked else None,
         files=files,
+        listens=lent.listens,
     )
     try:
         backup = _begin_with_bitmaps(lane, backup)
@@ -266,11 +277,21 @@ def _raise_if_busy(domain: libvirt.virDomain, vm: Vm) -> None:
 
 
 def _begin_with_bitmaps(lane: HostLane, backup: PullBackup) -> PullBackup:
-    """Begin the job, once more without the bitmap that the host could not offer, for as many as there are."""
+    """Begin the job, once more without the bitmap that the host could not offer, for as many as there are.
+
+    Where the server listens on a port, another one is tried if somebody has that.
+    """
+    ports_left = _PORTS_TRIED
     while True:
         try:
             return replace(backup, moment=_transaction(lane, backup))
         except HostRefused as refused:
+            if _PORT_TAKEN in refused.text and ports_left:
+                ports_left -= 1
+                lent = lane.reach.lend(backup.files.socket)
+                exports = tuple(replace(export, address=lent.address) for export in backup.exports)
+                backup = replace(backup, listens=lent.listens, exports=exports)
+                continue
             exports = _without_lost_bitmaps(backup.exports, refused)
             if exports == backup.exports:
                 raise
@@ -297,7 +318,7 @@ def _transaction(lane: HostLane, backup: PullBackup) -> datetime:
     """Begin the job; the time just after."""
     wanted = [export.target for export in backup.exports]
     job = backup_xml.backup(
-        backup.files.socket,
+        backup.listens,
         (DiskOfJob(each.target, backup.files.scratch(each.target), each.since) for each in backup.exports),
         backup.left_out,
     )
@@ -319,6 +340,14 @@ def _transaction(lane: HostLane, backup: PullBackup) -> datetime:
                 f"QEMU on {backup.host} cannot write to the scratch folder {backup.files.folder}: {refused.text}.",
                 next_step=f"Set scratch in [hosts.{backup.host}] of newhope.toml to a folder its QEMU may write to.",
             ) from None
+        if isinstance(backup.listens, TlsListener) and re.search("credentials|x509|tls-creds", refused.text):
+            raise NoBackupCertificates(
+                f"QEMU on {backup.host} has no certificates to serve disks with, and newhope reads none in clear text: "
+                f"{refused.text}.",
+                next_step='Set backup_tls_x509_cert_dir = "/etc/pki/libvirt-backup" and backup_tls_x509_verify = 1 in '
+                f"/etc/libvirt/qemu.conf on {backup.host}, put ca-cert.pem, server-cert.pem and server-key.pem there, "
+                "readable for QEMU's user, and restart its libvirt daemon.",
+            ) from None
         raise
 
 
@@ -334,6 +363,8 @@ def _check_reachable(lane: HostLane, backup: PullBackup) -> None:
         # Busy, but there.
         return
     except (ServerUnreachable, OSError) as error:
+        if isinstance(backup.listens, TlsListener):
+            raise
         reason = _why_not(error)
     raise ScratchUnusable(
         f"The disks of {backup.vm} cannot be read at the socket {listening} of host {backup.host}: {reason}.",

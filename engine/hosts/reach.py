@@ -16,7 +16,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
+from msgspec import Struct
+
 from engine.hosts import tied_process
+from engine.hosts.backup_xml import TlsListener
 from engine.hosts.errors import HostUnreachable, unreachable
 from engine.hosts.files_of_host import FilesOutOfReach, HostFiles, LocalFiles, NoFiles
 from engine.hosts.model import Way
@@ -24,6 +27,15 @@ from engine.nbd import Address, UnixAddress
 from engine.settings.model import Host
 
 STOP_TIMEOUT_S = 60.0
+
+
+class LentServer(Struct, frozen=True):
+    """Both ends of the way to an NBD server of the host."""
+
+    listens: Path | TlsListener
+    """Where it is to listen there."""
+    address: Address
+    """Where it is spoken to from here."""
 
 
 class RunningServer(Protocol):
@@ -72,9 +84,10 @@ class Reach(Protocol):
         """Why what `connection_uri` gave cannot be opened, or broke, from libvirt's words for it."""
         ...
 
-    def lend(self, listening: Path) -> Address:
-        """Where a Unix socket of the host is spoken to from here; the same again for the same path.
+    def lend(self, listening: Path) -> LentServer:
+        """How a server of the host is to listen whose socket is named so, and where it is spoken to from here.
 
+        Of a Unix socket it is the same again for the same path; it need not be there yet.
         Raises HostUnreachable, FilesOutOfReach.
         """
         ...
@@ -124,9 +137,9 @@ class ThisMachine:
         """See Reach."""
         return unreachable(self._host.name, text)
 
-    def lend(self, listening: Path) -> Address:
+    def lend(self, listening: Path) -> LentServer:
         """See Reach."""
-        return UnixAddress(str(listening))
+        return LentServer(listening, UnixAddress(str(listening)))
 
     def take_back(self, listening: Path) -> None:
         """See Reach."""
@@ -176,7 +189,7 @@ class LibvirtAlone:
         """See Reach."""
         return unreachable(self._host.name, text)
 
-    def lend(self, listening: Path) -> Address:
+    def lend(self, listening: Path) -> LentServer:
         """See Reach."""
         raise self._refusal(f"reach the socket {listening}")
 

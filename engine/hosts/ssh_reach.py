@@ -29,11 +29,11 @@ from engine.hosts.errors import HostUnreachable, unreachable
 from engine.hosts.files_of_host import HostFiles, NoFiles
 from engine.hosts.files_over_ssh import FilesOverSsh, missing_on
 from engine.hosts.model import Way
-from engine.hosts.reach import STOP_TIMEOUT_S, RunningServer
+from engine.hosts.reach import STOP_TIMEOUT_S, LentServer, RunningServer
 from engine.hosts.ssh_connection import SshConnection
 from engine.hosts.ssh_hello import Login
 from engine.hosts.ssh_login import SshLogin, ssh_login
-from engine.nbd import Address, UnixAddress
+from engine.nbd import UnixAddress
 from engine.settings.model import Host
 
 HELLO_TIMEOUT_S = 15.0
@@ -134,13 +134,13 @@ class SshReach:
         self._raise_if_forbidden(socket)
         return unreachable(self._host.name, f"Failed to connect socket to '{socket}': Connection refused")
 
-    def lend(self, listening: Path) -> Address:
+    def lend(self, listening: Path) -> LentServer:
         """See Reach."""
         with self._lock:
             if listening not in self._lent:
                 connection = self._open()
                 self._lent[listening] = (connection, connection.forward(listening))
-            return UnixAddress(str(self._lent[listening][1]))
+            return LentServer(listening, UnixAddress(str(self._lent[listening][1])))
 
     def take_back(self, listening: Path) -> None:
         """See Reach."""

@@ -172,10 +172,10 @@ def _raise_if_full(pool: libvirt.virStoragePool, lane: HostLane, needed_bytes: i
         )
 
 
-def upload(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content: bytes) -> None:
-    """Write the content of a small volume. Within a lane's work; raises libvirt's error."""
+def upload(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content: bytes, offset: int = 0) -> None:
+    """Write bytes to a place in a volume. Within a lane's work; raises libvirt's error."""
     stream = connection.newStream()
-    volume.upload(stream, 0, len(content))
+    volume.upload(stream, offset, len(content))
     rest = memoryview(content)
     try:
         while rest:

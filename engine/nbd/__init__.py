@@ -13,11 +13,12 @@ Reading a disk:
 Serving: `Server` takes a socket path and named objects that fit `Export` (or `WritableExport`).
 
 Where things are: `protocol` numbers and layouts, `wire` bytes on a socket, `negotiation` and `transmission` the
-client's two phases (the latter explains each shape a reply can have), `welcome` and `conversation` the server's.
+client's two phases (the latter explains each shape a reply can have), `welcome` and `conversation` the server's; `tls`
+stands between the client and a server that must be verified.
 May import `engine.errors` and nothing else of newhope.
 """
 
-from engine.nbd.address import Address, TcpAddress, UnixAddress, open_socket, parse_uri
+from engine.nbd.address import Address, Certificates, TcpAddress, TlsAddress, UnixAddress, open_socket, parse_uri
 from engine.nbd.client import Client, list_contexts, list_exports
 from engine.nbd.conversation import ServedFailure
 from engine.nbd.errors import (
@@ -49,9 +50,10 @@ from engine.nbd.operation import ReadRequest, WriteRequest
 from engine.nbd.server import Server
 
 __all__ = [
-    "BASE_ALLOCATION", "STATE_DIRTY", "STATE_HOLE", "STATE_ZERO", "Address", "Client", "Export", "ExportFull",
-    "ExportListing", "ExportUnknown", "Extent", "NbdError", "NotServable", "OptionRefused", "ProtocolViolation",
-    "ReadRequest", "RequestFailed", "ServedFailure", "Server", "ServerGone", "ServerSilent", "ServerUnreachable",
-    "TcpAddress", "UnixAddress", "WritableExport", "WriteRequest", "clip", "cover", "dirty_bitmap_context",
-    "list_contexts", "list_exports", "merge", "open_socket", "parse_uri",
+    "BASE_ALLOCATION", "STATE_DIRTY", "STATE_HOLE", "STATE_ZERO", "Address", "Certificates", "Client", "Export",
+    "ExportFull", "ExportListing", "ExportUnknown", "Extent", "NbdError", "NotServable", "OptionRefused",
+    "ProtocolViolation", "ReadRequest", "RequestFailed", "ServedFailure", "Server", "ServerGone",
+    "ServerSilent", "ServerUnreachable", "TcpAddress", "TlsAddress", "UnixAddress", "WritableExport",
+    "WriteRequest", "clip", "cover", "dirty_bitmap_context", "list_contexts", "list_exports", "merge",
+    "open_socket", "parse_uri",
 ]  # fmt: skip

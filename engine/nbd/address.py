@@ -43,7 +43,35 @@ class TcpAddress(Struct, frozen=True):
         return f"{host}:{self.port}"
 
 
-Address = UnixAddress | TcpAddress
+class Certificates(Struct, frozen=True):
+    """The X.509 files of a client, as libvirt lays them out (https://libvirt.org/kbase/tlscerts.html)."""
+
+    authority: Path
+    """The certificates of those who may vouch for a server."""
+    certificate: Path
+    key: Path
+
+
+class TlsAddress(Struct, frozen=True):
+    """A server on a TCP port that must speak TLS and prove to be `name`."""
+
+    host: str
+    """Where it is connected to."""
+    port: int
+    name: str
+    """What its certificate must be for."""
+    certificates: Certificates
+
+    def uri(self, export: str = "") -> str:
+        """The export as libnbd takes it: `nbds://host:port/vda`."""
+        return f"nbds://{self}/{export}"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+Address = UnixAddress | TcpAddress | TlsAddress
 
 
 def parse_uri(uri: str) -> tuple[Address, str]:
@@ -78,7 +106,12 @@ def _unreadable(uri: str, reason: str) -> NbdError:
 
 
 def open_socket(address: Address, timeout_s: float) -> socket.socket:
-    """A connected socket. Raises `ServerUnreachable` with the reason and what to look at."""
+    """A connected socket. Raises `ServerUnreachable` with the reason and what to look at; with TLS, `OptionRefused`."""
+    if isinstance(address, TlsAddress):
+        # Dear to import, and seldom needed.
+        from engine.nbd.tls import open_tls
+
+        return open_tls(address, timeout_s)
     try:
         if isinstance(address, TcpAddress):
             connected = socket.create_connection((address.host, address.port), timeout=timeout_s)
@@ -96,7 +129,7 @@ def open_socket(address: Address, timeout_s: float) -> socket.socket:
     return connected
 
 
-def _unreachable(address: Address, failure: OSError) -> ServerUnreachable:
+def _unreachable(address: UnixAddress | TcpAddress, failure: OSError) -> ServerUnreachable:
     if isinstance(address, TcpAddress):
         next_step = f"check that the server runs and that a firewall lets this machine reach {address}."
     elif len(address.path.encode()) > LONGEST_SOCKET_PATH:

@@ -48,6 +48,8 @@ class Request(Struct, frozen=True):
     new_macs: tuple[str, ...] = ()
     """Addresses of the restored cards, in order; empty until they are decided."""
     operator: str = ""
+    through_libvirt: bool = False
+    """Disks become raw volumes that libvirt writes, because the host is reached without a shell; `plan` decides."""
     salvage: bool = False
     """Restore what is left where data is lost, with zeroes in its place."""
 

@@ -12,7 +12,7 @@ from engine.errors import NotFound
 from engine.fleet import Fleet, find_snapshot
 from engine.hosts.model import HostSnapshot, HostStatus
 from engine.hosts.rewrite import new_mac
-from engine.repository import Point
+from engine.repository import DiskRecord, Point
 from engine.restore import step_titles
 from engine.restore.model import MacChoice, NetworkMapping, PlannedStep, Request, RestorePlan
 from engine.restore.preflight import preflight
@@ -85,6 +85,7 @@ def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, tar
         ),
         new_uuid=request.new_uuid or str(uuid.uuid4()),
         new_macs=macs,
+        through_libvirt=target.facts is not None and not target.facts.way.has_files,
     )
 
 
@@ -112,7 +113,7 @@ def planned_steps(point: Point, request: Request) -> tuple[PlannedStep, ...]:
             PlannedStep(
                 step_titles.write_title(disk.target),
                 host,
-                f"new {disk.format} volume {volume_name(request, disk.target, disk.format)} in pool {request.pool}",
+                _new_volume(request, disk),
                 disk.data_bytes,
                 "the volume is deleted",
             )
@@ -136,9 +137,19 @@ def planned_steps(point: Point, request: Request) -> tuple[PlannedStep, ...]:
     return tuple(steps)
 
 
-def volume_name(request: Request, target: str, disk_format: str) -> str:
+def _new_volume(request: Request, disk: DiskRecord) -> str:
+    how = ", written through libvirt" if request.through_libvirt else ""
+    return f"new {image_format(request, disk)} volume {volume_name(request, disk)} in pool {request.pool}{how}"
+
+
+def image_format(request: Request, disk: DiskRecord) -> str:
+    """Format of the volume that a restored disk becomes."""
+    return "qcow2" if disk.format == "qcow2" and not request.through_libvirt else "raw"
+
+
+def volume_name(request: Request, disk: DiskRecord) -> str:
     """Name of the volume that a restored disk becomes."""
-    return f"{request.name}-{target}.{'qcow2' if disk_format == 'qcow2' else 'raw'}"
+    return f"{request.name}-{disk.target}.{image_format(request, disk)}"
 
 
 def command_of(point: Point, request: Request) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from engine.hosts.disk_sink import DiskSink, open_sink
 from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import Definition, HostFacts
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
+from engine.hosts.volume_upload import UploadedDisk
 from engine.jobs import Cancelled, JobContext, StepHandle
 from engine.repository import DataRun, DiskRecord, Point, Reader
 from engine.restore import step_titles
 from engine.restore.leftovers import RestoreNote
 from engine.restore.model import DoneStep, Request, RestoreReport
-from engine.restore.plan import BOOT_FILES, command_of, planned_steps, volume_name
+from engine.restore.plan import BOOT_FILES, command_of, image_format, planned_steps, volume_name
 from engine.restore.preflight import preflight
 from engine.restore.report import as_markdown
 from engine.restore.salvage import Lost, file_or_none, warning
@@ -149,17 +150,22 @@ class _Restore:
 
     def _write_disk(self, reader: Reader, disk: DiskRecord, step: StepHandle, undo: ExitStack) -> tuple[str, str]:
         lane, pool = self._lane, self._request.pool
-        image_format = "qcow2" if disk.format == "qcow2" else "raw"
-        name = volume_name(self._request, disk.target, disk.format)
+        kind = image_format(self._request, disk)
+        name = volume_name(self._request, disk)
         self._note.add(pool, name)
-        path = volumes.create(lane, pool, name, image_format, disk.size_bytes)
+        path = volumes.create(lane, pool, name, kind, disk.size_bytes)
         undo.callback(self._undo, f"volume {name} in pool {pool}", lambda: volumes.delete(lane, pool, name))
-        socket = scratch.own_socket(lane, self._request.new_uuid)
-        with open_sink(path, image_format, socket, lane.reach) as sink:
+        with self._sink(path, kind) as sink:
             lost = self._lost.of_disk(disk.target) if self._request.salvage else None
             write_disk(reader, disk, sink, step.advance, self._context.raise_if_cancelled, lost)
-        self._context.log(f"{disk.target} is written to {path} ({image_format})")
-        return path, image_format
+        self._context.log(f"{disk.target} is written to {path} ({kind})")
+        return path, kind
+
+    def _sink(self, path: str, kind: str) -> AbstractContextManager[DiskSink]:
+        if self._request.through_libvirt:
+            return nullcontext(UploadedDisk(self._lane, path))
+        socket = scratch.own_socket(self._lane, self._request.new_uuid)
+        return open_sink(path, kind, socket, self._lane.reach)
 
     def _put_boot_files(self, reader: Reader, undo: ExitStack) -> dict[str, str]:
         lane, pool = self._lane, self._request.pool
