@@ -246,3 +246,6 @@ _UNDOINGS = {
     LeftoverKind.SHUT_DOWN: _bring_back,
     LeftoverKind.STARTED: _cut_power,
 }
+
+ACTS = frozenset(_UNDOINGS)
+"""What a guest that stands still is waiting for."""

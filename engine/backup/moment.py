@@ -17,18 +17,31 @@ from msgspec.structs import replace
 
 from engine import nbd
 from engine.backup.plan import data_disks
+from engine.backup.vm_guard import guarded
 from engine.backup.vm_notes import VmNotes
 from engine.backup.watching import watched
 from engine.errors import Conflict
-from engine.hosts import HostLane, bitmap_at_rest, freeze, image, power, pull_backup, scratch
+from engine.hosts import (
+    GuestDidNotShutDown,
+    HostLane,
+    bitmap_at_rest,
+    freeze,
+    image,
+    power,
+    pull_backup,
+    saved_state,
+    scratch,
+)
 from engine.hosts.model import AgentState, Disk, Vm, VmState
 from engine.hosts.vm_note import Act
 from engine.jobs import JobContext
 from engine.repository.model import Consistency
-from engine.settings.model import Method
+from engine.settings.model import SHUTDOWN_TIMEOUT_S, Method
 
-SHUTDOWN_TIMEOUT_S = 180.0
 FREEZE_TIMEOUT_S = 10.0
+STANDING_STILL_S = 180.0
+"""How long a guest may be without its CPUs, or off, beside the time that was allowed for its shutdown or its memory."""
+SAVED_STATE = "saved-state"
 
 
 class DiskSource(Struct, frozen=True):
@@ -62,19 +75,32 @@ class Moment(Struct, frozen=True):
     """How we know, in one sentence."""
     downtime_s: float
     checkpoint: str | None
+    memory: DiskSource | None = None
+    """Where the guest's memory of the same moment can be read."""
+
+
+class How(Struct, frozen=True):
+    """How the moment is to be fixed."""
+
+    method: Method
+    shutdown_timeout_s: float = SHUTDOWN_TIMEOUT_S
+    hot_if_ignored: bool = False
+    """Whether a guest that ignores its shutdown is taken while it runs."""
 
 
 @contextmanager
 def fixed_moment(
-    lane: HostLane, vm: Vm, method: Method, marks: Marks, notes: VmNotes, context: JobContext
+    lane: HostLane, vm: Vm, how: How, marks: Marks, notes: VmNotes, context: JobContext
 ) -> Generator[Moment]:
     """Fix the moment by the method that the VM's state allows, and hold it until the context ends."""
     if vm.state in (VmState.OFF, VmState.CRASHED):
-        opened = _at_rest(lane, vm, marks)
-    elif method is Method.COLD and vm.state is VmState.RUNNING:
-        opened = _after_shutdown(lane, vm, marks, notes, context)
+        opened = _at_rest(lane, vm, marks) if _can_be_opened(lane, vm) else _started_to_be_read(lane, vm, marks, notes)
+    elif how.method is Method.COLD and vm.state is VmState.RUNNING:
+        opened = _after_shutdown(lane, vm, how, marks, notes, context)
     elif all(disk.transient for disk in data_disks(vm)):
         opened = nullcontext(_without_pull())
+    elif how.method in (Method.PAUSED, Method.MEMORY) and vm.state in (VmState.RUNNING, VmState.PAUSED):
+        opened = _standing_still(lane, vm, how.method, marks, notes, context)
     else:
         opened = _while_running(lane, vm, marks, notes)
     with opened as moment, ExitStack() as held:
@@ -115,23 +141,81 @@ def _while_running(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes) -> Gene
 
 
 @contextmanager
-def _after_shutdown(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes, context: JobContext) -> Generator[Moment]:
+def _standing_still(
+    lane: HostLane, vm: Vm, method: Method, marks: Marks, notes: VmNotes, context: JobContext
+) -> Generator[Moment]:
+    """Suspend, keep the memory if it is wanted, begin, resume; a VM that somebody else has paused stays so."""
+    ours = vm.state is VmState.RUNNING
     with ExitStack() as held:
-        asked = time.monotonic()
-        context.log(f"shutting {vm.name} down")
-        with notes.noted(lane, vm, Act.SHUT_DOWN):
-            power.shut_down(lane, vm.uuid, timeout_s=SHUTDOWN_TIMEOUT_S)
-            backup = None
-            try:
-                power.start(lane, vm.uuid, paused=True)
-                backup = _begin(lane, vm, marks, held)
-            finally:
-                # Whatever the start or the backup said, the guest's users get it back.
-                _let_run(lane, vm)
-        downtime_s = time.monotonic() - asked
-        context.log(f"{vm.name} runs again after {downtime_s:.1f} s; its disks are read beside it")
+        memory = None
+        if method is Method.MEMORY:
+            saved_state.refuse_unsavable(vm)
+            memory = saved_state.new_file(lane, vm)
+        stopped = time.monotonic()
+        with _paused(lane, vm, notes) if ours else nullcontext():
+            stopped = time.monotonic()
+            if memory is not None:
+                held.callback(lane.files.remove, (memory,))
+                saved_state.save(lane, vm, memory)
+            backup = _begin(lane, vm, marks, held)
+        downtime_s = time.monotonic() - stopped if ours else 0.0
+        if ours:
+            context.log(f"{vm.name} runs again after {downtime_s:.2f} s; its disks are read beside it")
+        stood = "was paused for the moment" if ours else "was paused by someone else and stayed so"
+        kept = "; its memory is kept with its disks" if memory is not None else ""
+        consistency = Consistency.MEMORY if memory is not None else Consistency.CRASH
         with watched(lane, backup):
-            yield _moment(vm, backup, Consistency.OFF, "the guest had shut down cleanly", downtime_s=downtime_s)
+            moment = _moment(vm, backup, consistency, f"the VM {stood}{kept}", downtime_s=downtime_s)
+            if memory is None:
+                yield moment
+                return
+            with image.serve(memory, "raw", scratch.own_socket(lane, vm.uuid), reach=lane.reach) as address:
+                yield replace(moment, memory=DiskSource(SAVED_STATE, "raw", address, ""))
+
+
+@contextmanager
+def _paused(lane: HostLane, vm: Vm, notes: VmNotes) -> Generator[None]:
+    with guarded(lane, vm, Act.PAUSED, notes, longest_s=STANDING_STILL_S + saved_state.SAVE_TIMEOUT_S):
+        try:
+            power.suspend(lane, vm.uuid)
+            yield
+        finally:
+            power.resume(lane, vm.uuid)
+
+
+@contextmanager
+def _after_shutdown(
+    lane: HostLane, vm: Vm, how: How, marks: Marks, notes: VmNotes, context: JobContext
+) -> Generator[Moment]:
+    asked = time.monotonic()
+    context.log(f"shutting {vm.name} down")
+    with ExitStack() as held:
+        try:
+            with guarded(lane, vm, Act.SHUT_DOWN, notes, longest_s=STANDING_STILL_S + how.shutdown_timeout_s):
+                power.shut_down(lane, vm.uuid, timeout_s=how.shutdown_timeout_s)
+                try:
+                    power.start(lane, vm.uuid, paused=True)
+                    backup = _begin(lane, vm, marks, held)
+                finally:
+                    # Whatever the start or the backup said, the guest's users get it back.
+                    _let_run(lane, vm)
+        except GuestDidNotShutDown as ignored:
+            if not how.hot_if_ignored:
+                raise
+            context.log(f"{ignored.what} It is taken while it runs instead.", level="warn")
+            opened = _while_running(lane, vm, marks, notes)
+        else:
+            downtime_s = time.monotonic() - asked
+            context.log(f"{vm.name} runs again after {downtime_s:.1f} s; its disks are read beside it")
+            opened = _copied_beside(lane, vm, backup, downtime_s)
+        with opened as moment:
+            yield moment
+
+
+@contextmanager
+def _copied_beside(lane: HostLane, vm: Vm, backup: pull_backup.PullBackup, downtime_s: float) -> Generator[Moment]:
+    with watched(lane, backup):
+        yield _moment(vm, backup, Consistency.OFF, "the guest had shut down cleanly", downtime_s=downtime_s)
 
 
 def _let_run(lane: HostLane, vm: Vm) -> None:
@@ -154,11 +238,10 @@ def _at_rest(lane: HostLane, vm: Vm, marks: Marks) -> Generator[Moment]:
                 untouched="It keeps running; no recovery point was made.",
                 next_step=f"back it up again: newhope backup {vm.name}",
             )
-        clean = vm.state is VmState.OFF and not vm.managed_save
         yield Moment(
             time=datetime.now(UTC),
             disks=tuple(sources),
-            consistency=Consistency.OFF if clean else Consistency.CRASH,
+            consistency=_consistency_of_off(vm),
             note=_how_it_was_off(vm),
             downtime_s=0.0,
             checkpoint=None,
@@ -169,6 +252,39 @@ def _how_it_was_off(vm: Vm) -> str:
     if vm.managed_save:
         return "the VM was off with its memory saved on the host (managed save), which is not in the recovery point"
     return "the VM was off" if vm.state is VmState.OFF else "the VM had crashed and was off"
+
+
+def _consistency_of_off(vm: Vm) -> Consistency:
+    clean = vm.state is VmState.OFF and not vm.managed_save
+    return Consistency.OFF if clean else Consistency.CRASH
+
+
+def _can_be_opened(lane: HostLane, vm: Vm) -> bool:
+    """Whether the images of a VM that is off are files or devices that can be got at."""
+    return lane.files.reachable and all(disk.source_kind != "network" for disk in data_disks(vm))
+
+
+@contextmanager
+def _started_to_be_read(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes) -> Generator[Moment]:
+    """Let QEMU open what cannot be opened from here: without its CPUs, and off again at the end, whatever happens.
+
+    libvirt itself cuts its power when our connection ends; the note is for whoever comes after a daemon that died too.
+    """
+    if vm.managed_save:
+        raise Conflict(
+            f"{vm.name} on {vm.host} is off with its memory saved, and some of its disks only QEMU can open: to start"
+            " it for that would use the saved memory up.",
+            untouched="The VM, its disks and its saved memory are as they were.",
+            next_step=f"start it (virsh start {vm.name}), then back it up while it runs.",
+        )
+    with ExitStack() as held:
+        held.enter_context(notes.noted(lane, vm, Act.STARTED))
+        held.callback(power.power_off, lane, vm.uuid)
+        power.start(lane, vm.uuid, paused=True, until_we_are_gone=True)
+        backup = _begin(lane, vm, marks, held)
+        note = f"{_how_it_was_off(vm)}; QEMU opened its disks, its CPUs did not run"
+        with watched(lane, backup):
+            yield _moment(vm, backup, _consistency_of_off(vm), note, downtime_s=0.0)
 
 
 def _served_at_rest(lane: HostLane, vm: Vm, disk: Disk, since: str | None, held: ExitStack) -> DiskSource:

@@ -8,10 +8,10 @@ from engine.backup.beside_disks import notes_on_disks
 from engine.backup.reading import step_to_version_3
 from engine.errors import Conflict, NotFound
 from engine.fleet import Fleet, format_bytes
-from engine.hosts import HostUnreachable
+from engine.hosts import HostUnreachable, saved_state
 from engine.hosts.model import AgentState, Disk, HostFacts, HostSnapshot, HostStatus, Vm, VmState
 from engine.settings import Settings, find_repository
-from engine.settings.model import Method
+from engine.settings.model import SHUTDOWN_TIMEOUT_S, Method
 
 MANAGED_SAVE = "it was saved, not shut down: without its memory its disks are as after a power cut"
 
@@ -26,6 +26,10 @@ class Request(Struct, frozen=True):
     method: Method
     full: bool = False
     """Read every disk whole, whatever the host could tell of changes."""
+    shutdown_timeout_s: float = SHUTDOWN_TIMEOUT_S
+    """How long a cold backup waits for the guest to shut down."""
+    hot_if_ignored: bool = False
+    """Whether a guest that has not shut down by then is taken while it runs; otherwise the backup fails."""
 
 
 class BackupPlan(Struct, frozen=True):
@@ -61,6 +65,8 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
     find_repository(settings, request.repository)
     snapshot, vm = _locate(fleet, request)
     refuse_unreadable(vm, snapshot.facts)
+    if keeps_memory(vm, request.method):
+        saved_state.refuse_unsavable(vm)
     disks = data_disks(vm)
     moment = _moment(vm, request.method)
     return BackupPlan(
@@ -93,6 +99,11 @@ def _reading_step(disk: Disk, request: Request) -> str:
 def data_disks(vm: Vm) -> tuple[Disk, ...]:
     """The disks that a recovery point holds: all that QEMU can read, but for CD and floppy drives and empty ones."""
     return tuple(disk for disk in vm.disks if disk.holds_data)
+
+
+def keeps_memory(vm: Vm, method: Method) -> bool:
+    """Whether the recovery point will hold the guest's memory."""
+    return method is Method.MEMORY and vm.state in (VmState.RUNNING, VmState.PAUSED)
 
 
 def refuse_if_busy(vm: Vm) -> None:
@@ -161,6 +172,21 @@ _OFF = _Moment(
     ("it stays off; it cannot be started until its disks are read",),
 )
 _PAUSED = _Moment(("fix the moment of all disks while it stays paused",), ("it stays paused",))
+_PAUSED_WITH_MEMORY = _Moment(
+    ("write its memory to a file of the host, fix the moment of all disks, while it stays paused", "read its memory"),
+    ("it stays paused",),
+)
+_STANDING_STILL = _Moment(
+    ("pause it, fix the moment of all disks, let it run",),
+    ("it stands still for a moment, usually less than a second, and does not know it",),
+)
+_WITH_MEMORY = _Moment(
+    ("pause it, write its memory to a file of the host, fix the moment of all disks, let it run", "read its memory"),
+    (
+        "it stands still until its memory is written: about a second for each GiB in use, more on a slow disk",
+        "brought back on a host where its name and UUID are free, it goes on where it stood",
+    ),
+)
 _COLD = _Moment(
     (
         "shut it down cleanly through the guest agent, or its power button",
@@ -182,9 +208,10 @@ def _moment(vm: Vm, method: Method) -> _Moment:
     if vm.state in (VmState.OFF, VmState.CRASHED):
         return _OFF
     if vm.state is VmState.PAUSED:
-        return _PAUSED
-    if method is Method.COLD:
-        return _COLD
+        return _PAUSED_WITH_MEMORY if method is Method.MEMORY else _PAUSED
+    methods = {Method.COLD: _COLD, Method.PAUSED: _STANDING_STILL, Method.MEMORY: _WITH_MEMORY}
+    if method in methods:
+        return methods[method]
     return _FROZEN if vm.agent is AgentState.CONNECTED else _AS_IT_RUNS
 
 
@@ -194,6 +221,10 @@ def _warnings(vm: Vm, method: Method) -> tuple[str, ...]:
         warnings.append(f"{vm.job} is at work on it: unless that is what a dead job of newhope left, this will refuse")
     if vm.state is VmState.CRASHED:
         warnings.append("it crashed: its disks are as the crash left them")
+    if method is Method.MEMORY and not keeps_memory(vm, method):
+        warnings.append("it is off and has no memory to be kept")
+    if method is Method.PAUSED and vm.state is VmState.RUNNING:
+        warnings.append("its file systems are not frozen: the disks will be as after a power cut (crash-consistent)")
     if method is Method.HOT and vm.state is VmState.RUNNING and vm.agent is not AgentState.CONNECTED:
         absent = vm.agent is AgentState.ABSENT
         why = "it has no channel for a guest agent" if absent else "its guest agent is silent"

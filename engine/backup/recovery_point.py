@@ -11,8 +11,8 @@ from engine import nbd
 from engine.backup import beside_disks, leftovers
 from engine.backup.changed_blocks import BitmapDistrusted, copy_changed_blocks
 from engine.backup.disk_copy import copy_disk
-from engine.backup.moment import DiskSource, Marks, Moment, fixed_moment
-from engine.backup.plan import Request, data_disks, refuse_if_busy, refuse_unreadable
+from engine.backup.moment import DiskSource, How, Marks, Moment, fixed_moment
+from engine.backup.plan import Request, data_disks, keeps_memory, refuse_if_busy, refuse_unreadable
 from engine.backup.reading import DiskReading, ReadingPlan, distrusted, plan_reading, read_whole, whole
 from engine.backup.vm_notes import VmNotes
 from engine.errors import NewhopeError, NotFound
@@ -29,18 +29,21 @@ from engine.hosts.model import HostSnapshot, HostStatus, Vm
 from engine.jobs import JobContext, StepHandle
 from engine.repository import (
     DiskRecord,
+    FileRecord,
     Point,
     PointKind,
     Reader,
     Repository,
     RepositoryDamaged,
     Writer,
+    as_file,
     of_kind,
 )
 from engine.settings import Method, Settings, find_repository
 
 _LOOK = "look at the VM"
 _MOMENT = "fix the moment of all disks"
+_MEMORY = "read the guest's memory"
 _KEEP = "keep definition, boot files and facts"
 _COMMIT = "commit the recovery point"
 
@@ -62,7 +65,8 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
         lane = lanes[request.host]
         snapshot, vm = _look(lane, request, notes, context)
         disks = data_disks(vm)
-        context.plan([_LOOK, _MOMENT, _KEEP, *(f"read {disk.target}" for disk in disks), _COMMIT])
+        memory = [_MEMORY] if keeps_memory(vm, request.method) else []
+        context.plan([_LOOK, _MOMENT, _KEEP, *(f"read {disk.target}" for disk in disks), *memory, _COMMIT])
         with context.step(_LOOK):
             refuse_if_busy(vm)
             refuse_unreadable(vm, snapshot.facts)
@@ -123,7 +127,7 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
         with ExitStack() as held:
             with context.step(_MOMENT) as step:
                 moment = held.enter_context(
-                    fixed_moment(lane, vm, request.method, Marks(new, reading.since), open_.notes, context)
+                    fixed_moment(lane, vm, _how(request), Marks(new, reading.since), open_.notes, context)
                 )
                 step.note(moment.note)
             context.log(f"the moment of all disks is {moment.time:%Y-%m-%d %H:%M:%S} UTC: {moment.note}")
@@ -141,6 +145,9 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
                 context.log(note)
             copied = (_copy_one(source, reading.of(source.target), open_, context) for source in moment.disks)
             records = tuple(_with_source(record, vm) for record in copied)
+            if moment.memory is not None:
+                memory_file = _copy_memory(moment.memory, open_, context)
+                kept = replace(kept, files=(*kept.files, memory_file))
             with context.step(_COMMIT):
                 point = _commit(vm, request, moment, records, kept, open_.writer)
             context.log(f"committed as {vm.name}@{point.id} in {request.repository}")
@@ -196,6 +203,20 @@ def _copy_one(source: DiskSource, reading: DiskReading, open_: _Open, context: J
         f" {format_bytes(record.size_bytes)}; {record.read_reason}"
     )
     return record
+
+
+def _copy_memory(source: DiskSource, open_: _Open, context: JobContext) -> FileRecord:
+    with (
+        nbd.Client.connect(source.address, source.export) as client,
+        context.step(_MEMORY, total_bytes=client.size_bytes) as step,
+    ):
+        file = open_.writer.large_file(source.target, client.size_bytes)
+        copy_disk(client, file, open_.writer.block_bytes, step.advance, context.raise_if_cancelled)
+        return as_file(file.finish("all of it"), "memory and devices")
+
+
+def _how(request: Request) -> How:
+    return How(request.method, request.shutdown_timeout_s, request.hot_if_ignored)
 
 
 def _copy_from(

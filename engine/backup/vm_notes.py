@@ -52,6 +52,7 @@ class VmNotes:
     """The notes in one state folder, and on the hosts."""
 
     def __init__(self, state: Path) -> None:
+        self.state = state
         self._folder = state / "vms-at-work"
 
     @contextmanager

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.cli.commands import Command
 from engine.cli.failures import Usage
@@ -37,9 +38,10 @@ class Choices(Struct, frozen=True):
 @click.option("--due", is_flag=True, help="Those whose level asks for a new point by now, the worst first.")
 @click.option(
     "--method",
-    type=click.Choice(["hot", "cold"]),
-    help="hot: while it runs. cold: shut down, started again at once, and copied beside the running guest."
-    " [default: what the VM's level says]",
+    type=click.Choice(["hot", "cold", "paused", "memory"]),
+    help="hot: while it runs. cold: shut down, started again at once, and copied beside the running guest. paused:"
+    " while its CPUs stand still for a moment. memory: the same, and its memory is kept too, so that a restore goes on"
+    " where it stood. [default: what the VM's level says]",
 )
 @click.option("--full", is_flag=True, help="Read every disk whole, not only what was written since the last time.")
 @click.option("--repository", metavar="NAME", help="Where to. [default: the first in the settings]")
@@ -194,7 +196,10 @@ def request_for(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
     level = level_of(invocation.settings, vm)
     method = Method(choices.method) if choices.method else level.method if level else Method.HOT
     repository = find_repository(invocation.settings, choices.repository)
-    return Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full)
+    request = Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full)
+    if level is None:
+        return request
+    return replace(request, shutdown_timeout_s=level.shutdown_timeout_s, hot_if_ignored=level.hot_if_ignored)
 
 
 def end_of(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:

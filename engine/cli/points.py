@@ -152,6 +152,6 @@ def _show(found: tuple[Point, ...]) -> None:
 
 
 def _guest(point: Point) -> str:
-    return {"crash": "crash", "filesystem": "frozen", "off": "off", "files": "files"}.get(
+    return {"crash": "crash", "filesystem": "frozen", "off": "off", "memory": "memory", "files": "files"}.get(
         point.manifest.consistency.value, "?"
     )

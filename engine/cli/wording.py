@@ -42,6 +42,7 @@ def consistency(word: str) -> str:
         "crash": "as after a power cut",
         "filesystem": "file systems frozen",
         "off": "shut down cleanly",
+        "memory": "with its memory",
         "files": "file by file, while it ran",
     }.get(word, word)
 

@@ -10,22 +10,14 @@
 
 from __future__ import annotations
 
-import os
-import select
-import subprocess
-import sys
-import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
-import engine
 from engine.errors import ExitCode, NewhopeError
-from engine.hosts import thaw, thaw_guard
+from engine.hosts import second_process, thaw, thaw_guard
 from engine.hosts.agent import AgentRefused
 from engine.hosts.errors import AGENT_UNRESPONSIVE, GuestDidNotAnswer, HostRefused
 from engine.settings.model import Host
@@ -38,8 +30,6 @@ if TYPE_CHECKING:
 LONGEST_S = 60.0
 THAW_TIMEOUT_S = 90.0
 
-_GUARD_START_TIMEOUT_S = 15.0
-_GUARD_END_TIMEOUT_S = 10.0
 _LANE_MARGIN_S = 8.0
 
 
@@ -83,7 +73,9 @@ def frozen(
     if reason is not None:
         yield FreezeOutcome(frozen=False, note=reason)
         return
-    guard = _start_guard(host, uuid, freeze_timeout_s + longest_s)
+    guard = second_process.start(
+        thaw_guard.__name__, [second_process.argument(host), uuid, str(freeze_timeout_s + longest_s)]
+    )
     if guard is None:
         note = "Not frozen: the second process, which guarantees the thaw, could not be started."
         yield FreezeOutcome(frozen=False, note=note)
@@ -97,7 +89,7 @@ def frozen(
         try:
             result = thaw.until_thawed(lane, uuid, timeout_s=thaw_timeout_s)
         finally:
-            _release(guard, thawed=result.thawed)
+            second_process.release(guard, done=result.thawed)
         if not result.thawed:
             raise _still_frozen(host, name, result, sure=outcome.frozen)
     if outcome.frozen and result.had_been_thawed:
@@ -169,65 +161,3 @@ def _still_frozen(host: Host, name: str, result: thaw.ThawResult, *, sure: bool)
         untouched="No data is lost; the guest's programs wait at their next write. A second process goes on trying "
         f"for {thaw_guard.KEEP_THAWING_S / 60:.0f} minutes.",
     )
-
-
-def _start_guard(host: Host, uuid: str, longest_s: float) -> subprocess.Popen[bytes] | None:
-    """The second process, once it is ready; None if it does not become so."""
-    packages = str(Path(engine.__file__).parent.parent)
-    search = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH", "")]))
-    guard = subprocess.Popen(
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            thaw_guard.__name__,
-            msgspec.json.encode(host, enc_hook=str).decode(),
-            uuid,
-            str(longest_s),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        env={**os.environ, "PYTHONPATH": search},
-        # A closed terminal must not end it together with this process.
-        start_new_session=True,
-    )
-    try:
-        ready = _says_ready(guard)
-    except BaseException:
-        _release(guard, thawed=True)
-        raise
-    if not ready:
-        _release(guard, thawed=True)
-        return None
-    return guard
-
-
-def _says_ready(guard: subprocess.Popen[bytes]) -> bool:
-    assert guard.stdout is not None  # noqa: S101 - asked for with PIPE
-    deadline = time.monotonic() + _GUARD_START_TIMEOUT_S
-    said = b""
-    while len(said) < len(thaw_guard.READY):
-        readable, _, _ = select.select([guard.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        piece = os.read(guard.stdout.fileno(), 64) if readable else b""
-        if not piece:
-            return False
-        said += piece
-    return said == thaw_guard.READY
-
-
-def _release(guard: subprocess.Popen[bytes], *, thawed: bool) -> None:
-    """Let the second process end; without `thawed` it goes on thawing by itself."""
-    assert guard.stdin is not None and guard.stdout is not None  # noqa: S101 - asked for with PIPE
-    with suppress(BrokenPipeError):
-        if thawed:
-            guard.stdin.write(thaw_guard.DONE)
-        guard.stdin.close()
-    guard.stdout.close()
-    if thawed:
-        try:
-            guard.wait(_GUARD_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            guard.kill()
-            guard.wait()

@@ -64,16 +64,19 @@ def shut_down(lane: HostLane, uuid: str, *, timeout_s: float) -> None:
     )
 
 
-def start(lane: HostLane, uuid: str, *, paused: bool = False) -> None:
+def start(lane: HostLane, uuid: str, *, paused: bool = False, until_we_are_gone: bool = False) -> None:
     """Start a VM that is off; `paused` leaves its CPUs stopped before their first instruction.
 
+    `until_we_are_gone` lets libvirt cut its power when this lane's connection ends, however it does.
     Raises HostRefused with QEMU's own words if it cannot start.
     """
 
     def work(connection: libvirt.virConnect) -> None:
         import libvirt
 
-        connection.lookupByUUIDString(uuid).createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+        flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+        flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY if until_we_are_gone else 0
+        connection.lookupByUUIDString(uuid).createWithFlags(flags)
 
     lane.run(work, timeout_s=_START_TIMEOUT_S)
 

@@ -120,6 +120,8 @@ from engine.repository.model import (
     VmFacts,
     WriterLimits,
     WriterStats,
+    as_disk,
+    as_file,
 )
 from engine.repository.places import storage_at
 from engine.repository.point_names import local_time, of_kind, one_of_each, parse_point_name, select_point
@@ -271,6 +273,8 @@ __all__ = [
     "WriterLimits",
     "WriterStats",
     "apply_identity",
+    "as_disk",
+    "as_file",
     "decide",
     "decode_listing",
     "encode_listing",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
+from engine.repository.block_record import BlockKind
 from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
 from engine.repository.model import DiskRecord
 from engine.repository.parent_map import ParentMap
@@ -44,7 +45,7 @@ class Stores(Protocol):
         """Let a worker call `process`, then `processed`."""
         ...
 
-    def store_data(self, content: memoryview) -> bytes:
+    def store_content(self, kind: BlockKind, content: memoryview) -> bytes:
         """Store a block that may be zero; its name."""
         ...
 
@@ -74,8 +75,17 @@ class Parent:
 class DiskWriter:
     """One disk on its way into the repository. Blocks may come in nearly any order, each exactly once."""
 
-    def __init__(self, writer: Stores, target: str, size_bytes: int, format: str, parent: Parent | None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        writer: Stores,
+        target: str,
+        size_bytes: int,
+        format: str,  # noqa: A002
+        parent: Parent | None,
+        kind: BlockKind = BlockKind.DATA,
+    ) -> None:
         self._writer = writer
+        self._kind = kind
         self._target = target
         self._size_bytes = size_bytes
         self._format = format
@@ -160,7 +170,7 @@ class DiskWriter:
             for part in same:
                 self._parent.copy(block, part, content)
             gone = self._parent.map.data_bytes(block, block + 1)
-        name = self._writer.store_data(content)
+        name = self._writer.store_content(self._kind, content)
         with self._map_lock:
             self._map.put(block, name)
             self._data_bytes += (0 if name == ZERO_NAME else len(content)) - gone

@@ -17,6 +17,8 @@ class Consistency(StrEnum):
     """Its file systems were frozen: the disks are clean, applications were not asked."""
     OFF = "off"
     """It had shut down cleanly."""
+    MEMORY = "memory"
+    """Its memory was kept with the disks: brought back with it, it goes on as if nothing had been."""
     FILES = "files"
     """Its files were read one after the other while it ran; each is as it was when its turn came."""
 
@@ -57,7 +59,7 @@ class FileRecord(Struct, frozen=True):
 
     role: str
     """`definition-live`, `definition-inactive`, `nvram`, `tpm`, `kernel`, `initrd`, `snapshot`, `checkpoint`, `secret`,
-    `secret-value`, `network`, `filter`, `pool`, `host`, `capabilities`."""
+    `secret-value`, `network`, `filter`, `pool`, `host`, `capabilities`, `saved-state`."""
     name: str
     """Path or name it had; for people and for restores."""
     size_bytes: int
@@ -78,6 +80,24 @@ class SnapshotRecord(Struct, frozen=True, omit_defaults=True):
     """Targets of disks that got a layer of their own at the snapshot; a recovery point holds what the guest saw."""
     memory: str = "none"
     """Whether it had the guest's memory: `none`, `internal` or `external`."""
+
+
+def as_file(record: DiskRecord, name: str) -> FileRecord:
+    """The record of a file that was written like a disk, whose target is its role."""
+    return FileRecord(record.target, name, record.size_bytes, record.map_root, record.map_height)
+
+
+def as_disk(record: FileRecord) -> DiskRecord:
+    """A file as something that is read like a disk, for one too large for memory; how much of it is zero is unknown."""
+    return DiskRecord(
+        record.role,
+        record.size_bytes,
+        "raw",
+        record.map_root,
+        record.map_height,
+        record.size_bytes,
+        "written as a file",
+    )
 
 
 class VmFacts(Struct, frozen=True):

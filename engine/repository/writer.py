@@ -177,6 +177,10 @@ class Writer:
                 next_step="Back this disk up in full, and look at the repository: newhope repo verify.",
             ) from reason
 
+    def large_file(self, role: str, size_bytes: int) -> DiskWriter:
+        """Begin a file too large for memory; it is given like a disk, and `as_file` makes its record a file's."""
+        return DiskWriter(self, role, size_bytes, "raw", None, BlockKind.FILE)
+
     def file(self, role: str, name: str, content: bytes) -> FileRecord:
         """Store a small file of the recovery point."""
         blocks = blocks_of(len(content), self.block_bytes)
@@ -325,10 +329,6 @@ class Writer:
             self._read_bytes += len(content)
             self._zero_blocks += zero
         return ZERO_NAME if zero else self._store.store(kind, content)
-
-    def store_data(self, content: memoryview) -> bytes:
-        """For `DiskWriter`: store a block of a disk that may be zero; its name."""
-        return self.store_content(BlockKind.DATA, content)
 
     def store_node(self, content: bytes) -> bytes:
         """For `DiskWriter`: store a node of a map; its name."""

@@ -15,7 +15,13 @@ class Method(StrEnum):
     """How a recovery point's moment is fixed."""
 
     HOT = "hot"
+    """While the guest runs."""
     COLD = "cold"
+    """Shut down cleanly, started again at once."""
+    PAUSED = "paused"
+    """While the guest's CPUs stand still for a moment."""
+    MEMORY = "memory"
+    """The same, and its memory is kept with the disks, so that a restore goes on where it stood."""
 
 
 class Host(Struct, frozen=True):
@@ -132,6 +138,9 @@ class Rules(Struct, frozen=True):
     """Words that they carry in their definition, whole."""
 
 
+SHUTDOWN_TIMEOUT_S = 180
+
+
 class Level(Struct, frozen=True):
     """A set of recovery requirements and the VMs it is for."""
 
@@ -141,6 +150,10 @@ class Level(Struct, frozen=True):
     rto_s: int
     """Tolerance for downtime, in seconds."""
     method: Method = Method.HOT
+    shutdown_timeout_s: int = SHUTDOWN_TIMEOUT_S
+    """How long a cold backup waits for a guest to shut down."""
+    hot_if_ignored: bool = False
+    """Whether a guest that ignores its shutdown is backed up while it runs, instead of not at all."""
     copies: int = 1
     """How many repositories must hold the newest recovery point."""
     vms: tuple[str, ...] = ()

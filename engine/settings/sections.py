@@ -7,7 +7,16 @@ from pathlib import Path
 
 from engine.settings import bandwidth, object_storage, passphrase_source
 from engine.settings.connection_uri import flaws
-from engine.settings.model import DEFAULT_SCRATCH_FLOOR_BYTES, Host, Keep, Level, Method, Repository, Rules
+from engine.settings.model import (
+    DEFAULT_SCRATCH_FLOOR_BYTES,
+    SHUTDOWN_TIMEOUT_S,
+    Host,
+    Keep,
+    Level,
+    Method,
+    Repository,
+    Rules,
+)
 from engine.settings.table import Table
 
 _RULES = ("vms", "hosts", "tags")
@@ -61,16 +70,19 @@ def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
 
 def read_level(name: str, table: Table) -> Level:
     """Read `[levels.NAME]`; what is wrong stands at its default, and the table noted why."""
-    table.only(("rpo", "rto", "method", "copies", *_RULES, "default", "keep"))
+    table.only(("rpo", "rto", "method", "shutdown_timeout", "hot_if_ignored", "copies", *_RULES, "default", "keep"))
     rpo_s = table.duration("rpo", "4h")
     rto_s = table.duration("rto", "1h")
     method = table.choice("method", (method.value for method in Method))
+    waits_s = table.duration("shutdown_timeout", "3m") if "shutdown_timeout" in table.names() else None
     rules = _read_rules(table)
     return Level(
         name=name,
         rpo_s=rpo_s or 1,
         rto_s=rto_s or 1,
         method=Method(method) if method else Method.HOT,
+        shutdown_timeout_s=waits_s or SHUTDOWN_TIMEOUT_S,
+        hot_if_ignored=table.flag("hot_if_ignored") or False,
         copies=table.count("copies") or 1,
         vms=rules.vms,
         hosts=rules.hosts,

@@ -13,7 +13,16 @@ from engine.settings import bandwidth
 from engine.settings.byte_size import format_size
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
-from engine.settings.model import DEFAULT_SCRATCH_FLOOR_BYTES, Host, Keep, Level, Repository, Rules, Settings
+from engine.settings.model import (
+    DEFAULT_SCRATCH_FLOOR_BYTES,
+    SHUTDOWN_TIMEOUT_S,
+    Host,
+    Keep,
+    Level,
+    Repository,
+    Rules,
+    Settings,
+)
 from engine.settings.problem import Problem, SettingsError
 from engine.settings.reading import read_text
 
@@ -91,7 +100,12 @@ def _repository(repository: Repository) -> dict[str, object]:
 
 def _level(level: Level) -> dict[str, object]:
     durations = {"rpo": format_duration(level.rpo_s), "rto": format_duration(level.rto_s)}
-    rest = {"method": level.method.value, "copies": level.copies, **_rules(level.rules)}
+    waits = level.shutdown_timeout_s
+    cold = {
+        "shutdown_timeout": None if waits == SHUTDOWN_TIMEOUT_S else format_duration(waits),
+        "hot_if_ignored": level.hot_if_ignored or None,
+    }
+    rest = {"method": level.method.value, **cold, "copies": level.copies, **_rules(level.rules)}
     return _given({**durations, **rest, "default": level.default or None, "keep": _keep(level.keep)})
 
 

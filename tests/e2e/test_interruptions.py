@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine import nbd
-from engine.backup.moment import Marks, fixed_moment
+from engine.backup.moment import How, Marks, fixed_moment
 from engine.backup.vm_notes import VmNotes
 from engine.backup.watching import BackupInterrupted
 from engine.errors import NewhopeError
@@ -214,7 +214,7 @@ def test_a_vm_that_is_switched_off_during_its_backup_is_named_as_the_reason(oper
         marks = Marks(checkpoints.new_name())
         with (
             pytest.raises(BackupInterrupted) as interrupted,
-            fixed_moment(lane, vm, Method.HOT, marks, VmNotes(operator.settings.state), None) as moment,  # type: ignore[arg-type]
+            fixed_moment(lane, vm, How(Method.HOT), marks, VmNotes(operator.settings.state), None) as moment,  # type: ignore[arg-type]
         ):
             power_off(lane, vm.uuid)
             for source in moment.disks:

@@ -373,7 +373,7 @@ def test_an_unknown_method_is_answered_with_those_that_exist() -> None:
     problem = only_problem_of(level('rpo = "1h"\nrto = "1h"\nvms = ["a"]\nmethod = "warm"'))
 
     assert problem.key == "levels.gold.method"
-    assert '"hot" or "cold"' in problem.fix
+    assert '"hot", "cold", "paused" or "memory"' in problem.fix
 
 
 @pytest.mark.parametrize("copies", ["0", "-1"])

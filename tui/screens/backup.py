@@ -165,6 +165,11 @@ class BackupScreen(ConsoleScreen[None]):
 
 
 def _request(view: VmView, option: Option) -> backup.Request:
-    return backup.Request(
+    request = backup.Request(
         vm_uuid=view.uuid, vm=view.name, host=view.host, repository=option.repository, method=option.method
+    )
+    if view.level is None:
+        return request
+    return structs.replace(
+        request, shutdown_timeout_s=view.level.shutdown_timeout_s, hot_if_ignored=view.level.hot_if_ignored
     )

@@ -1,4 +1,4 @@
-"""The guided backup: what hot and cold will each do to this VM, in sentences, before anything is done."""
+"""The guided backup: what each method will do to this VM, in sentences, before anything is done."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from tui.viewmodels.text import (
 _WHAT = {
     Method.HOT: ("hot", "the guest keeps running"),
     Method.COLD: ("cold", "the guest shuts down and boots again at once"),
+    Method.PAUSED: ("paused", "the guest stands still for a moment"),
+    Method.MEMORY: ("memory", "the same, and its memory is kept too"),
 }
 
 

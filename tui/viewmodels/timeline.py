@@ -20,12 +20,20 @@ from engine.repository.model import Consistency, Point
 from tui.viewmodels.figures import local
 from tui.viewmodels.text import Block, Line, Span, Tone, clipped, line, quiet
 
-_LETTERS = {Consistency.OFF: "o", Consistency.FILESYSTEM: "f", Consistency.CRASH: "c"}
-_BEST_FIRST = "ofcx!."
-_TONES = {"o": Tone.GOOD, "f": Tone.GOOD, "c": Tone.PLAIN, "x": Tone.BAD, "!": Tone.WARN, ".": Tone.QUIET}
+_LETTERS = {Consistency.OFF: "o", Consistency.MEMORY: "m", Consistency.FILESYSTEM: "f", Consistency.CRASH: "c"}
+_BEST_FIRST = "omfcx!."
+_TONES = {
+    "o": Tone.GOOD,
+    "m": Tone.GOOD,
+    "f": Tone.GOOD,
+    "c": Tone.PLAIN,
+    "x": Tone.BAD,
+    "!": Tone.WARN,
+    ".": Tone.QUIET,
+}
 _DAY_S, _HOUR_S = 86400, 3600
 
-LEGEND: Line = line(quiet("o off  f frozen  c crash  x failed  ! missed  . none"))
+LEGEND: Line = line(quiet("o off  m memory  f frozen  c crash  x failed  ! missed  . none"))
 
 
 def strip(

@@ -25,6 +25,7 @@ CONSISTENCY_WORDS = {
     Consistency.CRASH: "crash",
     Consistency.FILESYSTEM: "frozen",
     Consistency.OFF: "off",
+    Consistency.MEMORY: "memory",
     Consistency.FILES: "files",
 }
 

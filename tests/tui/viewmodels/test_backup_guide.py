@@ -42,6 +42,7 @@ def test_the_levels_method_is_offered_first() -> None:
 
     assert [option.key for option in candidates(picture, view_of(picture))] == [
         "hot/vault", "hot/attic", "cold/vault", "cold/attic",
+        "paused/vault", "paused/attic", "memory/vault", "memory/attic",
     ]  # fmt: skip
     assert candidates(cold, view_of(cold))[0].method is Method.COLD
 
