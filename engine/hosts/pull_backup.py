@@ -60,6 +60,7 @@ __all__ = [
     "pulling",
 ]
 
+_KEEPS_GUEST_SINCE = 11_010_000
 BEGIN_TIMEOUT_S = 45.0
 """Longer than the 30 s that libvirt waits for its lock of the VM, so that its own reason is heard."""
 
@@ -329,7 +330,8 @@ def _transaction(lane: HostLane, backup: PullBackup) -> datetime:
         mark = backup_xml.checkpoint(backup.checkpoint, tracked, [*untracked, *backup.left_out])
 
     def start(connection: libvirt.virConnect) -> datetime:
-        connection.lookupByUUIDString(backup.vm_uuid).backupBegin(job, mark)
+        flags = begin_flags(connection.getLibVersion())
+        connection.lookupByUUIDString(backup.vm_uuid).backupBegin(job, mark, flags)
         return datetime.now(UTC)
 
     try:
@@ -349,6 +351,19 @@ def _transaction(lane: HostLane, backup: PullBackup) -> datetime:
                 "readable for QEMU's user, and restart its libvirt daemon.",
             ) from None
         raise
+
+
+def begin_flags(daemon_version: int) -> int:
+    """Flags for `virDomainBackupBegin` at a daemon of this version, as far as libvirt here knows them too.
+
+    Since 11.10 a guest that shuts down during the backup is kept, reset and paused, until its disks are read, and then
+    switched off by libvirt (kbase, live_full_disk_backup). Before that the job dies with the guest.
+    """
+    import libvirt
+
+    keep_until_read: int = getattr(libvirt, "VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN", 0)
+    both_know_it = min(daemon_version, libvirt.getVersion()) >= _KEEPS_GUEST_SINCE
+    return keep_until_read if both_know_it else 0
 
 
 def _check_reachable(lane: HostLane, backup: PullBackup) -> None:

@@ -114,15 +114,19 @@ def _set(lane: HostLane, vm_uuid: str, element: str | None, *, persistent: bool)
             if element is None and error.get_error_code() == NO_DOMAIN:
                 return
             raise
-        places = [libvirt.VIR_DOMAIN_AFFECT_LIVE] if domain.isActive() else []
-        if domain.isPersistent() and (persistent or not places):
-            places.append(libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-        for where in places:
+        live = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+        kept = domain.isPersistent() and (persistent or not live)
+        config = libvirt.VIR_DOMAIN_AFFECT_CONFIG if kept else 0
+        kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        if element is not None:
+            domain.setMetadata(kind, element, _PREFIX, NAMESPACE, live | config)
+            return
+        for where in (each for each in (live, config) if each):
             try:
-                domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, _PREFIX, NAMESPACE, where)
+                domain.setMetadata(kind, None, _PREFIX, NAMESPACE, where)
             except libvirt.libvirtError as error:
                 # To take away what is not there is an error since libvirt 10.
-                if element is not None or error.get_error_code() != _NO_METADATA:
+                if error.get_error_code() != _NO_METADATA:
                     raise
 
     lane.run(work)

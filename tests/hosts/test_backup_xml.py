@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from engine.hosts import backup_xml
+import libvirt
+import pytest
+
+from engine.hosts import backup_xml, pull_backup
 from engine.hosts.backup_xml import DiskOfJob
 
 
@@ -67,3 +70,16 @@ def test_a_push_job_of_somebody_else_has_no_socket() -> None:
     xml = f"<domainbackup mode='push'><disks>{disk}</disks></domainbackup>"
 
     assert backup_xml.running_backup(xml) == backup_xml.RunningBackup(None, (), (Path("/b"),))
+
+
+@pytest.mark.parametrize(
+    ("here", "daemon", "flags"), [(11_010_000, 11_010_000, 2), (11_010_000, 11_009_000, 0), (9_000_000, 12_000_000, 0)]
+)
+def test_a_guest_that_shuts_down_is_kept_only_where_both_libvirts_can(
+    monkeypatch: pytest.MonkeyPatch, here: int, daemon: int, flags: int
+) -> None:
+    # Newer than the libvirt of this machine: only the choice is tried.
+    monkeypatch.setattr(libvirt, "VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN", 2, raising=False)
+    monkeypatch.setattr(libvirt, "getVersion", lambda: here)
+
+    assert pull_backup.begin_flags(daemon) == flags
