@@ -18,7 +18,8 @@ def doctor(invocation: Invocation, repair: bool, yes: bool, dry_run: bool) -> Ex
     """Programs and libraries of the operating system: version, what each is for, and the command that mends it.
 
     The exit status is 12 if something is missing that backups and restores need; what only the practice hosts, the
-    tests or the bench need is shown and does not count.
+    tests or the bench need is shown and does not count. It is about this machine: what another host lacks is said by
+    `newhope hosts`.
 
     With --repair: look on every host for what jobs that were killed, or whose machine died, have left: a backup job
     and its files, a guest that newhope has frozen, paused or shut down, checkpoints that no recovery point needs. The

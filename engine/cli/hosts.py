@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def hosts(invocation: Invocation, host: str | None) -> ExitCode:
     """Hosts: whether they answer, what runs there, what room is left.
 
-    A host that does not answer is a line with its reason. The exit status is 4 only when none answers (or the one
-    that was named does not).
+    A host that does not answer is a line with its reason; what one lacks for backups and restores is said below. The
+    exit status is 4 only when none answers (or the one that was named does not).
 
     \b
     Examples:
@@ -51,6 +51,7 @@ def hosts(invocation: Invocation, host: str | None) -> ExitCode:
 def _show(snapshots: tuple[HostSnapshot, ...]) -> None:
     from engine.cli import printing
     from engine.cli.table import Column
+    from engine.fleet.host_lacks import lacks
 
     columns = (
         Column("HOST"),
@@ -69,6 +70,10 @@ def _show(snapshots: tuple[HostSnapshot, ...]) -> None:
             printing.say()
             printing.say(f"{snapshot.host}: {snapshot.reason}")
             printing.say(f"  next: {snapshot.next_step}" if snapshot.next_step else "  next: is the machine up?")
+        for lack in lacks(snapshot.host, snapshot.facts) if snapshot.facts else ():
+            printing.say()
+            printing.say(f"{snapshot.host}: {lack.what}")
+            printing.say(f"  next: {lack.next_step}")
 
 
 def _row(snapshot: HostSnapshot) -> list[Cell]:

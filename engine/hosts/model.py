@@ -194,6 +194,12 @@ class HostFacts(Struct, frozen=True):
     way: Way = Way.HERE
     missing_programs: tuple[str, ...] = ()
     """Programs that newhope would run there and that are not installed."""
+
+    @property
+    def runs_qemu_nbd(self) -> bool:
+        """Whether disks can be served by a `qemu-nbd` there; on this machine its absence is an error of its own."""
+        return self.local or (self.way.has_files and "qemu-nbd" not in self.missing_programs)
+
     bridges: tuple[str, ...] = ()
     """Bridges that a network card may be plugged into, those of its own networks included."""
 

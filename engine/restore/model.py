@@ -49,7 +49,7 @@ class Request(Struct, frozen=True):
     """Addresses of the restored cards, in order; empty until they are decided."""
     operator: str = ""
     through_libvirt: bool = False
-    """Disks become raw volumes that libvirt writes, because the host is reached without a shell; `plan` decides."""
+    """Disks become raw volumes that libvirt writes, because nobody runs qemu-nbd for us there; `plan` decides."""
     salvage: bool = False
     """Restore what is left where data is lost, with zeroes in its place."""
 

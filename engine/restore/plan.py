@@ -85,7 +85,7 @@ def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, tar
         ),
         new_uuid=request.new_uuid or str(uuid.uuid4()),
         new_macs=macs,
-        through_libvirt=target.facts is not None and not target.facts.way.has_files,
+        through_libvirt=target.facts is not None and not target.facts.runs_qemu_nbd,
     )
 
 
