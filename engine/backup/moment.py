@@ -93,6 +93,7 @@ def fixed_moment(
     lane: HostLane, vm: Vm, how: How, marks: Marks, notes: VmNotes, context: JobContext
 ) -> Generator[Moment]:
     """Fix the moment by the method that the VM's state allows, and hold it until the context ends."""
+    lane.reach.get_ready()
     if vm.state in (VmState.OFF, VmState.CRASHED):
         opened = _at_rest(lane, vm, marks) if _can_be_opened(lane, vm) else _started_to_be_read(lane, vm, marks, notes)
     elif how.method is Method.COLD and vm.state is VmState.RUNNING:

@@ -92,6 +92,13 @@ class Reach(Protocol):
         """
         ...
 
+    def get_ready(self) -> None:
+        """Do now whatever `lend` would take time for: when it is called, a guest may be frozen.
+
+        Raises HostUnreachable.
+        """
+        ...
+
     def take_back(self, listening: Path) -> None:
         """End what `lend` began; what was not begun is fine."""
         ...
@@ -140,6 +147,9 @@ class ThisMachine:
     def lend(self, listening: Path) -> LentServer:
         """See Reach."""
         return LentServer(listening, UnixAddress(str(listening)))
+
+    def get_ready(self) -> None:
+        """It takes none."""
 
     def take_back(self, listening: Path) -> None:
         """See Reach."""
@@ -192,6 +202,9 @@ class LibvirtAlone:
     def lend(self, listening: Path) -> LentServer:
         """See Reach."""
         raise self._refusal(f"reach the socket {listening}")
+
+    def get_ready(self) -> None:
+        """There is nothing to be done."""
 
     def take_back(self, listening: Path) -> None:
         """Nothing was lent."""

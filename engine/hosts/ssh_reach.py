@@ -74,6 +74,7 @@ class SshReach:
         self._main: SshConnection | None = None
         self._login: Login | None = None
         self._lent: dict[Path, tuple[SshConnection, Path]] = {}
+        self._spare: SshConnection | None = None
 
     @property
     def files(self) -> HostFiles:
@@ -138,9 +139,15 @@ class SshReach:
         """See Reach."""
         with self._lock:
             if listening not in self._lent:
-                connection = self._open()
+                connection = self._ready_one()
                 self._lent[listening] = (connection, connection.forward(listening))
             return LentServer(listening, UnixAddress(str(self._lent[listening][1])))
+
+    def get_ready(self) -> None:
+        """See Reach: logging in takes a few times the way there and back."""
+        with self._lock:
+            if self._spare is None:
+                self._spare = self._open()
 
     def take_back(self, listening: Path) -> None:
         """See Reach."""
@@ -158,10 +165,18 @@ class SshReach:
         self._raise_if_forbidden(listening)
         return "the user of its uri may not use it"
 
+    def _ready_one(self) -> SshConnection:
+        spare, self._spare = self._spare, None
+        if spare is not None and not spare.alive:
+            spare.close()
+            spare = None
+        return spare or self._open()
+
     @contextmanager
     def serve(self, command: Sequence[str], listening: Path, complaints: IO[bytes]) -> Generator[RunningServer]:
         """See Reach."""
-        connection = self._open()
+        with self._lock:
+            connection = self._ready_one()
         try:
             here = connection.forward(listening)
             process = connection.start(["sh", "-c", _TIED, "sh", *command], complaints=complaints)
@@ -178,8 +193,8 @@ class SshReach:
     def close(self) -> None:
         """See Reach."""
         with self._lock:
-            connections = [self._main, *(connection for connection, _ in self._lent.values())]
-            self._main, self._login = None, None
+            connections = [self._main, self._spare, *(connection for connection, _ in self._lent.values())]
+            self._main, self._spare, self._login = None, None, None
             self._lent.clear()
         for connection in connections:
             if connection is not None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.hosts import HostLane, HostUnreachable, image, scratch
-from engine.hosts.files_of_host import FilesOutOfReach
+from engine.hosts import HostLane, HostUnreachable, image
+from engine.hosts.files_of_host import FilesOutOfReach, LocalFiles
 from engine.hosts.model import Way
 from engine.hosts.ssh_reach import ForwardingForbidden
 from engine.nbd import Client
@@ -199,7 +199,7 @@ def test_files_of_the_host_are_seen_with_the_rights_of_its_login(server: Sshd, f
         assert files.read(odd) == b"\x00content\n"
         assert files.names(odd.parent) == (odd.name,)
         assert files.heads([odd, folder / "gone"], 4) == {odd: b"\x00con"}
-        assert files.start_ticks(os.getpid()) == scratch.LocalFiles().start_ticks(os.getpid())
+        assert files.start_ticks(os.getpid()) == LocalFiles().start_ticks(os.getpid())
         assert files.start_ticks(2**22 + 1) is None
         room = os.statvfs(folder)
         told = files.free_bytes([folder, folder / "gone"])
