@@ -208,7 +208,10 @@ class Gateway:
 
     async def plan_restore(self, seen: Fleet, request: restore.Request) -> restore.RestorePlan:
         """What this restore would do, with every open question decided."""
-        return await self.ask(lambda: restore.plan(self.settings, seen, request))
+        return await self.ask(lambda: self._plan_restore(seen, request))
+
+    def _plan_restore(self, seen: Fleet, request: restore.Request) -> restore.RestorePlan:
+        return restore.plan(self.settings, seen, request, restore.load_rates(self.settings.state))
 
     async def launch_backup(self, request: backup.Request) -> Job:
         """Start it as a job of its own, exactly as `newhope backup` does."""

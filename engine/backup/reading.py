@@ -3,7 +3,8 @@
 A recovery point is complete by itself, however it was read; this decides only what the reading costs. The host's dirty
 bitmap is believed where nothing speaks against it, and each disk for itself:
 
-1. The parent is the newest recovery point of the VM in the same repository whose checkpoint the host still knows.
+1. The parent is the newest recovery point of the VM in the same repository whose checkpoint the host still knows. For a
+   VM that was restored it may be the point it was restored from: the restore began a bitmap before the first start.
 2. Checkpoints of other programs since then make the bitmaps doubtful: nobody knows what those did to them.
 3. A disk that is new, smaller than it was or of another format, or whose image cannot keep a bitmap, is read whole.
    Of one that has grown the part behind its old end is read too, for no bitmap calls that dirty.
@@ -17,7 +18,7 @@ Pure: values in, values out.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -65,11 +66,11 @@ def plan_reading(
     """How each of a VM's disks is to be read, given its recovery points in one repository and its checkpoints."""
     ours = {checkpoint.name: checkpoint for checkpoint in known if is_own(checkpoint.name)}
     newest_first = sorted(points, key=lambda point: point.manifest.moment, reverse=True)
-    parent = next((point for point in newest_first if point.manifest.checkpoint in ours), None)
-    if parent is None or parent.manifest.checkpoint is None:
-        why = _without_parent(vm, newest_first)
+    found = _parent(newest_first, ours)
+    if found is None:
+        why = _without_parent(vm, [point for point in newest_first if point.manifest.vm.uuid == vm.uuid])
         return read_whole(disks, why)
-    checkpoint = ours[parent.manifest.checkpoint]
+    parent, checkpoint = found
     foreign = [each for each in known if not is_own(each.name) and each.created >= checkpoint.created]
     if foreign:
         why = f"another program has made the checkpoint {foreign[0].name} since {_named(parent)}"
@@ -103,6 +104,18 @@ def step_to_version_3(disk: Disk) -> str:
     return f"qemu-img amend -f qcow2 -o compat=1.1 {shlex.quote(disk.source or '')}"
 
 
+def _parent(newest_first: Sequence[Point], ours: Mapping[str, KnownCheckpoint]) -> tuple[Point, KnownCheckpoint] | None:
+    """The recovery point to count from, and the checkpoint that began at it."""
+    for point in newest_first:
+        if point.manifest.checkpoint is not None and point.manifest.checkpoint in ours:
+            return point, ours[point.manifest.checkpoint]
+    for checkpoint in ours.values():
+        for point in newest_first:
+            if checkpoint.restored_from == f"{point.manifest.vm.uuid}@{point.id}":
+                return point, checkpoint
+    return None
+
+
 def _without_parent(vm: Vm, newest_first: Sequence[Point]) -> str:
     if not newest_first:
         return "it has no earlier recovery point in this repository"
@@ -120,7 +133,8 @@ def _reading(disk: Disk, parent: Point, checkpoint: KnownCheckpoint) -> DiskRead
         return _whole(disk, _why_no_bitmaps(disk))
     if record is None:
         return _whole(disk, f"it is new since {_named(parent)}")
-    if record.format != disk.format:
+    # What a restore had written is the recovery point's content, whatever the format of the image.
+    if record.format != disk.format and not checkpoint.restored_from:
         return _whole(disk, f"its format was {record.format} at {_named(parent)}")
     if record.size_bytes > disk.capacity_bytes:
         return _whole(disk, f"its size was {record.size_bytes} bytes at {_named(parent)}, and is {disk.capacity_bytes}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
@@ -169,7 +170,8 @@ def _plan_reading(lane: HostLane, vm: Vm, request: Request, open_: _Open) -> Rea
     if request.full:
         return read_whole(disks, "it was asked for")
     known = checkpoints.known_checkpoints(lane, vm.uuid)
-    plan = plan_reading(vm, disks, of_kind(open_.repository.points(vm.uuid), PointKind.VM), known)
+    points = (*of_kind(open_.repository.points(vm.uuid), PointKind.VM), *_restored_from(open_.repository, known))
+    plan = plan_reading(vm, disks, points, known)
     if plan.parent is None:
         return plan
     verified = open_.repository.verification_state().last
@@ -180,6 +182,17 @@ def _plan_reading(lane: HostLane, vm: Vm, request: Request, open_: _Open) -> Rea
     except NotFound:
         return read_whole(disks, "the recovery point before was dropped at this very moment")
     return plan
+
+
+def _restored_from(repository: Repository, known: Sequence[checkpoints.KnownCheckpoint]) -> tuple[Point, ...]:
+    """The recovery point, of whatever VM, that a restore made this one of, if it is in this repository."""
+    found: list[Point] = []
+    for checkpoint in known:
+        vm_uuid, at, point_id = checkpoint.restored_from.partition("@")
+        if at and checkpoints.chain_of(checkpoint.name) == repository.id[: checkpoints.CHAIN_DIGITS]:
+            with suppress(NotFound):
+                found.append(repository.point(vm_uuid, point_id))
+    return tuple(found)
 
 
 def _copy_one(source: DiskSource, reading: DiskReading, open_: _Open, context: JobContext) -> DiskRecord:

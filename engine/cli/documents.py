@@ -26,6 +26,9 @@
                                                             test-storage: {"storage": StorageTest, "fit": true}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
+    restores {"restores": [Entry + "state"]}                 engine.restore.journal; show: {"restore": Entry + "state"};
+                                                            the original's definition is left out
+                                                            resume, undo, commit: {"job": Job}
     doctor   {"needs": [PackageCheck]}; --repair: {"repair": {"leftovers": [Leftover], "unseen": [sentence],
              "waiting": [KeptNote]}}, and once it is done "jobs": [Job], "refused": [sentence]
     backup, restore   --dry-run: {"plan": ...}; otherwise {"job": Job} when it is over (or launched, with --detach)
@@ -37,12 +40,15 @@ Times are UTC in ISO 8601, sizes and durations carry their unit in the key. New 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from engine.jobs import Job, Journal
 from engine.repository import Point, five_volumes
+
+if TYPE_CHECKING:
+    from engine.restore import Entry
 
 Document = dict[str, Any]
 
@@ -56,6 +62,14 @@ def of_point(point: Point) -> Document:
     """A recovery point; `vm`, `size_bytes` (what a restore writes) and its five volumes are for convenience."""
     volumes = [plain(volume) for volume in five_volumes(point.manifest)]
     return {"vm": point.manifest.vm.name, "size_bytes": point.size_bytes, "volumes": volumes, **plain(point)}
+
+
+def of_restore(entry: Entry, state: str) -> Document:
+    """A restore's journal; the original's definition may hold passwords, and is left out."""
+    document = plain(entry)
+    if entry.original is not None:
+        document["original"] = {"name": entry.original.name, "uuid": entry.original.uuid}
+    return {"state": state, **document}
 
 
 def of_job(job: Job, journal: Journal) -> Document:

@@ -19,6 +19,7 @@ from engine.settings import Settings
 BACKUP = "backup"
 BACKUPS = "backups"
 RESTORE = "restore"
+SETTLE = "settle"
 
 
 def job_command(settings: Settings) -> list[str]:
@@ -80,6 +81,43 @@ def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePl
         lock=restore.lock_of(request),
         argv_prefix=job_command(settings),
         again=with_config(settings.file, plan.command),
-        untouched=f"{plan.untouched} Volumes that were being written may remain on {request.to_host}.",
+        untouched=f"{plan.untouched} What it had made on {request.to_host} is kept, and taken back by"
+        f" `newhope restores undo {request.id}`.",
         handed=keys_for(settings, request.repository),
+    )
+
+
+def launch_resume(settings: Settings, journal: Journal, entry: restore.Entry) -> Job:
+    """Let an interrupted restore go on; raises `Conflict` while a job works on it."""
+    request = entry.request
+    return launch(
+        journal,
+        RESTORE,
+        request.name,
+        request.to_host,
+        msgspec.json.encode(request),
+        lock=restore.lock_of(request),
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, f"newhope restores resume {entry.id}"),
+        untouched=f"What it had made on {request.to_host} is kept, and taken back by"
+        f" `newhope restores undo {entry.id}`.",
+        handed=keys_for(settings, request.repository),
+    )
+
+
+def launch_settlement(
+    settings: Settings, journal: Journal, entry: restore.Entry, settlement: restore.Settlement
+) -> Job:
+    """Commit or undo a restore; raises `Conflict` while a job works on it. No repository is needed for it."""
+    end = f"newhope restores {settlement.end.value} {entry.id}"
+    return launch(
+        journal,
+        SETTLE,
+        entry.request.name,
+        entry.request.to_host,
+        msgspec.json.encode(settlement),
+        lock=restore.lock_of(entry.request),
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, f"{end} --delete-original" if settlement.delete_original else end),
+        untouched=f"What was not done yet stands in the restore's journal: newhope restores show {entry.id}.",
     )

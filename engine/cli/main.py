@@ -26,6 +26,7 @@ SOURCES = {
     "backup": _source("backup", "backup", "Make a recovery point of a VM, or of all."),
     "points": _source("points", "points", "Recovery points: list them, or show one."),
     "restore": _source("restore", "restore", "Bring a VM back on a host of your choice."),
+    "restores": _source("restores", "restores", "Interrupted restores, and those that can be undone or committed."),
     "check": _source("check", "check", "What would be lost, and why: findings with their fix."),
     "jobs": _source("jobs", "jobs", "What is running and what came of it; follow, cancel."),
     "lab": _source("lab", "lab", "Practice hosts with real VMs, on this machine."),

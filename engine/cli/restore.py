@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from msgspec import Struct
 
 from engine.cli.commands import Command
-from engine.cli.failures import Usage
 from engine.cli.invocation import Invocation
 from engine.errors import ExitCode, NewhopeError
 
 if TYPE_CHECKING:
-    from engine.restore import NetworkMapping, RestorePlan
+    from engine.cli.restore_choices import Choices
+    from engine.restore import RestorePlan
 
 
 class NoVmInIt(NewhopeError):
@@ -28,31 +27,46 @@ class RestoreBlocked(NewhopeError):
     exit_code = ExitCode.PREFLIGHT
 
 
-class Choices(Struct, frozen=True):
-    """What the options say of the restore that is wanted; what is left open is for the plan to decide."""
-
-    point_name: str
-    to_host: str
-    name: str
-    pool: str
-    networks: tuple[str, ...]
-    macs: str
-    start: bool
-    repository: str | None
-    salvage: bool
-
-
 @click.command("restore", cls=Command)
 @click.argument("point_name", metavar="VM@SELECTOR")
-@click.option("--to", "to_host", required=True, metavar="HOST", help="Host to restore to.")
+@click.option("--to", "to_host", default="", metavar="HOST", help="Host to restore to. [default: the fittest]")
+@click.option(
+    "--mode",
+    type=click.Choice(["beside", "replace", "disks", "test"]),
+    default="beside",
+    show_default=True,
+    help="A new VM beside the original; one in its place, the original kept aside; only the disks; or a test that"
+    " reaches no network and is taken away again.",
+)
 @click.option("--name", default="", help="Name of the restored VM. [default: its own if it is free, or NAME-restored]")
-@click.option("--pool", default="", help="Storage pool for its disks. [default: the host's, from the settings]")
+@click.option(
+    "--pool",
+    "pools",
+    multiple=True,
+    metavar="[DISK=]POOL",
+    help="Storage pool for its disks, or for one of them. Can be repeated. [default: the host's, from the settings]",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    metavar="[DISK=]raw|qcow2",
+    help="Format of its disks, or of one. Can be repeated. [default: as each was]",
+)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="DISK=/dev/...",
+    help="Write a disk over an existing block device: what that holds is lost. Can be repeated.",
+)
 @click.option(
     "--network",
     "networks",
     multiple=True,
     metavar="NIC=NETWORK",
-    help="Connect network card NIC (from 0) to a network of the host, to `user`, or to `none`. Can be repeated.",
+    help="Connect network card NIC (from 0) to a network of the host, to `user`, or to nothing: `isolated`."
+    " Can be repeated.",
 )
 @click.option(
     "--mac",
@@ -62,7 +76,25 @@ class Choices(Struct, frozen=True):
     show_default=True,
     help="Addresses of its network cards; auto keeps them when the original cannot be running.",
 )
+@click.option(
+    "--uuid",
+    type=click.Choice(["auto", "keep", "new"]),
+    default="auto",
+    show_default=True,
+    help="Its UUID; auto keeps it when the VM takes the original's place.",
+)
 @click.option("--start/--no-start", default=True, show_default=True, help="Start it and ask its guest agent.")
+@click.option(
+    "--autostart/--no-autostart", default=None, help="Let it start with its host. [default: only as a replacement]"
+)
+@click.option("--verify", is_flag=True, help="Read the disks again after they are written, and compare every byte.")
+@click.option(
+    "--power-off", is_flag=True, help="With --mode replace: cut the original's power if it does not shut down."
+)
+@click.option("--keep-for", default="", metavar="TIME", help="How long it can be undone after it ended, such as 24h.")
+@click.option("--then", type=click.Choice(["commit", "undo"]), help="What happens by itself after that time.")
+@click.option("--reason", default="", metavar="TEXT", help="Why it is done, for the report.")
+@click.option("--ticket", default="", metavar="ID", help="Number of the incident, for the report.")
 @click.option("--repository", metavar="NAME", help="Only look in this repository.")
 @click.option(
     "--salvage", is_flag=True, help="Restore what is left where data is lost: zeroes in its place, each named."
@@ -71,42 +103,32 @@ class Choices(Struct, frozen=True):
 @click.option("--follow/--detach", "follow", default=True, help="Watch the job to its end, or leave at once.")
 @click.option("--dry-run", is_flag=True, help="Show plan and checks and do nothing.")
 @click.pass_obj
-def restore(
-    invocation: Invocation,
-    point_name: str,
-    to_host: str,
-    name: str,
-    pool: str,
-    networks: tuple[str, ...],
-    macs: str,
-    start: bool,
-    repository: str | None,
-    salvage: bool,
-    yes: bool,
-    follow: bool,
-    dry_run: bool,
-) -> ExitCode:
-    """Bring a recovery point back as a new VM on HOST, beside the original, which is never touched.
+def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **options: object) -> ExitCode:
+    """Bring a recovery point back: as a new VM beside the original, in its place, as disks only, or as a test.
 
     Shows every check and every step first. A failed check stops it (exit status 9). A restore that fails or is
-    cancelled takes back what it made. Where the repository has lost some of the point, it stops, unless --salvage
-    asks for what is left.
+    cancelled takes back what it made; one that is killed goes on, or is taken back, with `newhope restores`. Where the
+    repository has lost some of the point, it stops, unless --salvage asks for what is left.
 
     \b
     Examples:
-      newhope restore web@latest --to coruscant
-      newhope restore web@-1 --to yavin --name web-yesterday --network 0=none
+      newhope restore web@latest
+      newhope restore web@-1 --to yavin --name web-yesterday --network 0=isolated
+      newhope restore web@latest --mode replace --keep-for 24h --then commit --ticket INC-4711
       newhope restore web@2026-11-22T08:13 --to yavin --dry-run
     """
+    import msgspec
+
     from engine.cli import printing
-    from engine.cli.confirmation import confirm
     from engine.cli.documents import plain
     from engine.cli.following import tell_launched, watch
     from engine.cli.launching import launch_restore
+    from engine.cli.restore_choices import Choices
 
-    plan = _plan(invocation, Choices(point_name, to_host, name, pool, networks, macs, start, repository, salvage))
+    plan = _plan(invocation, msgspec.convert(options, Choices))
     if invocation.json and dry_run:
-        printing.show_json({"plan": plain(plan) | {"blocked": plan.blocked, "size_bytes": plan.size_bytes}})
+        figures = {"blocked": plan.blocked, "size_bytes": plan.size_bytes, "expected_s": plan.expected_s}
+        printing.show_json({"plan": plain(plan) | figures})
         return ExitCode.PREFLIGHT if plan.blocked else ExitCode.OK
     if not invocation.json:
         _show(invocation, plan)
@@ -114,7 +136,7 @@ def restore(
         raise _blocked(plan)
     if dry_run:
         return ExitCode.OK
-    if not yes and not confirm(invocation, f"Restore {plan.vm} as {plan.request.name} on {to_host} now?"):
+    if not yes and not _confirmed(invocation, plan):
         printing.say("Nothing was done.")
         return ExitCode.CANCELLED
     with invocation.journal() as journal:
@@ -125,14 +147,15 @@ def restore(
 def _plan(invocation: Invocation, choices: Choices) -> RestorePlan:
     from engine import restore
     from engine.cli.named import find_point, refuse_without_repository
+    from engine.cli.restore_choices import request_of
     from engine.jobs import operator_name
     from engine.repository import PointKind
     from engine.settings import find_host, find_repository
 
     settings = invocation.settings
-    find_host(settings, choices.to_host)
+    if choices.to_host:
+        find_host(settings, choices.to_host)
     wanted = find_repository(settings, choices.repository).name if choices.repository else None
-    networks = tuple(_network(text) for text in choices.networks)
     fleet = invocation.fleet()
     refuse_without_repository([view for view in fleet.repositories if wanted in (None, view.name)])
     every_kind = (*fleet.points, *fleet.guest_points)
@@ -145,43 +168,19 @@ def _plan(invocation: Invocation, choices: Choices) -> RestorePlan:
             next_step=f"Read its files, or put them back into the running guest: newhope files {named}. Points that "
             f"bring the VM back: newhope points {point.manifest.vm.name}.",
         )
-    _refuse_cards_it_has_not(networks, len(point.manifest.vm.nics), point.manifest.vm.name)
-    request = restore.Request(
-        repository=point.repository,
-        vm_uuid=point.manifest.vm.uuid,
-        point_id=point.id,
-        to_host=choices.to_host,
-        name=choices.name,
-        pool=choices.pool,
-        networks=networks,
-        macs=restore.MacChoice(choices.macs),
-        start=choices.start,
-        operator=operator_name(),
-        salvage=choices.salvage,
-    )
-    return restore.plan(settings, fleet, request)
+    request = request_of(choices, point, operator_name())
+    return restore.plan(settings, fleet, request, restore.load_rates(settings.state))
 
 
-def _refuse_cards_it_has_not(networks: tuple[NetworkMapping, ...], cards: int, vm: str) -> None:
-    for mapping in networks:
-        if mapping.nic >= cards:
-            raise Usage(
-                f"--network {mapping.nic}={mapping.to}: {vm} has no network card {mapping.nic}; it has {cards},"
-                " numbered from 0.",
-                next_step=f"`newhope points show {vm}` lists its network cards.",
-            )
+def _confirmed(invocation: Invocation, plan: RestorePlan) -> bool:
+    from engine.cli.confirmation import confirm, confirm_by_name
 
-
-def _network(text: str) -> NetworkMapping:
-    from engine.restore import NetworkMapping
-
-    nic, equals, to = text.partition("=")
-    if not equals or not nic.isdecimal() or not to:
-        raise Usage(
-            f"--network {text} is not NIC=NETWORK.",
-            next_step="number the VM's network cards from 0: --network 0=default, 0=user or 0=none.",
-        )
-    return NetworkMapping(int(nic), to)
+    request = plan.request
+    devices = [disk.device for disk in request.disks if disk.device]
+    if request.aside is not None or devices:
+        what = f"overwrites {' and '.join(devices)}" if devices else f"takes {plan.vm}'s place"
+        return confirm_by_name(invocation, f"This restore {what} on {request.to_host}.", plan.vm)
+    return confirm(invocation, f"Restore {plan.vm} as {request.name} on {request.to_host} now?")
 
 
 def _blocked(plan: RestorePlan) -> RestoreBlocked:
@@ -193,32 +192,71 @@ def _blocked(plan: RestorePlan) -> RestoreBlocked:
     )
 
 
+_MODES = {
+    "beside": "a new VM",
+    "replace": "in the original's place",
+    "disks": "its disks only, no VM",
+    "test": "a test that reaches nobody",
+}
+
+
 def _show(invocation: Invocation, plan: RestorePlan) -> None:
     from engine.cli import printing, states
     from engine.cli.command_line import with_config
     from engine.cli.table import Column
-    from engine.cli.wording import consistency, local, since, size
+    from engine.cli.wording import consistency, local, since
 
     request = plan.request
-    printing.show_facts(
-        [
-            ("restore", f"{plan.vm} as {request.name} on {request.to_host}, a new VM"),
-            ("point", f"{request.point_id[:8]} in {request.repository}, {consistency(plan.consistency)}"),
-            ("moment", f"{local(plan.moment)}: what was written in the last {since(plan.moment)} is not in it"),
-            ("untouched", plan.untouched),
-        ]
-    )
+    what = f"{plan.vm} as {request.name}" if request.defines else f"the disks of {plan.vm}"
+    facts = [
+        ("restore", f"{what} on {request.to_host}, {_MODES[request.mode.value]}"),
+        ("point", f"{request.point_id[:8]} in {request.repository}, {consistency(plan.consistency)}"),
+        ("moment", f"{local(plan.moment)}: what was written in the last {since(plan.moment)} is not in it"),
+        ("untouched", plan.untouched),
+        ("can be undone", _window(plan)),
+    ]
+    printing.show_facts(facts)
     printing.say()
+    if plan.hosts:
+        columns = (Column("HOST"), Column("FIT"), Column("WHY", gives_way=True))
+        rows = [(each.host, each.verdict.value, each.reason or "nothing speaks against it") for each in plan.hosts]
+        printing.show_table(columns, rows)
+        printing.say()
     checks = [(states.of_check(str(check.state)), check.name, check.evidence) for check in plan.checks]
     printing.show_table((Column("CHECK"), Column("OF"), Column("EVIDENCE")), checks)
     for check in plan.checks:
         if check.remedy and str(check.state) in ("fail", "warn"):
             printing.say(f"  {check.name}: {check.remedy}")
     printing.say()
-    for number, step in enumerate(plan.steps, 1):
-        moved = f", {size(step.size_bytes)}" if step.size_bytes else ""
-        printing.say(f"{number:>2}  {step.title} on {step.host}{moved}")
-        printing.say(f"    {step.detail}")
-        printing.say(f"    undo: {step.undo}")
+    _show_steps(plan)
     printing.say()
     printing.say(f"The same again: {with_config(invocation.settings.file, plan.command)}")
+
+
+def _show_steps(plan: RestorePlan) -> None:
+    from engine.cli import printing
+    from engine.cli.wording import size, took
+
+    for number, step in enumerate(plan.steps, 1):
+        moved = f", {size(step.size_bytes)}" if step.size_bytes else ""
+        expected = f", about {took(step.expected_s)}" if step.expected_s is not None and step.expected_s >= 1 else ""
+        printing.say(f"{number:>2}  {step.title} on {step.host}{moved}{expected}")
+        printing.say(f"    {step.detail}")
+        printing.say(f"    undo: {step.undo}")
+        if step.no_return:
+            printing.say("    POINT OF NO RETURN: what this overwrites cannot be brought back")
+    printing.say()
+    total = took(plan.expected_s) if plan.expected_s is not None else "unknown: nothing was measured there yet"
+    printing.say(f"{size(plan.size_bytes)} to move; expected time: {total}")
+
+
+def _window(plan: RestorePlan) -> str:
+    from engine.cli.wording import age
+
+    request = plan.request
+    if request.keep_for_s is not None:
+        then = f", then: {request.at_end.value}" if request.at_end is not None else ", and after that"
+        return f"for {age(request.keep_for_s)} after its end{then}"
+    if request.aside is not None:
+        return "until it is committed: newhope restores"
+    return "while it runs; what is whole stays"

@@ -43,6 +43,7 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
             launching.BACKUPS: backups_job.make_backups,
             launching.RESTORE: work_of_jobs.restore_vm,
             leftovers_job.REPAIR_VM: leftovers_job.repair_vm,
+            launching.SETTLE: work_of_jobs.settle_restore,
             verify_job.VERIFY: verify_job.verify_repository,
             prune_job.PRUNE: prune_job.prune_repository,
             repair_job.REPAIR: repair_job.repair_repository,

@@ -32,4 +32,12 @@ def restore_vm(settings: Settings, job: Job, context: JobContext) -> JobResult:
     """One VM brought back."""
     request = msgspec.json.decode(job.spec, type=restore.Request)
     report = restore.run(settings, request, context)
-    return JobResult(" ".join([f"{report.sentence}.", *report.warnings]), warn=bool(report.warnings))
+    sentences = [f"{report.sentence}.", *report.warnings]
+    if report.keep_until is not None or report.mode is restore.Mode.REPLACE:
+        sentences.append(f"Decide on it with `newhope restores commit {report.id}` or `undo {report.id}`.")
+    return JobResult(" ".join(sentences), warn=bool(report.warnings))
+
+
+def settle_restore(settings: Settings, job: Job, context: JobContext) -> str:
+    """One restore committed or undone."""
+    return restore.settle(settings, msgspec.json.decode(job.spec, type=restore.Settlement), context)

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from msgspec import Struct
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from engine.hosts.lane import HostLane
 
 DELETE_TIMEOUT_S = 60.0
+_RESTORED = "restored by newhope from "
 
 CHAIN_DIGITS = 8
 
@@ -39,15 +42,18 @@ class KnownCheckpoint(Struct, frozen=True):
     created: datetime
     disks: tuple[str, ...]
     """Targets of the disks on which a bitmap counts from it."""
+    restored_from: str = ""
+    """For one that a restore began: `VM-UUID@POINT`, the recovery point whose content the disks had then."""
 
 
-def new_name(now: datetime | None = None, *, chain: str = "") -> str:
+def new_name(now: datetime | None = None, *, chain: str = "", mark: str = "") -> str:
     """A name for a new checkpoint, never used before: `newhope-20261122T081300Z-a1b2c3`, with its chain at the end.
 
-    `chain` is 8 hexadecimal digits that tell one repository from another; "" belongs to none.
+    `chain` is 8 hexadecimal digits that tell one repository from another; "" belongs to none. `mark` is 6 of them in
+    place of random ones, for who must find the same name again.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    name = f"newhope-{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    name = f"newhope-{moment:%Y%m%dT%H%M%SZ}-{mark or secrets.token_hex(3)}"
     return f"{name}-{chain}" if chain else name
 
 
@@ -96,13 +102,44 @@ def description(lane: HostLane, uuid: str, name: str) -> bytes | None:
     return lane.run(read)
 
 
+def describe_restored(lane: HostLane, uuid: str, name: str, disks: Iterable[str], restored_from: str) -> None:
+    """Tell the host of a checkpoint whose bitmaps were put into a VM's images before it first started.
+
+    `restored_from` is `VM-UUID@POINT`. Disks that are not named have no bitmap. A VM that has it already is fine.
+    (libvirt formatcheckpoint, VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE.) Raises HostUnreachable, HostRefused.
+    """
+    tracked = frozenset(disks)
+
+    def work(connection: libvirt.virConnect) -> None:
+        import libvirt
+
+        domain = connection.lookupByUUIDString(uuid)
+        root = ElementTree.Element("domaincheckpoint")
+        ElementTree.SubElement(root, "name").text = name
+        ElementTree.SubElement(root, "description").text = f"{_RESTORED}{restored_from}"
+        ElementTree.SubElement(root, "creationTime").text = str(int(datetime.now(UTC).timestamp()))
+        entries = ElementTree.SubElement(root, "disks")
+        for disk in parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)).iterfind("devices/disk/target"):
+            target = disk.get("dev", "")
+            if target in tracked:
+                ElementTree.SubElement(entries, "disk", name=target, checkpoint="bitmap", bitmap=name)
+            else:
+                ElementTree.SubElement(entries, "disk", name=target, checkpoint="no")
+        text = ElementTree.tostring(root, encoding="unicode")
+        domain.checkpointCreateXML(text, libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE)
+
+    lane.run(work)
+
+
 def _known(description: Element) -> KnownCheckpoint:
+    said = text_of(description, "description") or ""
     return KnownCheckpoint(
         name=text_of(description, "name") or "",
         created=datetime.fromtimestamp(int(text_of(description, "creationTime") or 0), UTC),
         disks=tuple(
             disk.get("name", "") for disk in description.iterfind("disks/disk") if disk.get("checkpoint") == "bitmap"
         ),
+        restored_from=said.removeprefix(_RESTORED) if said.startswith(_RESTORED) else "",
     )
 
 

@@ -32,20 +32,32 @@ class DiskSink(Protocol):
         """Put bytes at their offset. Raises a `NewhopeError` for what the storage refuses."""
         ...
 
+    def zero(self, offset: int, length: int) -> None:
+        """Let a range read as zeroes, whatever it held. Raises a `NewhopeError` for what the storage refuses."""
+        ...
+
     def flush(self) -> None:
         """Make durable what was written. Without it nothing is promised."""
         ...
 
 
 @contextmanager
-def open_sink(path: Path | str, image_format: str, socket_path: Path | str, reach: Reach = HERE) -> Generator[DiskSink]:
+def open_sink(
+    path: Path | str,
+    image_format: str,
+    socket_path: Path | str,
+    reach: Reach = HERE,
+    *,
+    keep: bool = False,
+) -> Generator[DiskSink]:
     """Write a new image of a host whose content is all zero; of a plain raw file here, what it held is dropped.
 
-    `socket_path` is where QEMU listens on the host if it is needed.
+    `keep` leaves the image as it is, to go on with one that was half written. `socket_path` is where QEMU listens on
+    the host if it is needed.
     Raises ImageInUse, ImageMissing, ImageFull, ImageError, MissingPackage, HostUnreachable, FilesOutOfReach.
     """
     if reach.local and image_format == "raw" and _is_file(Path(path)):
-        with RawFile(Path(path)) as file:
+        with RawFile(Path(path), keep=keep) as file:
             yield file
         return
     serving = image.serve(path, image_format, socket_path, writable=True, reach=reach)
@@ -81,6 +93,11 @@ class _ServedDisk:
         client.write(offset, content)
         with self._lock:
             self._idle.append(client)
+
+    def zero(self, offset: int, length: int) -> None:
+        with nbd.Client.connect(self._address) as client:
+            client.write_zeroes(offset, length, may_trim=True)
+            client.flush()
 
     def flush(self) -> None:
         # A server need not count other connections' writes in.

@@ -155,6 +155,20 @@ def remove_bitmap(path: Path | str, format: str, bitmap: str, *, files: HostFile
         raise _complaint(image, removed.complaints)
 
 
+def begin_bitmap(path: Path | str, bitmap: str, *, files: HostFiles = HERE.files) -> None:
+    """Let a qcow2 image at rest record from now on what is written to it; one that does so already is fine.
+
+    Raises ImageInUse, ImageMissing, ImageError, MissingPackage, HostUnreachable, FilesOutOfReach.
+    """
+    image = Path(path)
+    if any(each.name == bitmap for each in info(image, "qcow2", files=files).bitmaps):
+        return
+    options = _options(files, image, "qcow2")
+    begun = files.run(["qemu-img", "bitmap", "--add", "--enable", "--image-opts", options, bitmap])
+    if begun.exit_status != 0:
+        raise _complaint(image, begun.complaints)
+
+
 def same_content(one: Path | str, other: Path | str, *, formats: tuple[str, str]) -> bool:
     """Whether a guest would read the same from two images; where one is longer, the rest must be zero.
 

@@ -181,6 +181,27 @@ def undefine(lane: HostLane, uuid: str, *, keep_nothing: bool = True) -> None:
     lane.run(work, timeout_s=30.0)
 
 
+def set_autostart(lane: HostLane, uuid: str, *, on: bool) -> None:
+    """Let a VM start with its host, or not."""
+    lane.run(lambda connection: connection.lookupByUUIDString(uuid).setAutostart(int(on)))
+
+
+def name_of(lane: HostLane, uuid: str) -> str | None:
+    """The name of the VM that has this UUID on the host; None if none has it."""
+
+    def work(connection: libvirt.virConnect) -> str | None:
+        import libvirt
+
+        try:
+            return connection.lookupByUUIDString(uuid).name()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != NO_DOMAIN:
+                raise
+            return None
+
+    return lane.run(work)
+
+
 def _state(domain: libvirt.virDomain) -> VmState:
     return from_libvirt(domain.state()[0])
 

@@ -1,6 +1,7 @@
 """A raw disk image in a file of this machine, written from several threads at once.
 
-1. It is locked as QEMU locks what it writes, and emptied: whatever is not written is a hole from then on.
+1. It is locked as QEMU locks what it writes, and emptied, unless it is to be kept: whatever is not written is a hole
+   from then on.
 2. Contents go to their offsets; zeroes in them stay holes too.
 3. Beside that, a thread has written to the disk what came in so far: the page cache stays small, and nobody waits for
    gigabytes at the end.
@@ -35,14 +36,16 @@ _ZEROES = bytearray(HOLE_BYTES)
 
 
 class RawFile:
-    """An open image. A context manager; `write` may be called by many threads, the rest by one.
+    """An open image; `keep` leaves in it what it holds. A context manager; `write` may be called by many threads, the
+    rest by one.
 
     Writers count their bytes under `_wake`, and wake the thread that writes back. The kernel tells a failure to write
     back only once, so it is kept, and raised by whatever is called next.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
         self._path = path
+        self._keep = keep
         self._wake = threading.Condition()
         self._unwritten_bytes = 0
         self._stopped = False
@@ -54,9 +57,10 @@ class RawFile:
         try:
             with self._explained():
                 _lock(self._file)
-                size_bytes = os.fstat(self._file).st_size
-                os.ftruncate(self._file, 0)
-                os.ftruncate(self._file, size_bytes)
+                if not self._keep:
+                    size_bytes = os.fstat(self._file).st_size
+                    os.ftruncate(self._file, 0)
+                    os.ftruncate(self._file, size_bytes)
         except BaseException:
             os.close(self._file)
             raise
@@ -84,6 +88,13 @@ class RawFile:
             self._unwritten_bytes += len(content)
             if self._unwritten_bytes >= WRITE_BACK_BYTES:
                 self._wake.notify()
+
+    def zero(self, offset: int, length: int) -> None:
+        """Let a range read as zeroes. Raises ImageFull, ImageError."""
+        with self._explained():
+            for start in range(offset, offset + length, HOLE_BYTES):
+                piece = memoryview(_ZEROES)[: min(HOLE_BYTES, offset + length - start)]
+                _write_all(self._file, piece, start)
 
     def flush(self) -> None:
         """Make durable what was written. Raises ImageFull, ImageError."""

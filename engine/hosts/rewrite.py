@@ -63,6 +63,8 @@ class Rewrite(Struct, frozen=True):
     uuid: str
     disk_paths: dict[str, tuple[str, str]]
     """Path and format of the new image, by target. Disks that are not here are left out."""
+    block_disks: frozenset[str] = frozenset()
+    """Targets of disks whose new image is a block device rather than a file."""
     keep_media: frozenset[str] = frozenset()
     """Targets of drives whose media are on the new host too; all others are ejected."""
     macs: tuple[str, ...] | None = None
@@ -158,16 +160,16 @@ def _set_disks(domain: Element, changes: Rewrite) -> None:
     for disk in devices.findall("disk"):
         target = attribute_of(disk, "target", "dev") or ""
         if target in changes.disk_paths:
-            _point_to(disk, *changes.disk_paths[target])
+            _point_to(disk, *changes.disk_paths[target], block=target in changes.block_disks)
         elif disk.get("device", "disk") not in ("cdrom", "floppy"):
             devices.remove(disk)
         elif target not in changes.keep_media:
             _eject(disk)
 
 
-def _point_to(disk: Element, path: str, image_format: str) -> None:
+def _point_to(disk: Element, path: str, image_format: str, *, block: bool) -> None:
     _forget_source(disk)
-    disk.set("type", "file")
+    disk.set("type", "block" if block else "file")
     if disk.get("device") == "lun":
         # A LUN passes SCSI commands to a device of the host; an image is a plain disk.
         disk.set("device", "disk")
@@ -179,7 +181,7 @@ def _point_to(disk: Element, path: str, image_format: str) -> None:
         disk.insert(0, driver)
     driver.set("type", image_format)
     position = list(disk).index(driver) + 1
-    disk.insert(position, Element("source", file=path))
+    disk.insert(position, Element("source", dev=path) if block else Element("source", file=path))
 
 
 def _eject(disk: Element) -> None:

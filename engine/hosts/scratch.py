@@ -148,6 +148,14 @@ def abandoned(lane: HostLane, folder: Path, vm_uuid: str) -> tuple[Path, ...]:
     return tuple(path for path in paths if (owner := owner_of(path)) is not None and is_dead(owner, lane))
 
 
+def clear_sockets(lane: HostLane, vm_uuid: str) -> None:
+    """Remove the sockets that dead processes made for a VM with `own_socket`."""
+    for folder in {own_folder(lane), *((lane.host.scratch,) if lane.host.scratch is not None else ())}:
+        left = [path for path in abandoned(lane, folder, vm_uuid) if path.suffix == ".sock"]
+        if left:
+            lane.files.remove(left)
+
+
 def _the_user(lane: HostLane) -> str:
     return "This user" if lane.reach.local else "The user of its uri"
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement
 
+from msgspec import Struct
+
 from engine.errors import NewhopeError, NoSpace
 from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME, STORAGE_VOLUME_EXISTS
 from engine.hosts.files_of_host import HostFiles
@@ -61,6 +63,62 @@ def put_file(lane: HostLane, pool: str, name: str, content: bytes) -> str:
     return lane.run(work, timeout_s=_UPLOAD_TIMEOUT_S)
 
 
+class MadeSure(Struct, frozen=True):
+    """A volume that is there."""
+
+    path: str
+    existed: bool
+    block: bool
+    """Whether it is a block device rather than a file."""
+
+
+def make_sure(lane: HostLane, pool: str, name: str, image_format: str, capacity_bytes: int) -> MadeSure:
+    """A volume, made as by `create` if it is not there.
+
+    For who wrote down before that the volume of this name is theirs. Raises what `create` raises.
+    """
+
+    def work(connection: libvirt.virConnect) -> MadeSure:
+        import libvirt
+
+        storage = _pool(connection, lane, pool)
+        volume = _find(storage, name)
+        existed = volume is not None
+        if volume is None:
+            volume = _create(storage, name, image_format, capacity_bytes)
+        return MadeSure(volume.path(), existed, volume.info()[0] == libvirt.VIR_STORAGE_VOL_BLOCK)
+
+    return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+
+
+def names(lane: HostLane, pool: str) -> tuple[str, ...]:
+    """Names of all volumes of a pool, those included that something else made since the pool was started."""
+
+    def work(connection: libvirt.virConnect) -> tuple[str, ...]:
+        storage = _pool(connection, lane, pool)
+        storage.refresh()
+        return tuple(sorted(storage.listVolumes()))
+
+    return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+
+
+def delete_path(lane: HostLane, path: str) -> bool:
+    """Remove the volume at a path; whether there was a pool that had it."""
+
+    def work(connection: libvirt.virConnect) -> bool:
+        import libvirt
+
+        try:
+            connection.storageVolLookupByPath(path).delete()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != NO_STORAGE_VOLUME:
+                raise
+            return False
+        return True
+
+    return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+
+
 def delete(lane: HostLane, pool: str, name: str) -> None:
     """Remove a volume; one that is not there is fine."""
 
@@ -75,6 +133,11 @@ def delete(lane: HostLane, pool: str, name: str) -> None:
 def exists(lane: HostLane, pool: str, name: str) -> bool:
     """Whether the pool has a volume of that name, also one that something else made since the pool was started."""
     return lane.run(lambda connection: _find(_pool(connection, lane, pool), name) is not None)
+
+
+def path_of(lane: HostLane, pool: str, name: str) -> str:
+    """The path of a volume. Raises MissingOnHost."""
+    return lane.run(lambda connection: _pool(connection, lane, pool).storageVolLookupByName(name).path())
 
 
 def free_bytes(lane: HostLane, pool: str) -> int:

@@ -17,7 +17,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
-from engine.repository.block_record import decode_record
+from engine.repository.block_record import Bytes, block_name, decode_record
 from engine.repository.disk_map import blocks_of, height_of, walk_map
 from engine.repository.errors import ObjectMissing, RepositoryDamaged, Unsound
 from engine.repository.identity import Identity
@@ -147,12 +147,13 @@ class Reader:
         *,
         workers: int = WORKERS,
         lost: Lost | None = None,
+        skip: Callable[[int], bool] | None = None,
     ) -> Iterator[int]:
         """Hand offsets and contents of all blocks that are not zero to `write`, in threads of its own, several at once.
 
         Gives numbers of bytes that have been written; what `write` raises, it raises. Faster than `read_disk`, because
         what has been read in a thread is written in the same one, and threads seldom wait for each other. What is lost
-        is told as there.
+        is told as there. `skip` says of a block's number that it need not be handed over.
         """
 
         def copy(group: Sequence[_Wanted]) -> int:
@@ -166,7 +167,7 @@ class Reader:
                 written_bytes += length * len(blocks)
             return written_bytes
 
-        wanted = self._in_order_of_packs(record, lost)
+        wanted = self._in_order_of_packs(record, lost, skip)
         groups = iter(lambda: list(islice(wanted, GROUP_BLOCKS)), [])
         yield from _in_threads(copy, groups, workers)
 
@@ -209,6 +210,15 @@ class Reader:
     def names(self, record: DiskRecord | FileRecord) -> Iterator[tuple[int, bytes]]:
         """Numbers and names of all blocks that are not zero, in order."""
         return self._names(record)
+
+    def recognises(self, content: Bytes, name: bytes) -> bool:
+        """Whether content, wherever it was found, is that of the block of this name."""
+        return block_name(content, self._keys) == name
+
+    @property
+    def block_bytes(self) -> int:
+        """The size of all blocks but the last of a disk."""
+        return self._block_bytes
 
     def place(self, name: bytes) -> tuple[bytes, int]:
         """Where a block lies: what is read in the order of its places is read fastest."""
@@ -259,9 +269,13 @@ class Reader:
         except Unsound as reason:
             raise self._damaged(f"The map of {of} is wrong: {reason}.") from reason
 
-    def _in_order_of_packs(self, record: DiskRecord, lost: Lost | None) -> Iterator[_Wanted]:
+    def _in_order_of_packs(
+        self, record: DiskRecord, lost: Lost | None, skip: Callable[[int], bool] | None = None
+    ) -> Iterator[_Wanted]:
         """All blocks that are not zero, window by window."""
         names = self._names(record) if lost is None else self._names_left(record, lost)
+        if skip is not None:
+            names = ((block, name) for block, name in names if not skip(block))
         while True:
             window: dict[tuple[bytes, int], list[int]] = {}
             for block, name in names:

@@ -1,31 +1,64 @@
 """Bring a recovery point back: from a repository to a host of the operator's choice.
 
-1. Plan (`plan.py`, pure): every name, path, UUID and MAC is decided; steps and checks are shown.
-2. Preflight (`preflight.py`, pure): PASS, WARN or FAIL, each with evidence and remedy; a FAIL stops everything.
-3. Run (`run.py`) exactly what was planned, as a new VM beside the original, which is never touched:
-   create the volumes, write the disks, put the boot files beside them, define, start, ask the guest agent.
-4. Report (`report.py`): what was done, with times and checks, kept with the repository.
+1. Plan (`plan.py`, pure): every name, path, UUID and MAC is decided (`decide.py`); steps (`steps.py`) and checks
+   (`preflight.py`) are shown, with bytes, expected times (`rates.py`), and how each step is undone.
+2. Run (`run.py`) exactly what was planned, each step journaled before and after (`journal.py`, `host_note.py`):
+   names reserved, disks written side by side, boot files beside them, the original put aside if its place is taken,
+   the VM defined, its dirty bitmaps begun, started, its agent asked (`step_*.py`; `carrying_out.py` has them all).
+3. A run that fails or is cancelled undoes what it made, in reverse order (`undoing.py`). One that is killed, or loses
+   its host or repository, is resumed or undone: disks half written are read and recognised (`recognised.py`).
+4. Whole, a restore is committed, or kept until somebody commits or undoes it (`settle.py`), or its time is over.
+5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository.
 
 Where data is lost in the repository, a restore stops. On request it brings back what is left (`salvage.py`).
-
-A run that fails or is cancelled undoes what it made, in reverse order: no half-defined VM, no orphan volume.
 
 Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
 """
 
-from engine.restore.model import MacChoice, NetworkMapping, PlannedStep, Request, RestorePlan, RestoreReport
-from engine.restore.plan import lock_of, plan, suggest_name
+from engine.restore.decide import suggest_name
+from engine.restore.journal import Entry, Phase, RestoreJournal
+from engine.restore.model import (
+    Aside,
+    AtEnd,
+    DiskTarget,
+    MacChoice,
+    Mode,
+    NetworkMapping,
+    PlannedStep,
+    Request,
+    RestorePlan,
+    RestoreReport,
+    UuidChoice,
+)
+from engine.restore.plan import lock_of, plan
+from engine.restore.rates import load_rates
 from engine.restore.run import run
+from engine.restore.settle import Settlement, adopt, disks_of_original, overdue, refuse, settle
 
 __all__ = [
+    "Aside",
+    "AtEnd",
+    "DiskTarget",
+    "Entry",
     "MacChoice",
+    "Mode",
     "NetworkMapping",
+    "Phase",
     "PlannedStep",
     "Request",
+    "RestoreJournal",
     "RestorePlan",
     "RestoreReport",
+    "Settlement",
+    "UuidChoice",
+    "adopt",
+    "disks_of_original",
+    "load_rates",
     "lock_of",
+    "overdue",
     "plan",
+    "refuse",
     "run",
+    "settle",
     "suggest_name",
 ]

@@ -1,25 +1,28 @@
-"""Decide every detail of a restore before anything is touched."""
+"""What a restore will do, decided in every detail before anything is touched."""
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import shlex
-import uuid
+from pathlib import PurePosixPath
 
+import msgspec
 from msgspec import structs
 
 from engine.errors import NotFound
 from engine.fleet import Fleet, find_snapshot
-from engine.hosts.model import HostSnapshot, HostStatus
-from engine.hosts.rewrite import new_mac
-from engine.repository import DiskRecord, Point
-from engine.restore import step_titles
-from engine.restore.model import MacChoice, NetworkMapping, PlannedStep, Request, RestorePlan
+from engine.hosts.model import HostSnapshot
+from engine.repository import Point
+from engine.restore.decide import best_host, decide, hosts_by_fitness, network_of
+from engine.restore.host_note import note_name
+from engine.restore.model import AtEnd, MacChoice, Mode, PlannedStep, Request, RestorePlan, UuidChoice
 from engine.restore.preflight import preflight
-from engine.settings import Settings, find_host
+from engine.restore.rates import Rates
+from engine.restore.steps import BOOT_FILES, Step, StepKind, steps_of, tracked
+from engine.settings import Settings, find_host, format_duration
 
-BOOT_FILES = {"nvram": "its NVRAM", "kernel": "its kernel", "initrd": "its initial RAM disk"}
-"""Roles of a recovery point's files that lie beside the disks of the restored VM, and what a plan calls them."""
+_NOTHING_MEASURED = Rates()
+_NOTHING = "nothing to undo"
 
 
 def lock_of(request: Request) -> str:
@@ -27,26 +30,31 @@ def lock_of(request: Request) -> str:
     return f"restore:{request.to_host}:{request.name}"
 
 
-def plan(settings: Settings, fleet: Fleet, request: Request) -> RestorePlan:
-    """Plan the restore of one recovery point as the fleet was last seen.
+def plan(settings: Settings, fleet: Fleet, request: Request, rates: Rates = _NOTHING_MEASURED) -> RestorePlan:
+    """Plan the restore of one recovery point as the fleet was last seen; `rates` tell how long it should take.
 
     Raises `NotFound` when the host or the recovery point is not known. Everything else that stands in the way is a
     failed check of the plan.
     """
-    find_host(settings, request.to_host)
     point = find_point(fleet, request)
+    hosts = () if request.to_host else hosts_by_fitness(settings, fleet, point)
+    if not request.to_host:
+        request = structs.replace(request, to_host=best_host(hosts))
+    find_host(settings, request.to_host)
     target = find_snapshot(fleet, request.to_host)
     decided = decide(settings, fleet, request, point, target)
+    steps = planned_steps(point, decided, target, rates)
     return RestorePlan(
-        request=decided,
+        request=structs.replace(decided, digest=digest_of(decided, steps)),
         vm=point.manifest.vm.name,
         moment=point.manifest.moment,
         consistency=point.manifest.consistency.value,
         source_host=point.manifest.vm.host,
-        steps=planned_steps(point, decided),
+        steps=steps,
         checks=preflight(fleet, point, target, decided),
         command=command_of(point, decided),
-        untouched=f"The original {point.manifest.vm.name} and everything else on every host; nothing is overwritten.",
+        untouched=_untouched(point, decided),
+        hosts=hosts,
     )
 
 
@@ -65,131 +73,128 @@ def find_point(fleet: Fleet, request: Request) -> Point:
     )
 
 
-def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, target: HostSnapshot) -> Request:
-    """The request with name, pool, UUID and addresses decided; what the operator chose stays."""
-    facts = point.manifest.vm
-    macs = request.new_macs
-    if not macs:
-        new = request.macs is MacChoice.NEW or (
-            request.macs is MacChoice.AUTO and _answers_somewhere(fleet, facts.uuid)
-        )
-        taken = {nic.mac for snapshot in fleet.snapshots for vm in snapshot.vms for nic in vm.nics}
-        macs = _new_macs(len(facts.macs), taken) if new else facts.macs
-    return structs.replace(
-        request,
-        name=request.name or suggest_name(fleet, point, request.to_host),
-        pool=request.pool or find_host(settings, request.to_host).pool or _first_pool(target),
-        networks=tuple(
-            next((given for given in request.networks if given.nic == nic), NetworkMapping(nic, _same_network(card)))
-            for nic, card in enumerate(facts.nics)
-        ),
-        new_uuid=request.new_uuid or str(uuid.uuid4()),
-        new_macs=macs,
-        through_libvirt=target.facts is not None and not target.facts.runs_qemu_nbd,
-    )
+def digest_of(request: Request, steps: tuple[PlannedStep, ...]) -> str:
+    """What a plan is known by: the decided request and every step as it was shown, without what was only expected."""
+    shown = (structs.replace(request, digest=""), tuple(structs.replace(step, expected_s=None) for step in steps))
+    return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:16]
 
 
-def suggest_name(fleet: Fleet, point: Point, to_host: str) -> str:
-    """The VM's own name if the original is gone and the name is free there; otherwise `NAME-restored`, numbered."""
-    facts = point.manifest.vm
-    snapshot = find_snapshot(fleet, to_host)
-    taken = {vm.name for vm in snapshot.vms}
-    if facts.name not in taken and not _answers_somewhere(fleet, facts.uuid):
-        return facts.name
-    name = f"{facts.name}-restored"
-    numbers = itertools.count(2)
-    while name in taken:
-        name = f"{facts.name}-restored-{next(numbers)}"
-    return name
+def planned_steps(
+    point: Point, request: Request, target: HostSnapshot, rates: Rates = _NOTHING_MEASURED
+) -> tuple[PlannedStep, ...]:
+    """The steps of a decided request as they are shown, in the order in which they run."""
+    described: list[PlannedStep] = []
+    for step in steps_of(point.manifest, request):
+        shown = _described(step, point, request, target)
+        image_format = request.disk(step.of).format if step.of else ""
+        expected = rates.expected_s(request.to_host, step.kind, shown.size_bytes, image_format)
+        described.append(structs.replace(shown, key=step.key, expected_s=expected))
+    return tuple(described)
 
 
-def planned_steps(point: Point, request: Request) -> tuple[PlannedStep, ...]:
-    """The steps in the order they run."""
-    manifest = point.manifest
-    host = request.to_host
-    steps = [
-        PlannedStep(step_titles.CHECK_TARGET, host, "as it is when the restore begins", 0, "nothing to undo"),
-        *(
-            PlannedStep(
-                step_titles.write_title(disk.target),
-                host,
-                _new_volume(request, disk),
-                disk.data_bytes,
-                "the volume is deleted",
-            )
-            for disk in manifest.disks
-        ),
-    ]
-    kept = [file for file in manifest.files if file.role in BOOT_FILES]
-    if kept:
-        words = " and ".join(BOOT_FILES[file.role] for file in kept)
-        size_bytes = sum(file.size_bytes for file in kept)
-        detail = f"{words}, in pool {request.pool}"
-        steps.append(PlannedStep(step_titles.PUT_BOOT_FILES, host, detail, size_bytes, "they are deleted"))
-    steps.append(
-        PlannedStep(step_titles.DEFINE, host, f"{request.name}, UUID {request.new_uuid}", 0, "it is undefined again")
-    )
-    if request.start:
-        steps.append(PlannedStep(step_titles.START, host, request.name, 0, "it is switched off"))
-        if manifest.vm.agent:
+def _described(step: Step, point: Point, request: Request, target: HostSnapshot) -> PlannedStep:
+    host, aside = request.to_host, request.aside
+    match step.kind:
+        case StepKind.CHECK:
+            return PlannedStep(step.title, host, "as it is when the restore begins", 0, _NOTHING)
+        case StepKind.NOTE:
+            path = _in_pool(target, request.pool, note_name(request.id))
+            detail = f"{note_name(request.id)} in pool {request.pool}: whoever finds it there can undo the restore"
+            return PlannedStep(step.title, host, detail, 0, "it is deleted, last of all", path=path)
+        case StepKind.WRITE:
+            return _writing(step, point, request, target)
+        case StepKind.VERIFY:
+            size_bytes = next(disk.data_bytes for disk in point.manifest.disks if disk.target == step.of)
+            detail = f"{step.of} is compared with the recovery point, byte for byte"
+            return PlannedStep(step.title, host, detail, size_bytes, _NOTHING)
+        case StepKind.BOOT_FILES:
+            kept = [file for file in point.manifest.files if file.role in BOOT_FILES]
+            words = " and ".join(BOOT_FILES[file.role] for file in kept)
+            detail, size_bytes = f"{words}, in pool {request.pool}", sum(file.size_bytes for file in kept)
+            return PlannedStep(step.title, host, detail, size_bytes, "they are deleted")
+        case StepKind.STOP if aside is not None:
+            how = "through its agent or power button" + ("; else its power is cut" if request.power_off else "")
+            detail = f"{aside.name}, {how}" if aside.runs else f"{aside.name} is off already"
+            return PlannedStep(step.title, aside.host, detail, 0, "it is started again" if aside.runs else _NOTHING)
+        case StepKind.ASIDE if aside is not None:
+            detail = f"{aside.name} becomes {aside.kept_name}; its disks are not touched"
+            return PlannedStep(step.title, aside.host, detail, 0, f"it becomes {aside.name} again, as it was")
+        case StepKind.DEFINE:
+            kept = ", its own" if request.new_uuid == point.manifest.vm.uuid else ""
+            detail = f"{request.name}, UUID {request.new_uuid}{kept}"
+            detail += "; it starts with its host" if request.autostart else ""
+            return PlannedStep(step.title, host, detail, 0, "it is undefined again")
+        case StepKind.TRACK:
+            detail = f"on {', '.join(tracked(request))}, so that the next backup reads only what was written since"
+            return PlannedStep(step.title, host, detail, 0, "they go with the VM and its disks")
+        case StepKind.START:
+            return PlannedStep(step.title, host, request.name, 0, "it is switched off")
+        case _:
             detail = "proof that it booted; if it stays silent the VM is kept and the report says so"
-            steps.append(PlannedStep(step_titles.ASK_AGENT, host, detail, 0, "nothing to undo"))
-    return tuple(steps)
+            return PlannedStep(step.title, host, detail, 0, _NOTHING)
 
 
-def _new_volume(request: Request, disk: DiskRecord) -> str:
+def _writing(step: Step, point: Point, request: Request, target: HostSnapshot) -> PlannedStep:
+    disk = request.disk(step.of)
+    size_bytes = next(record.data_bytes for record in point.manifest.disks if record.target == step.of)
+    if disk.device:
+        detail = f"over all of {disk.device}: what it holds now is lost for good"
+        undo = "the device keeps what was written"
+        return PlannedStep(step.title, request.to_host, detail, size_bytes, undo, path=disk.device, no_return=True)
+    path = _in_pool(target, disk.pool, disk.volume)
     how = ", written through libvirt" if request.through_libvirt else ""
-    return f"new {image_format(request, disk)} volume {volume_name(request, disk)} in pool {request.pool}{how}"
+    detail = f"new {disk.format} volume {disk.volume} in pool {disk.pool}{how}"
+    return PlannedStep(step.title, request.to_host, detail, size_bytes, "the volume is deleted", path=path)
 
 
-def image_format(request: Request, disk: DiskRecord) -> str:
-    """Format of the volume that a restored disk becomes."""
-    return "qcow2" if disk.format == "qcow2" and not request.through_libvirt else "raw"
+def _in_pool(target: HostSnapshot, pool: str, name: str) -> str:
+    folder = next((each.path for each in target.pools if each.name == pool), None)
+    return str(PurePosixPath(folder) / name) if folder else ""
 
 
-def volume_name(request: Request, disk: DiskRecord) -> str:
-    """Name of the volume that a restored disk becomes."""
-    return f"{request.name}-{disk.target}.{image_format(request, disk)}"
+def _untouched(point: Point, request: Request) -> str:
+    vm, aside = point.manifest.vm.name, request.aside
+    devices = [disk.device for disk in request.disks if disk.device]
+    overwritten = f"nothing but {' and '.join(devices)} is overwritten" if devices else "nothing is overwritten"
+    if aside is None:
+        return f"The original {vm} and everything else on every host; {overwritten}."
+    return (
+        f"The original's disks: {aside.name} is kept aside as {aside.kept_name} until the restore is committed, and"
+        f" comes back as it was if it is undone; {overwritten}."
+    )
 
 
 def command_of(point: Point, request: Request) -> str:
     """The command line that asks for the same restore."""
     words = ["newhope", "restore", f"{point.manifest.vm.name}@{point.id}", "--to", request.to_host]
+    if request.mode is not Mode.BESIDE:
+        words += ["--mode", request.mode.value]
     words += ["--name", request.name, "--pool", request.pool]
+    for disk, record in zip(request.disks, point.manifest.disks, strict=True):
+        if disk.device:
+            words += ["--device", f"{disk.target}={disk.device}"]
+            continue
+        if disk.pool != request.pool:
+            words += ["--pool", f"{disk.target}={disk.pool}"]
+        if disk.format != ("qcow2" if record.format == "qcow2" else "raw") and not request.through_libvirt:
+            words += ["--format", f"{disk.target}={disk.format}"]
     if request.macs is not MacChoice.AUTO:
         words += ["--mac", request.macs.value]
+    if request.uuid is not UuidChoice.AUTO:
+        words += ["--uuid", request.uuid.value]
     for mapping, card in zip(request.networks, point.manifest.vm.nics, strict=False):
-        if mapping.to != _same_network(card):
+        if mapping.to != network_of(card) and request.mode is not Mode.TEST:
             words += ["--network", f"{mapping.nic}={mapping.to}"]
-    if not request.start:
-        words.append("--no-start")
-    if request.salvage:
-        words.append("--salvage")
+    words += [] if request.start or not request.defines else ["--no-start"]
+    words += ["--verify"] if request.verify else []
+    words += ["--salvage"] if request.salvage else []
+    words += ["--power-off"] if request.power_off else []
+    if request.keep_for_s is not None and request.mode is not Mode.TEST:
+        words += ["--keep-for", format_duration(request.keep_for_s)]
+        words += ["--then", request.at_end.value] if request.at_end is not None else []
+    elif request.mode is Mode.TEST and request.keep_for_s is not None:
+        words += ["--keep-for", format_duration(request.keep_for_s)]
+        words += ["--then", AtEnd.COMMIT.value] if request.at_end is AtEnd.COMMIT else []
+    words += ["--reason", request.reason] if request.reason else []
+    words += ["--ticket", request.ticket] if request.ticket else []
     return shlex.join(words)
-
-
-def _same_network(card: str) -> str:
-    kind, _, source = card.partition(":")
-    return "user" if kind == "user" else source or "none"
-
-
-def _first_pool(target: HostSnapshot) -> str:
-    active = [pool for pool in target.pools if pool.active]
-    best = max(active, key=lambda pool: pool.available_bytes, default=None)
-    return best.name if best else "default"
-
-
-def _answers_somewhere(fleet: Fleet, vm_uuid: str) -> bool:
-    return any(
-        snapshot.status is HostStatus.ONLINE and any(vm.uuid == vm_uuid for vm in snapshot.vms)
-        for snapshot in fleet.snapshots
-    )
-
-
-def _new_macs(count: int, taken: set[str]) -> tuple[str, ...]:
-    chosen: list[str] = []
-    while len(chosen) < count:
-        mac = new_mac()
-        if mac not in taken and mac not in chosen:
-            chosen.append(mac)
-    return tuple(chosen)

@@ -2,42 +2,132 @@
 
 from __future__ import annotations
 
-from engine.fleet import CheckState, FitnessCheck, Fleet, fitness
+from collections.abc import Mapping
+
+from engine.fleet import CheckState, FitnessCheck, Fleet, fitness, format_bytes
 from engine.hosts.model import HostSnapshot, HostStatus, VmState
 from engine.repository import Point
 from engine.repository.model import Consistency
-from engine.restore.model import Request
+from engine.restore.decide import UNPLUGGED, leads_nowhere
+from engine.restore.model import Mode, Request
 
 
 def preflight(fleet: Fleet, point: Point, target: HostSnapshot, request: Request) -> tuple[FitnessCheck, ...]:
     """Every check of a decided request against the target host as it was last seen; failures first."""
+    sizes = {disk.target: disk.data_bytes for disk in point.manifest.disks}
     fit = fitness(
         point.manifest.vm,
         target,
         pool=request.pool,
-        needed_bytes=point.size_bytes,
+        needed_bytes=sum(sizes[disk.target] for disk in request.disks if disk.pool == request.pool),
         networks=tuple(mapping.to for mapping in request.networks),
     )
-    checks = (
-        *fit.checks,
-        _name_is_free(target, request),
-        _addresses_are_free(fleet, request),
-        _original(fleet, point),
+    checks = [
+        *(check for check in fit.checks if request.defines or check.name in _OF_DISKS),
+        *_other_pools(target, request, sizes),
+        *_devices(target, request),
         _consistency(point),
         *_salvage(request),
-    )
+        *_verification(request),
+    ]
+    if request.defines:
+        checks += [
+            _name_is_free(target, request),
+            _uuid_is_free(fleet, point, request),
+            _addresses_are_free(fleet, request),
+            _original(fleet, point, request),
+            *_reaches_nobody(target, request),
+        ]
     order = (CheckState.FAIL, CheckState.WARN, CheckState.PASS, CheckState.SKIP)
     return tuple(sorted(checks, key=lambda check: order.index(check.state)))
 
 
+_OF_DISKS = ("host", "pool")
+"""Checks of a host's fitness that matter for disks without a VM."""
+
+
+def _other_pools(target: HostSnapshot, request: Request, sizes: Mapping[str, int]) -> list[FitnessCheck]:
+    """The pools of single disks; that of all others is among the host's checks."""
+    checks: list[FitnessCheck] = []
+    for name in dict.fromkeys(disk.pool for disk in request.disks if disk.pool not in ("", request.pool)):
+        needed = sum(sizes[disk.target] for disk in request.disks if disk.pool == name)
+        pool = next((each for each in target.pools if each.name == name), None)
+        if pool is None or not pool.active:
+            known = ", ".join(each.name for each in target.pools if each.active) or "none"
+            evidence = f"{target.host} has no active pool {name}; active are: {known}"
+            checks.append(FitnessCheck(f"pool {name}", CheckState.FAIL, evidence, "choose another pool", True))
+            continue
+        enough = pool.available_bytes >= needed
+        evidence = f"{format_bytes(needed)} to write, {format_bytes(pool.available_bytes)} free in pool {name}"
+        state, remedy = (CheckState.PASS, "") if enough else (CheckState.FAIL, f"make room in pool {name}")
+        checks.append(FitnessCheck(f"pool {name}", state, evidence, remedy, changeable=not enough))
+    return checks
+
+
+def _devices(target: HostSnapshot, request: Request) -> list[FitnessCheck]:
+    checks: list[FitnessCheck] = []
+    for device in (disk.device for disk in request.disks if disk.device):
+        owners = [vm.name for vm in target.vms if any(disk.source == device for disk in vm.disks)]
+        if request.through_libvirt:
+            evidence = f"{target.host} runs no qemu-nbd for us, through which alone {device} could be written"
+            checks.append(FitnessCheck("device", CheckState.FAIL, evidence, "choose a pool"))
+        elif owners:
+            evidence = f"{device} on {target.host} is a disk of {', '.join(owners)}"
+            checks.append(FitnessCheck("device", CheckState.FAIL, evidence, "choose another device, or a pool"))
+        else:
+            evidence = f"all of {device} on {target.host} is overwritten, whatever it holds"
+            checks.append(FitnessCheck("device", CheckState.WARN, evidence, f"be sure: `lsblk -f {device}`"))
+    return checks
+
+
 def _name_is_free(target: HostSnapshot, request: Request) -> FitnessCheck:
-    taken = any(vm.name == request.name for vm in target.vms)
+    aside = request.aside
+    moves = aside.uuid if aside is not None and aside.host == target.host else ""
+    taken = any(vm.name == request.name and vm.uuid != moves for vm in target.vms)
+    original = f"{request.name} is the original's name, which is put aside" if moves else ""
     return FitnessCheck(
         name="name",
         state=CheckState.FAIL if taken else CheckState.PASS,
-        evidence=f"{target.host} has {'a' if taken else 'no'} VM named {request.name}",
+        evidence=original
+        if original and not taken
+        else f"{target.host} has {'a' if taken else 'no'} VM named {request.name}",
         remedy=f"choose another name: --name {request.name}-2" if taken else "",
     )
+
+
+def _uuid_is_free(fleet: Fleet, point: Point, request: Request) -> FitnessCheck:
+    if request.new_uuid != point.manifest.vm.uuid:
+        return FitnessCheck("UUID", CheckState.PASS, "it gets one of its own")
+    moves = request.aside.uuid if request.aside is not None else ""
+    for snapshot in fleet.snapshots:
+        for vm in snapshot.vms:
+            if vm.uuid != request.new_uuid or vm.uuid == moves:
+                continue
+            if snapshot.status is not HostStatus.ONLINE:
+                evidence = f"{vm.name} has it too, on {snapshot.host}, which does not answer and may come back"
+                return FitnessCheck("UUID", CheckState.WARN, evidence, "give it a new one: --uuid new")
+            evidence = f"{vm.name} on {snapshot.host} has it: nobody could tell the two apart"
+            return FitnessCheck("UUID", CheckState.FAIL, evidence, "give it a new one: --uuid new, or --mode replace")
+    return FitnessCheck("UUID", CheckState.PASS, "it keeps its own, which no other VM that can be seen has")
+
+
+def _verification(request: Request) -> list[FitnessCheck]:
+    if not (request.verify and request.through_libvirt):
+        return []
+    evidence = f"{request.to_host} runs no qemu-nbd for us, so what is written cannot be read again"
+    return [FitnessCheck("verification", CheckState.FAIL, evidence, "leave --verify out")]
+
+
+def _reaches_nobody(target: HostSnapshot, request: Request) -> list[FitnessCheck]:
+    """A test is no test if its guest answers the original's users."""
+    if request.mode is not Mode.TEST:
+        return []
+    quiet = {network.name for network in target.networks if leads_nowhere(network.forward)} | {UNPLUGGED}
+    loud = [f"card {mapping.nic} on {mapping.to}" for mapping in request.networks if mapping.to not in quiet]
+    if loud:
+        evidence = f"a test reaches no real network, and it has {', '.join(loud)}"
+        return [FitnessCheck("isolation", CheckState.FAIL, evidence, "leave --network out, or name an isolated one")]
+    return [FitnessCheck("isolation", CheckState.PASS, "it reaches nobody; it does not start with its host")]
 
 
 def _addresses_are_free(fleet: Fleet, request: Request) -> FitnessCheck:
@@ -46,7 +136,7 @@ def _addresses_are_free(fleet: Fleet, request: Request) -> FitnessCheck:
         for snapshot in fleet.snapshots
         for vm in snapshot.vms
         for nic in vm.nics
-        if nic.mac in request.new_macs
+        if nic.mac in request.new_macs and (request.aside is None or vm.uuid != request.aside.uuid)
     ]
     return FitnessCheck(
         name="MAC addresses",
@@ -56,8 +146,11 @@ def _addresses_are_free(fleet: Fleet, request: Request) -> FitnessCheck:
     )
 
 
-def _original(fleet: Fleet, point: Point) -> FitnessCheck:
-    facts = point.manifest.vm
+def _original(fleet: Fleet, point: Point, request: Request) -> FitnessCheck:
+    facts, aside = point.manifest.vm, request.aside
+    if aside is not None:
+        how = "is shut down and kept" if aside.runs else "is off, and is kept"
+        return FitnessCheck("original", CheckState.PASS, f"{aside.name} on {aside.host} {how} as {aside.kept_name}")
     for snapshot in fleet.snapshots:
         for vm in snapshot.vms:
             if vm.uuid != facts.uuid:

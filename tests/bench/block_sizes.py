@@ -39,7 +39,7 @@ from engine.repository import (
     in_blocks,
 )
 from engine.repository.index_file import PACK, RECORD_BYTES
-from engine.restore.run import write_disk
+from engine.restore.step_disks import write_disk
 from tests.bench import image
 
 KIB, MIB, TIB = 1 << 10, 1 << 20, 1 << 40

@@ -22,7 +22,7 @@ from engine.backup.disk_copy import copy_changes, copy_disk
 from engine.hosts.disk_sink import open_sink
 from engine.repository import DiskRecord, Passphrase, Repository, Writer
 from engine.repository.model import Consistency, VmFacts
-from engine.restore.run import write_disk
+from engine.restore.step_disks import write_disk
 
 _VM = VmFacts(
     "bench", "00000000-0000-4000-8000-000000000001", "bench", 1, 0, "", "", "", "", None, "", False, False, (), ()

@@ -188,9 +188,11 @@ def test_the_steps_are_in_the_order_in_which_they_can_be_undone():
 
     assert [step.title for step in made.steps] == [
         "check the target again",
+        "leave a note on the host",
         "write vda",
         "put its boot files",
         "define the VM",
+        "begin its dirty bitmaps",
         "start it",
         "ask its guest agent",
     ]
@@ -201,7 +203,7 @@ def test_the_steps_are_in_the_order_in_which_they_can_be_undone():
 def test_a_vm_that_is_not_to_be_started_is_not_asked():
     made = planned(start=False)
 
-    assert [step.title for step in made.steps][-1] == "define the VM"
+    assert [step.title for step in made.steps][-1] == "begin its dirty bitmaps"
     assert "--no-start" in made.command
 
 

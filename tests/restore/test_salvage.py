@@ -14,8 +14,8 @@ from engine.hosts.disk_sink import open_sink
 from engine.repository import DataRun, Repository, RepositoryDamaged
 from engine.restore.model import LostRange, RestoreReport
 from engine.restore.report import as_markdown
-from engine.restore.run import write_disk
 from engine.restore.salvage import Lost, file_or_none, warning
+from engine.restore.step_disks import write_disk
 from tests.repository.building import BLOCK, back_up, packs_of
 
 

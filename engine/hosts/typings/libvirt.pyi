@@ -20,6 +20,11 @@ VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE: int
 VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE: int
 VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY: int
 VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN: int
+VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL: int
+VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE: int
+VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL: int
+VIR_DOMAIN_SNAPSHOT_XML_SECURE: int
+VIR_STORAGE_VOL_BLOCK: int
 VIR_DOMAIN_CRASHED: int
 VIR_DOMAIN_DEFINE_VALIDATE: int
 VIR_DOMAIN_DESTROY_DEFAULT: int
@@ -122,6 +127,7 @@ class virStoragePool:
     def refresh(self, flags: int = 0) -> int: ...
     def createXML(self, xmlDesc: str, flags: int = 0) -> virStorageVol: ...
     def storageVolLookupByName(self, name: str) -> virStorageVol: ...
+    def listVolumes(self) -> list[str]: ...
     def listAllVolumes(self, flags: int = 0) -> list[virStorageVol]: ...
 
 class virNetwork:

@@ -1,0 +1,120 @@
+"""The VM itself: defined with what it has become, told from when its dirty bitmaps count, started, and asked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from msgspec import structs
+
+from engine.hosts import MissingOnHost, agent, checkpoints, image, power
+from engine.hosts.errors import GuestDidNotAnswer
+from engine.hosts.model import Definition, VmState
+from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
+from engine.jobs import StepHandle
+from engine.repository import Point
+from engine.restore import step_boot_files
+from engine.restore.model import Request
+from engine.restore.step_target import vm_is_ours
+from engine.restore.steps import Step, tracked
+from engine.restore.work import Ground, Work
+
+AGENT_TIMEOUT_S = 300.0
+
+
+def define(work: Work, step: Step, handle: StepHandle) -> str:
+    """Put the VM on the host, off."""
+    request = work.request
+    if vm_is_ours(work):
+        return "it was defined already"
+    inactive = next(file for file in work.point.manifest.files if file.role == "definition-inactive")
+    boot_paths = step_boot_files.paths(work)
+    changed = rewrite(
+        Definition(live=None, inactive=work.reader.file(inactive)),
+        Rewrite(
+            name=request.name,
+            uuid=request.new_uuid,
+            disk_paths={disk.target: (disk.path, disk.format) for disk in work.entry.disks},
+            block_disks=frozenset(disk.target for disk in work.entry.disks if disk.block),
+            macs=request.new_macs,
+            networks=network_choices(work.point, request),
+            nvram_path=boot_paths.get("nvram"),
+            kernel_path=boot_paths.get("kernel"),
+            initrd_path=boot_paths.get("initrd"),
+        ),
+        work.target,
+    )
+    power.define(work.lane, changed)
+    if request.autostart:
+        power.set_autostart(work.lane, request.new_uuid, on=True)
+    work.context.log(f"{request.name} is defined on {request.to_host} with UUID {request.new_uuid}")
+    return ""
+
+
+def track(work: Work, step: Step, handle: StepHandle) -> str:
+    """Begin a dirty bitmap on each disk that can keep one, and tell the host what it counts from.
+
+    The next backup then reads what was written since, on top of the recovery point that was restored.
+    """
+    targets = tracked(work.request)
+    known = [each for each in checkpoints.known_checkpoints(work.lane, work.request.new_uuid) if each.restored_from]
+    if known:
+        return "they were begun already"
+    name = checkpoints.new_name(work.entry.created, chain=work.chain, mark=work.entry.id[:6])
+    for disk in work.entry.disks:
+        if disk.target in targets:
+            image.begin_bitmap(disk.path, name, files=work.lane.files)
+    source = f"{work.point.manifest.vm.uuid}@{work.point.id}"
+    checkpoints.describe_restored(work.lane, work.request.new_uuid, name, targets, source)
+    return ""
+
+
+def start(work: Work, step: Step, handle: StepHandle) -> str:
+    """Start it; one that runs is fine."""
+    if power.vm_state(work.lane, work.request.new_uuid) in (VmState.OFF, VmState.CRASHED):
+        power.start(work.lane, work.request.new_uuid)
+    if not work.point.manifest.vm.agent:
+        work.note(lambda entry: structs.replace(entry, up=datetime.now(UTC)))
+    return ""
+
+
+def ask(work: Work, step: Step, handle: StepHandle) -> str:
+    """Wait for its guest agent. A silent one is a warning: the VM is whole, and stays."""
+    try:
+        waited_s = agent.wait_until_answering(work.lane, work.request.new_uuid, timeout_s=AGENT_TIMEOUT_S)
+    except GuestDidNotAnswer as silent:
+        work.warn(f"{silent.what} It runs and was kept. {silent.next_step}")
+        return "silent"
+    answered_s = round(waited_s, 1)
+    work.note(lambda entry: structs.replace(entry, agent_answered_s=answered_s, up=datetime.now(UTC)))
+    work.context.log(f"its guest agent answered after {waited_s:.1f} s")
+    return f"answered after {waited_s:.1f} s"
+
+
+def switch_off(ground: Ground, step: Step) -> None:
+    """Cut its power; one that is off or gone is fine."""
+    if power.name_of(ground.lane, ground.request.new_uuid) != ground.request.name:
+        return
+    power.power_off(ground.lane, ground.request.new_uuid)
+
+
+def undefine(ground: Ground, step: Step) -> None:
+    """Take it off the host with its NVRAM and TPM state; one that is gone is fine."""
+    if power.name_of(ground.lane, ground.request.new_uuid) != ground.request.name:
+        return
+    try:
+        if power.vm_state(ground.lane, ground.request.new_uuid) not in (VmState.OFF, VmState.CRASHED):
+            power.power_off(ground.lane, ground.request.new_uuid)
+        power.undefine(ground.lane, ground.request.new_uuid)
+    except MissingOnHost:
+        return
+
+
+def network_choices(point: Point, request: Request) -> dict[int, NetworkChoice]:
+    """Where each card is plugged in; a card that keeps what it had is not rewritten."""
+    plain = {"user": NetworkChoice(NetworkKind.USER), "none": NetworkChoice(NetworkKind.UNPLUGGED)}
+    choices: dict[int, NetworkChoice] = {}
+    for mapping in request.networks:
+        kind, _, source = point.manifest.vm.nics[mapping.nic].partition(":")
+        if mapping.to not in (source, kind):
+            choices[mapping.nic] = plain.get(mapping.to) or NetworkChoice(NetworkKind.NETWORK, mapping.to)
+    return choices

@@ -1,0 +1,200 @@
+"""A restore that is killed at any step goes on where it was, or is taken back without a trace.
+
+`NEWHOPE_KILLED_RESTORES=100` kills that many at random moments, and one after every note of the journal; the suite
+has a few of each.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine import restore
+from engine.cli.launching import launch_resume, launch_settlement
+from engine.fleet import open_repository
+from engine.hosts import HostLanes, checkpoints, power, take_snapshot, volumes
+from engine.jobs import Job, JobState, Journal
+from engine.lab import Lab
+from engine.restore import AtEnd, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
+from tests.e2e.conftest import Operator
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+PROGRAM = Path(__file__).with_name("killed_restore.py")
+HOSTS = ("alderaan", "coruscant")
+ASKED_FOR = os.environ.get("NEWHOPE_KILLED_RESTORES")
+RANDOM_KILLS = int(ASKED_FOR or 3)
+EVERY_SO_MANY_NOTES = 1 if ASKED_FOR else 3
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Lab]:
+    folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield Lab.up(folder, hosts=HOSTS, guests=("web",))
+    finally:
+        Lab.remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def op(small: Lab) -> Iterator[Operator]:
+    with HostLanes(small.settings) as lanes, Journal(small.settings.state) as journal:
+        yield Operator(small, lanes, journal)
+
+
+def restores(op: Operator) -> RestoreJournal:
+    return RestoreJournal(op.settings.state)
+
+
+def what_is_there(op: Operator) -> dict[str, object]:
+    """Everything on every host that a restore could leave behind or change."""
+    found: dict[str, object] = {}
+    for host in HOSTS:
+        lane = op.lanes[host]
+        snapshot = take_snapshot(lane)
+        found[f"vms {host}"] = sorted((vm.name, vm.uuid, vm.state, vm.autostart) for vm in snapshot.vms)
+        found[f"checkpoints {host}"] = [checkpoints.own_checkpoints(lane, vm.uuid) for vm in snapshot.vms]
+        found[f"volumes {host}"] = volumes.names(lane, "default")
+        assert lane.host.scratch is not None
+        found[f"sockets {host}"] = sorted(path.name for path in lane.host.scratch.iterdir())
+    return found
+
+
+def run_until_killed(op: Operator, request: restore.Request, when: str) -> int:
+    file = op.settings.state / "killed-request.json"
+    file.write_bytes(msgspec.json.encode(request))
+    command = [sys.executable, str(PROGRAM), str(op.lab.settings_file), str(file), when]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert done.returncode == (0 if when == "0" else -signal.SIGKILL), done.stderr
+    return int(done.stdout) if done.stdout else 0
+
+
+def settle(op: Operator, identity: str, end: AtEnd, *, delete_original: bool = False) -> Job:
+    entry = restores(op).find(identity)
+    return op.finish(launch_settlement(op.settings, op.journal, entry, Settlement(identity, end, delete_original)))
+
+
+def resume(op: Operator, entry: Entry) -> Job:
+    return op.finish(launch_resume(op.settings, op.journal, entry))
+
+
+def is_whole(op: Operator, plan: RestorePlan) -> None:
+    """Every byte of every disk is the recovery point's, as far as no guest has written to it."""
+    request = plan.request
+    with open_repository(op.settings.repositories[0]) as repository, repository.reader() as reader:
+        point = repository.point(request.vm_uuid, request.point_id)
+        for disk, record in zip(restores(op).find(request.id).disks, point.manifest.disks, strict=True):
+            raw = op.settings.state / "whole.raw"
+            subprocess.run(["qemu-img", "convert", "-U", "-f", disk.format, "-O", "raw", disk.path, raw], check=True)
+            with raw.open("rb") as copied:
+                for offset in range(0, record.size_bytes, 4 << 20):
+                    length = min(4 << 20, record.size_bytes - offset)
+                    assert copied.read(length) == reader.read_range(record, offset, length), (disk.target, offset)
+            raw.unlink()
+
+
+def test_a_restore_killed_after_any_note_of_its_journal_is_undone_completely_or_goes_on(op: Operator):
+    point = op.back_up("web")
+    before = what_is_there(op)
+    whole = op.plan_restore(point, "coruscant", start=False, verify=True)
+    notes = run_until_killed(op, whole.request, "0")
+    is_whole(op, whole)
+    settle_beside(op, whole)
+    assert what_is_there(op) == before
+
+    for note in range(1, notes + 1, EVERY_SO_MANY_NOTES):
+        plan = op.plan_restore(point, "coruscant", start=False, verify=True)
+        run_until_killed(op, plan.request, str(note))
+        entry = restores(op).find(plan.request.id)
+        if note % 2 and entry.phase is Phase.UNDER_WAY:
+            job = resume(op, entry)
+            assert job.failure is None, (note, job.failure)
+            is_whole(op, plan)
+            settle_beside(op, plan)
+        elif entry.phase is Phase.UNDER_WAY:
+            job = settle(op, entry.id, AtEnd.UNDO)
+            assert job.failure is None, (note, job.failure)
+            assert restores(op).find(entry.id).phase is Phase.UNDONE
+        else:
+            settle_beside(op, plan)
+        assert what_is_there(op) == before, note
+
+
+def settle_beside(op: Operator, plan: RestorePlan) -> None:
+    """Remove what a restore beside the original has left whole and committed."""
+    request, lane = plan.request, op.lanes[plan.request.to_host]
+    if power.name_of(lane, request.new_uuid) is not None:
+        power.power_off(lane, request.new_uuid)
+        power.undefine(lane, request.new_uuid)
+    for name in volumes.names(lane, request.pool):
+        if name.startswith(request.name) or request.id in name:
+            volumes.delete(lane, request.pool, name)
+
+
+@pytest.mark.parametrize("moment", ["set-aside+2", "start+1"])
+def test_an_original_that_was_put_aside_is_back_as_it_was_after_a_kill_and_an_undo(op: Operator, moment: str):
+    point = op.back_up("web")
+    vm = op.vm("web")
+    before = what_is_there(op)
+    plan = op.plan_restore(point, "alderaan", mode=Mode.REPLACE)
+
+    run_until_killed(op, plan.request, moment)
+    if moment == "set-aside+2":
+        # As if it had been killed between the two calls: the original is defined under no name at all.
+        power.undefine(op.lanes["alderaan"], vm.uuid, keep_nothing=False)
+    job = settle(op, plan.request.id, AtEnd.UNDO)
+
+    assert job.failure is None, job.failure
+    op.lab.wait_until_up("alderaan", "web")
+    assert what_is_there(op) == before
+    again = op.back_up("web")
+    assert again.manifest.disks[0].read_reason == f"what was written since web@{point.id[:8]}"
+
+
+def test_a_restore_killed_at_a_random_moment_leaves_nothing_that_cannot_be_settled(op: Operator):
+    point = op.back_up("web")
+    before = what_is_there(op)
+    chance = random.Random(20261128)
+    interrupted = 0
+
+    for number in range(RANDOM_KILLS):
+        plan = op.plan_restore(point, "coruscant", start=False)
+        job = op.start_restore(plan)
+        while restores(op).get(plan.request.id) is None and not op.journal.job(job.id).state.over:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0.0, 0.5))
+        _kill(op, job)
+        job = op.finish(job)
+        entry = restores(op).get(plan.request.id)
+        if job.state is JobState.LOST and entry is not None and entry.phase is Phase.UNDER_WAY:
+            interrupted += 1
+            settled = resume(op, entry) if number % 2 else settle(op, entry.id, AtEnd.UNDO)
+            assert settled.failure is None, (number, settled.failure)
+            if number % 2:
+                is_whole(op, plan)
+        settle_beside(op, plan)
+        assert what_is_there(op) == before, number
+
+    print(f"{RANDOM_KILLS} restores killed at random moments, {interrupted} of them in the middle")
+
+
+def _kill(op: Operator, job: Job) -> None:
+    pid = op.journal.job(job.id).pid
+    if pid is not None and not op.journal.job(job.id).state.over:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
