@@ -6,10 +6,11 @@
    hot   freeze through the agent, begin, thaw;
    cold  shut down, start paused, begin, resume: the downtime of a reboot;
    off   serve the images at rest, nothing is started.
-4. Copy every disk beside the running guest: what was written since the last recovery point, where the host can tell
+4. Keep what a restore needs beside the disks (`beside_disks.py`): definition, NVRAM, TPM state, boot files, snapshots'
+   list, networks, pools, facts of the host. At once, for a guest changes some of it; with notes of what is not kept.
+5. Copy every disk beside the running guest: what was written since the last recovery point, where the host can tell
    (`reading.py` decides, `changed_blocks.py` copies, and samples what it was told); otherwise all of it
    (`disk_copy.py`). Data is read, zeroes are only noted, and the recovery point is complete by itself either way.
-5. Keep what a restore needs beside the disks: definition, NVRAM, boot files, networks, pools, facts of the host.
 6. Commit the manifest; only then delete the checkpoints of earlier points.
 
 Of several backups that are asked for in one go, `at_once.py` says which may run side by side, and `again.py` which
@@ -27,7 +28,7 @@ Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
 from engine.backup.again import wait_before_again_s
 from engine.backup.at_once import serves, startable
 from engine.backup.leftovers import Leftover
-from engine.backup.plan import BackupPlan, Request, lock_of, lock_of_vm, plan
+from engine.backup.plan import BackupPlan, PlainRepository, Request, lock_of, lock_of_vm, plan
 from engine.backup.reading import is_doubtful
 from engine.backup.reconciling import kept_notes, leftovers_of, put_right
 from engine.backup.recovery_point import make_recovery_point
@@ -37,6 +38,7 @@ __all__ = [
     "BackupPlan",
     "KeptNote",
     "Leftover",
+    "PlainRepository",
     "Request",
     "is_doubtful",
     "kept_notes",

@@ -105,7 +105,10 @@ def fixed_moment(
     else:
         opened = _while_running(lane, vm, marks, notes)
     with opened as moment, ExitStack() as held:
-        yield replace(moment, disks=(*moment.disks, *_transient_disks(lane, vm, moment, held)))
+        transient = _transient_disks(lane, vm, moment, held)
+        order = [disk.target for disk in vm.disks]
+        disks = sorted((*moment.disks, *transient), key=lambda source: order.index(source.target))
+        yield replace(moment, disks=tuple(disks))
 
 
 def _without_pull() -> Moment:

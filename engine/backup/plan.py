@@ -6,12 +6,12 @@ from msgspec import Struct
 
 from engine.backup.beside_disks import notes_on_disks
 from engine.backup.reading import step_to_version_3
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, ExitCode, NewhopeError, NotFound
 from engine.fleet import Fleet, format_bytes
 from engine.hosts import HostUnreachable, saved_state
 from engine.hosts.model import AgentState, Disk, HostFacts, HostSnapshot, HostStatus, Vm, VmState
 from engine.settings import Settings, find_repository
-from engine.settings.model import SHUTDOWN_TIMEOUT_S, Method
+from engine.settings.model import SHUTDOWN_TIMEOUT_S, Method, Repository
 
 MANAGED_SAVE = "it was saved, not shut down: without its memory its disks are as after a power cut"
 
@@ -30,6 +30,14 @@ class Request(Struct, frozen=True):
     """How long a cold backup waits for the guest to shut down."""
     hot_if_ignored: bool = False
     """Whether a guest that has not shut down by then is taken while it runs; otherwise the backup fails."""
+    allow_plain: bool = False
+    """Keep disks that their host keeps encrypted in a repository that is not."""
+
+
+class PlainRepository(NewhopeError):
+    """Encrypted disks would be kept in a repository that is not encrypted."""
+
+    exit_code = ExitCode.PREFLIGHT
 
 
 class BackupPlan(Struct, frozen=True):
@@ -60,13 +68,16 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
     """Plan the backup of one VM as the fleet was last seen.
 
     Raises `NotFound` when the VM is not on its host any more, `HostUnreachable` when its host is
-    silent, and `Conflict` when nothing can be read.
+    silent, `Conflict` when nothing can be read, and `PlainRepository`.
     """
-    find_repository(settings, request.repository)
+    kept = find_repository(settings, request.repository)
     snapshot, vm = _locate(fleet, request)
     refuse_unreadable(vm, snapshot.facts)
     if keeps_memory(vm, request.method):
         saved_state.refuse_unsavable(vm)
+    view = next((each for each in fleet.repositories if each.name == kept.name), None)
+    if view is not None and view.info is not None:
+        refuse_plain(vm, request, kept, sealed=view.info.encrypted)
     disks = data_disks(vm)
     moment = _moment(vm, request.method)
     return BackupPlan(
@@ -138,6 +149,20 @@ def refuse_unreadable(vm: Vm, facts: HostFacts | None) -> None:
             untouched=untouched,
             next_step=f"start it and back it up while it runs, or give newhope an SSH login with a shell on {vm.host}.",
         )
+
+
+def refuse_plain(vm: Vm, request: Request, kept: Repository, *, sealed: bool) -> None:
+    """Raise `PlainRepository` if disks that their host keeps encrypted would be kept for everyone to read."""
+    bare = [disk.target for disk in data_disks(vm) if disk.encrypted]
+    if sealed or not bare or request.allow_plain or kept.allow_plain:
+        return
+    raise PlainRepository(
+        f"{vm.name} on {vm.host} has encrypted disks ({', '.join(bare)}), and the repository {kept.name} is not"
+        " encrypted: what the guest sees would lie there for everyone who can read it.",
+        untouched="Nothing was read, and the VM was not touched.",
+        next_step="choose an encrypted repository (--repository; newhope repo init makes one), or accept it:"
+        f" --allow-plain this time, allow_plain = true in [repositories.{kept.name}] for good.",
+    )
 
 
 def _locate(fleet: Fleet, request: Request) -> tuple[HostSnapshot, Vm]:

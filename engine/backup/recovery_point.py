@@ -13,7 +13,14 @@ from engine.backup import beside_disks, leftovers
 from engine.backup.changed_blocks import BitmapDistrusted, copy_changed_blocks
 from engine.backup.disk_copy import copy_disk
 from engine.backup.moment import DiskSource, How, Marks, Moment, fixed_moment
-from engine.backup.plan import Request, data_disks, keeps_memory, refuse_if_busy, refuse_unreadable
+from engine.backup.plan import (
+    Request,
+    data_disks,
+    keeps_memory,
+    refuse_if_busy,
+    refuse_plain,
+    refuse_unreadable,
+)
 from engine.backup.reading import DiskReading, ReadingPlan, distrusted, plan_reading, read_whole, whole
 from engine.backup.vm_notes import VmNotes
 from engine.errors import NewhopeError, NotFound
@@ -73,6 +80,7 @@ def make_recovery_point(settings: Settings, request: Request, context: JobContex
             refuse_unreadable(vm, snapshot.facts)
             repository = open_repository(kept)
         with repository:
+            refuse_plain(vm, request, kept, sealed=repository.encrypted)
             try:
                 point = _write(lane, snapshot, vm, request, repository, notes, context)
             except RepositoryDamaged as damage:

@@ -30,6 +30,7 @@ class Choices(Struct, frozen=True):
     detach: bool
     dry_run: bool
     full: bool
+    allow_plain: bool = False
 
 
 @click.command("backup", cls=Command)
@@ -44,6 +45,7 @@ class Choices(Struct, frozen=True):
     " where it stood. [default: what the VM's level says]",
 )
 @click.option("--full", is_flag=True, help="Read every disk whole, not only what was written since the last time.")
+@click.option("--allow-plain", is_flag=True, help="Keep encrypted disks even in a repository that is not encrypted.")
 @click.option("--repository", metavar="NAME", help="Where to. [default: the first in the settings]")
 @click.option("--host", metavar="NAME", help="Which host, where two have a VM of that name.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -57,6 +59,7 @@ def backup(
     due: bool,
     method: str | None,
     full: bool,
+    allow_plain: bool,
     repository: str | None,
     host: str | None,
     yes: bool,
@@ -79,7 +82,7 @@ def backup(
       newhope backup --due --dry-run          who is due, why, and when the others will be
       newhope backup --due --yes              for a timer; also after a machine was off
     """
-    choices = Choices(method, repository, host, yes, not follow, dry_run, full)
+    choices = Choices(method, repository, host, yes, not follow, dry_run, full, allow_plain)
     if (vm is not None) + every + due != 1:
         none = vm is None and not every and not due
         raise Usage(
@@ -196,7 +199,7 @@ def request_for(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
     level = level_of(invocation.settings, vm)
     method = Method(choices.method) if choices.method else level.method if level else Method.HOT
     repository = find_repository(invocation.settings, choices.repository)
-    request = Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full)
+    request = Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full, allow_plain=choices.allow_plain)
     if level is None:
         return request
     return replace(request, shutdown_timeout_s=level.shutdown_timeout_s, hot_if_ignored=level.hot_if_ignored)

@@ -7,7 +7,8 @@ class (`errors`).
 - What is there: `take_snapshot(s)`, `find_vm` (`inventory`, `vms_of_host`, `domain_xml`, `facts`, `jobs_of_vm`).
 - Power and definitions: `shut_down`, `start`, ... `define`, `undefine` (`power`).
 - A definition read, described, and turned into that of another VM on another host (`definition`, `rewrite`,
-  `host_ties`); the small files beside the disks (`nvram`, `host_file`).
+  `host_ties`); the small files beside the disks (`nvram`, `tpm_state`, `host_file`), snapshots (`snapshots`), and the
+  secrets that it names (`secrets_of_host`).
 - Volumes to restore into (`volumes`) and what is written into them (`disk_sink`, `raw_file`); images at rest as NBD
   exports (`image`).
 - The guest: its agent (`agent`), its file systems held still with a thaw that a second process guarantees (`freeze`,

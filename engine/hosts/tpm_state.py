@@ -20,7 +20,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.hosts.errors import MissingOnHost
+from engine.errors import Conflict
+from engine.hosts.errors import HostRefused, MissingOnHost
 from engine.hosts.host_file import read_file
 from engine.hosts.lane import HostLane
 from engine.hosts.model import BootFile
@@ -56,13 +57,26 @@ def read(lane: HostLane, uuid: str) -> BootFile | None:
         return BootFile(role="tpm", path=path, content=read_file(lane, path))
     except (MissingOnHost, FileNotFoundError):
         return None
+    except HostRefused as refused:
+        if "No such file or directory" not in refused.text:
+            raise
+        return None
 
 
 def put(lane: HostLane, uuid: str, state: BootFile) -> Path:
     """Give the VM of that UUID, which is defined and has never run, the state of another; where it lies then.
 
-    Raises HostRefused, also where there is a state already: that is somebody's.
+    Raises Conflict where there is another state already: that is somebody's. The same one is left as it is.
     """
+    there = read(lane, uuid)
+    if there is not None:
+        if there.content == state.content:
+            return there.path
+        raise Conflict(
+            f"There is a TPM state at {there.path} on {lane.host.name} already, and it is another one.",
+            untouched="It was left as it is.",
+            next_step="Move it away if no VM needs it, or restore under a new UUID.",
+        )
 
     def work(connection: libvirt.virConnect) -> Path:
         import libvirt

@@ -4,7 +4,8 @@
    (`preflight.py`) are shown, with bytes, expected times (`rates.py`), and how each step is undone.
 2. Run (`run.py`) exactly what was planned, each step journaled before and after (`journal.py`, `host_note.py`):
    names reserved, disks written side by side, boot files beside them, the original put aside if its place is taken,
-   the VM defined, its dirty bitmaps begun, started, its agent asked (`step_*.py`; `carrying_out.py` has them all).
+   the VM defined and given its TPM state and secrets (`host_state.py`), its dirty bitmaps begun, started, its agent
+   asked (`step_*.py`; `carrying_out.py` has them all).
 3. A run that fails or is cancelled undoes what it made, in reverse order (`undoing.py`). One that is killed, or loses
    its host or repository, is resumed or undone: disks half written are read and recognised (`recognised.py`).
 4. Whole, a restore is committed, or kept until somebody commits or undoes it (`settle.py`), or its time is over.

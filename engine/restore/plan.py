@@ -122,6 +122,7 @@ def _described(step: Step, point: Point, request: Request, target: HostSnapshot)
         case StepKind.DEFINE:
             kept = ", its own" if request.new_uuid == point.manifest.vm.uuid else ""
             detail = f"{request.name}, UUID {request.new_uuid}{kept}"
+            detail += ", with its TPM state" if any(file.role == "tpm" for file in point.manifest.files) else ""
             detail += "; it starts with its host" if request.autostart else ""
             return PlannedStep(step.title, host, detail, 0, "it is undefined again")
         case StepKind.TRACK:

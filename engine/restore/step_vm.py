@@ -12,7 +12,7 @@ from engine.hosts.model import Definition, VmState
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
 from engine.jobs import StepHandle
 from engine.repository import Point
-from engine.restore import step_boot_files
+from engine.restore import host_state, step_boot_files
 from engine.restore.model import Request
 from engine.restore.step_target import vm_is_ours
 from engine.restore.steps import Step, tracked
@@ -24,11 +24,23 @@ AGENT_TIMEOUT_S = 300.0
 def define(work: Work, step: Step, handle: StepHandle) -> str:
     """Put the VM on the host, off."""
     request = work.request
+    changed = _definition(work)
     if vm_is_ours(work):
+        _give_state(work, changed)
         return "it was defined already"
+    power.define(work.lane, changed)
+    if request.autostart:
+        power.set_autostart(work.lane, request.new_uuid, on=True)
+    work.context.log(f"{request.name} is defined on {request.to_host} with UUID {request.new_uuid}")
+    _give_state(work, changed)
+    return ""
+
+
+def _definition(work: Work) -> Definition:
+    request = work.request
     inactive = next(file for file in work.point.manifest.files if file.role == "definition-inactive")
     boot_paths = step_boot_files.paths(work)
-    changed = rewrite(
+    return rewrite(
         Definition(live=None, inactive=work.reader.file(inactive)),
         Rewrite(
             name=request.name,
@@ -43,11 +55,14 @@ def define(work: Work, step: Step, handle: StepHandle) -> str:
         ),
         work.target,
     )
-    power.define(work.lane, changed)
-    if request.autostart:
-        power.set_autostart(work.lane, request.new_uuid, on=True)
-    work.context.log(f"{request.name} is defined on {request.to_host} with UUID {request.new_uuid}")
-    return ""
+
+
+def _give_state(work: Work, defined: Definition) -> None:
+    if power.vm_state(work.lane, work.request.new_uuid) not in (VmState.OFF, VmState.CRASHED):
+        # Somebody has started it since: what it has now is its own.
+        return
+    for text in host_state.put_back(work.lane, work.point.manifest, work.reader, work.request.new_uuid, defined):
+        work.warn(text)
 
 
 def track(work: Work, step: Step, handle: StepHandle) -> str:

@@ -94,6 +94,8 @@ class Repository(Struct, frozen=True):
     """Program, with arguments, that prints the passphrase."""
     backups_at_once: int = 2
     """How many backups are written to it side by side at most, when several are asked for in one go."""
+    allow_plain: bool = False
+    """Whether it may take disks that their host keeps encrypted although it is not encrypted itself."""
 
     @property
     def names_passphrase_source(self) -> bool:

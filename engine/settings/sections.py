@@ -47,7 +47,7 @@ def read_host(name: str, table: Table) -> Host | None:
 
 def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
     """Read `[repositories.NAME]`; `folder` holds the settings file. None if it cannot be used."""
-    own = ("path", "on_host", "places", "backups_at_once")
+    own = ("path", "on_host", "places", "backups_at_once", "allow_plain")
     keys = (*own, *object_storage.KEYS, *passphrase_source.KEYS, *bandwidth.KEYS)
     table.only(keys, apart_from=passphrase_source.SECRETS)
     if "path" not in table.names():
@@ -64,6 +64,7 @@ def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
         passphrase_command=passphrase_command,
         bandwidth=bandwidth.read_bandwidth(table),
         backups_at_once=table.count("backups_at_once") or 2,
+        allow_plain=table.flag("allow_plain") or False,
     )
     return repository if path is not None else None
 

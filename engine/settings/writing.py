@@ -95,6 +95,7 @@ def _repository(repository: Repository) -> dict[str, object]:
     rest = {"on_host": repository.on_host, **source, "places": repository.places}
     return _given(
         {**place, **rest, **bandwidth.as_toml(repository), "backups_at_once": _unless(repository.backups_at_once, 2)}
+        | {"allow_plain": repository.allow_plain or None}
     )
 
 

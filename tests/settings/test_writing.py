@@ -64,6 +64,7 @@ def _settings(draw: st.DrawFn) -> Settings:
             passphrase_file=(file := draw(st.none() | _PATHS)),
             passphrase_command=() if file else draw(_COMMANDS),
             backups_at_once=draw(st.integers(1, 5)),
+            allow_plain=draw(st.booleans()),
         )
         for number, name in enumerate(draw(st.lists(_NAMES, unique=True, max_size=3)))
     )
