@@ -4,7 +4,9 @@ A recovery point is complete by itself, however it was read; this decides only w
 bitmap is believed where nothing speaks against it, and each disk for itself:
 
 1. The parent is the newest recovery point of the VM in the same repository whose checkpoint the host still knows. For a
-   VM that was restored it may be the point it was restored from: the restore began a bitmap before the first start.
+   VM that was restored it may be the point it was restored from: the restore began a bitmap before the first start. Of
+   one that has moved the checkpoint stayed behind: the host is made to know it again if QEMU has the bitmaps
+   (`checkpoint_left_behind`).
 2. Checkpoints of other programs since then make the bitmaps doubtful: nobody knows what those did to them.
 3. A disk that is new, smaller than it was or of another format, or whose image cannot keep a bitmap, is read whole.
    Of one that has grown the part behind its old end is read too, for no bitmap calls that dirty.
@@ -77,6 +79,21 @@ def plan_reading(
         return read_whole(disks, why)
     readings = tuple(_reading(disk, parent, checkpoint) for disk in disks)
     return ReadingPlan(readings, parent if any(each.since is not None for each in readings) else None)
+
+
+def checkpoint_left_behind(vm: Vm, points: Sequence[Point], known: Sequence[KnownCheckpoint]) -> KnownCheckpoint | None:
+    """The checkpoint of the newest point that has one, if the host does not know it; its bitmaps may be there yet."""
+    newest = max(
+        (point for point in points if point.manifest.checkpoint is not None),
+        key=lambda point: point.manifest.moment,
+        default=None,
+    )
+    name = newest.manifest.checkpoint if newest is not None else None
+    if newest is None or name is None or not is_own(name) or any(each.name == name for each in known):
+        return None
+    at_the_moment = {record.target for record in newest.manifest.disks}
+    disks = tuple(disk.target for disk in vm.disks if disk.bitmaps_possible and disk.target in at_the_moment)
+    return KnownCheckpoint(name, newest.manifest.moment, disks)
 
 
 def read_whole(disks: Iterable[Disk], why: str) -> ReadingPlan:

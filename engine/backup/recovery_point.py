@@ -21,7 +21,15 @@ from engine.backup.plan import (
     refuse_plain,
     refuse_unreadable,
 )
-from engine.backup.reading import DiskReading, ReadingPlan, distrusted, plan_reading, read_whole, whole
+from engine.backup.reading import (
+    DiskReading,
+    ReadingPlan,
+    checkpoint_left_behind,
+    distrusted,
+    plan_reading,
+    read_whole,
+    whole,
+)
 from engine.backup.vm_notes import VmNotes
 from engine.errors import NewhopeError, NotFound
 from engine.fleet import facts_of, format_bytes, open_repository
@@ -33,7 +41,8 @@ from engine.hosts import (
     find_vm,
     take_snapshot,
 )
-from engine.hosts.model import HostSnapshot, HostStatus, Vm
+from engine.hosts.checkpoints import KnownCheckpoint
+from engine.hosts.model import HostSnapshot, HostStatus, Vm, VmState
 from engine.jobs import JobContext, StepHandle
 from engine.repository import (
     DiskRecord,
@@ -129,7 +138,7 @@ def _look(lane: HostLane, request: Request, notes: VmNotes, context: JobContext)
 def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open_: _Open, context: JobContext) -> Point:
     point = None
     # Before the moment is fixed: while a guest is frozen, nobody reads a repository.
-    reading = _plan_reading(lane, vm, request, open_)
+    reading = _plan_reading(lane, vm, request, open_, context)
     new = checkpoints.new_name(chain=open_.repository.id[: checkpoints.CHAIN_DIGITS])
     before = beside_disks.changing_state(lane, vm)
     try:
@@ -173,12 +182,13 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
     return point
 
 
-def _plan_reading(lane: HostLane, vm: Vm, request: Request, open_: _Open) -> ReadingPlan:
+def _plan_reading(lane: HostLane, vm: Vm, request: Request, open_: _Open, context: JobContext) -> ReadingPlan:
     disks = data_disks(vm)
     if request.full:
         return read_whole(disks, "it was asked for")
-    known = checkpoints.known_checkpoints(lane, vm.uuid)
-    points = (*of_kind(open_.repository.points(vm.uuid), PointKind.VM), *_restored_from(open_.repository, known))
+    own = of_kind(open_.repository.points(vm.uuid), PointKind.VM)
+    known = _known_checkpoints(lane, vm, own, context)
+    points = (*own, *_restored_from(open_.repository, known))
     plan = plan_reading(vm, disks, points, known)
     if plan.parent is None:
         return plan
@@ -192,7 +202,7 @@ def _plan_reading(lane: HostLane, vm: Vm, request: Request, open_: _Open) -> Rea
     return plan
 
 
-def _restored_from(repository: Repository, known: Sequence[checkpoints.KnownCheckpoint]) -> tuple[Point, ...]:
+def _restored_from(repository: Repository, known: Sequence[KnownCheckpoint]) -> tuple[Point, ...]:
     """The recovery point, of whatever VM, that a restore made this one of, if it is in this repository."""
     found: list[Point] = []
     for checkpoint in known:
@@ -201,6 +211,23 @@ def _restored_from(repository: Repository, known: Sequence[checkpoints.KnownChec
             with suppress(NotFound):
                 found.append(repository.point(vm_uuid, point_id))
     return tuple(found)
+
+
+def _known_checkpoints(
+    lane: HostLane, vm: Vm, points: Sequence[Point], context: JobContext
+) -> tuple[KnownCheckpoint, ...]:
+    """The VM's checkpoints; that of its newest point is made known again where only the bitmaps came along."""
+    known = checkpoints.known_checkpoints(lane, vm.uuid)
+    left_behind = checkpoint_left_behind(vm, points, known)
+    if left_behind is None or vm.state not in (VmState.RUNNING, VmState.PAUSED):
+        return known
+    again = checkpoints.know_again(
+        lane, vm.uuid, left_behind.name, created=left_behind.created, targets=left_behind.disks
+    )
+    if again is None:
+        return known
+    context.log(f"{vm.host} did not know {again.name}, but the disks {', '.join(again.disks)} still count from it")
+    return (*known, again)
 
 
 def _copy_one(source: DiskSource, reading: DiskReading, open_: _Open, context: JobContext) -> DiskRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -76,6 +77,17 @@ def checkpoint(name: str, with_bitmap: Iterable[str], without: Iterable[str]) ->
         ElementTree.SubElement(disks, "disk", name=target, checkpoint="bitmap")
     for target in without:
         ElementTree.SubElement(disks, "disk", name=target, checkpoint="no")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def checkpoint_again(name: str, created: datetime, targets: Iterable[str]) -> str:
+    """A checkpoint as libvirt would describe one of these disks, for a host that does not know it (any more)."""
+    root = ElementTree.Element("domaincheckpoint")
+    ElementTree.SubElement(root, "name").text = name
+    ElementTree.SubElement(root, "creationTime").text = str(int(created.timestamp()))
+    disks = ElementTree.SubElement(root, "disks")
+    for target in targets:
+        ElementTree.SubElement(disks, "disk", name=target, checkpoint="bitmap", bitmap=name)
     return ElementTree.tostring(root, encoding="unicode")
 
 

@@ -13,13 +13,15 @@ import re
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from msgspec import Struct
 
-from engine.hosts.errors import CHECKPOINT_INCONSISTENT, NO_DOMAIN_CHECKPOINT
+from engine.hosts import backup_xml
+from engine.hosts.errors import CHECKPOINT_INCONSISTENT, NO_DOMAIN_CHECKPOINT, HostRefused
 from engine.hosts.xml_tree import parse, text_of
 
 if TYPE_CHECKING:
@@ -141,6 +143,39 @@ def _known(description: Element) -> KnownCheckpoint:
         ),
         restored_from=said.removeprefix(_RESTORED) if said.startswith(_RESTORED) else "",
     )
+
+
+def know_again(
+    lane: HostLane, uuid: str, name: str, *, created: datetime, targets: Iterable[str]
+) -> KnownCheckpoint | None:
+    """Make the host know one of newhope's checkpoints whose bitmaps a running VM has brought along; None if it has not.
+
+    A migration takes the bitmaps with it and leaves the checkpoint behind, and so does somebody who takes a VM's
+    definition off its host and puts it back. libvirt asks QEMU whether each bitmap is there and consistent
+    (virDomainCheckpointCreateXML, `REDEFINE_VALIDATE`); disks that lack it are left out.
+    Raises HostUnreachable, MissingOnHost.
+    """
+    left = tuple(targets)
+    while left:
+        description = backup_xml.checkpoint_again(name, created, left)
+        try:
+            lane.run(partial(_define_again, uuid=uuid, description=description))
+        except HostRefused as refused:
+            # Refused for another reason, or without a name: nothing is lost but the time that a full read takes.
+            lacking = {target for target in left if f"'{target}'" in refused.text}
+            if refused.code != CHECKPOINT_INCONSISTENT or not lacking:
+                return None
+            left = tuple(target for target in left if target not in lacking)
+        else:
+            return KnownCheckpoint(name, created, left)
+    return None
+
+
+def _define_again(connection: libvirt.virConnect, *, uuid: str, description: str) -> None:
+    import libvirt
+
+    flags = libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE | libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
+    connection.lookupByUUIDString(uuid).checkpointCreateXML(description, flags)
 
 
 def delete(lane: HostLane, uuid: str, name: str) -> bool:

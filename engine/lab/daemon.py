@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 from engine.errors import MissingPackage, NewhopeError
@@ -141,12 +142,17 @@ def _write_configuration(host: HostLayout, account: Account) -> None:
     for name in ("c", "c/libvirt", "d", "k", "home", "run"):
         account.folder(host.folder / name, 0o700)
     for file, text in (
-        ("libvirtd.conf", _LIBVIRTD_CONF),
+        ("libvirtd.conf", f'{_LIBVIRTD_CONF}host_uuid = "{_host_uuid(host)}"\n'),
         ("qemu.conf", _QEMU_CONF),
     ):
         path = host.folder / "c" / "libvirt" / file
         path.write_text(text)
         account.own(path)
+
+
+def _host_uuid(host: HostLayout) -> uuid.UUID:
+    # All hosts of a lab are one machine, and libvirt migrates nothing to a host with the same UUID.
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"newhope-lab-host:{host.folder}")
 
 
 def _environment(host: HostLayout) -> dict[str, str]:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from engine.backup.reading import DiskReading, distrusted, is_doubtful, plan_reading
+from engine.backup.reading import DiskReading, checkpoint_left_behind, distrusted, is_doubtful, plan_reading
 from engine.hosts.checkpoints import KnownCheckpoint
 from engine.hosts.model import Disk, Vm
 from engine.repository import Point
 from tests.builders import GIB, ago, make_disk, make_point, make_vm, make_vm_facts
 
 OURS = "newhope-20261122T081300Z-a1b2c3-0123abcd"
+NEWER = "newhope-20261122T091300Z-ffffff-0123abcd"
 
 
 def known(name: str = OURS, *, age: str = "30m", disks: tuple[str, ...] = ("vda",)) -> KnownCheckpoint:
@@ -136,6 +137,22 @@ def test_a_vm_that_was_moved_is_read_whole_and_its_old_host_named() -> None:
     (vda,) = read(points=(elsewhere,), checkpoints=())
 
     assert "was made on yavin, and its checkpoint did not come along" in vda.reason
+
+
+def test_the_checkpoint_that_a_moved_vm_left_behind_is_that_of_its_newest_point() -> None:
+    older, newest, off = point(age="3h"), point(age="2h", checkpoint=NEWER), point(age="1h", checkpoint=None)
+    vm = make_vm("web", disks=(make_disk(), make_disk("vdb"), make_disk("vdc", format="raw", bitmaps_possible=False)))
+
+    assert checkpoint_left_behind(vm, (off, older, newest), (known(),)) == KnownCheckpoint(NEWER, ago("2h"), ("vda",))
+
+
+@pytest.mark.parametrize(
+    ("points", "checkpoints"),
+    [((), ()), ((point(checkpoint=None),), ()), ((point(),), (known(),)), ((point(checkpoint="daily"),), ())],
+    ids=["no point", "none with a checkpoint", "known", "not ours"],
+)
+def test_nothing_was_left_behind(points: tuple[Point, ...], checkpoints: tuple[KnownCheckpoint, ...]) -> None:
+    assert checkpoint_left_behind(make_vm("web"), points, checkpoints) is None
 
 
 def test_checkpoints_that_somebody_removed_are_told() -> None:
