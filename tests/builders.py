@@ -174,6 +174,20 @@ def make_host(name: str = "alderaan", *, vms: Iterable[Vm] = (), **changes: Any)
     return HostSnapshot(**(values | changes))
 
 
+def make_disk_record(**changes: Any) -> DiskRecord:
+    """The disk of a point, read whole."""
+    values: dict[str, Any] = {
+        "target": "vda",
+        "size_bytes": 10 * GIB,
+        "format": "qcow2",
+        "map_root": "ab" * 32,
+        "map_height": 2,
+        "data_bytes": GIB,
+        "read_reason": "full: every block that is not zero was read",
+    }
+    return DiskRecord(**(values | changes))
+
+
 def make_point(
     vm: str | Vm | VmFacts = "web",
     *,
@@ -187,7 +201,7 @@ def make_point(
     facts = make_vm_facts(vm) if isinstance(vm, str) else facts_of(vm) if isinstance(vm, Vm) else vm
     moment = changes.get("moment") or ago(age)
     name = point_id or hashlib.md5(f"{facts.uuid} {moment} {repository}".encode()).hexdigest()[:16]
-    disk = DiskRecord("vda", 10 * GIB, "qcow2", "ab" * 32, 2, size_bytes, "full: every block that is not zero was read")
+    disk = make_disk_record(data_bytes=size_bytes)
     values: dict[str, Any] = {
         "version": 1,
         "vm": facts,

@@ -29,9 +29,6 @@ from engine.hosts.checkpoints import KnownCheckpoint, is_own
 from engine.hosts.model import Disk, Vm
 from engine.repository import DiskRecord, Point
 
-DISTRUSTED = "full, for the dirty bitmap was wrong: "
-"""How the reason of a disk begins whose bitmap had missed a write: something that an operator must look at."""
-
 
 class DiskReading(Struct, frozen=True):
     """How one disk is to be read, and why."""
@@ -43,6 +40,10 @@ class DiskReading(Struct, frozen=True):
     """The checkpoint whose bitmap tells what was written; None to read all."""
     parent: DiskRecord | None = None
     """What the disk held at that checkpoint."""
+    parent_point: str = ""
+    """Original id of the recovery point with that checkpoint."""
+    contradicted: str = ""
+    """Original id of the point that a look at the disk has contradicted, for which it is read whole."""
 
 
 class ReadingPlan(Struct, frozen=True):
@@ -70,8 +71,11 @@ def plan_reading(
     newest_first = sorted(points, key=lambda point: point.manifest.moment, reverse=True)
     found = _parent(newest_first, ours)
     if found is None:
-        why = _without_parent(vm, [point for point in newest_first if point.manifest.vm.uuid == vm.uuid])
-        return read_whole(disks, why)
+        own = [point for point in newest_first if point.manifest.vm.uuid == vm.uuid]
+        why = _without_parent(vm, own)
+        # That a disk can never keep one says more than that there is none.
+        reasons = ((disk, _why_no_bitmaps(disk) if own and not disk.bitmaps_possible else why) for disk in disks)
+        return ReadingPlan(tuple(_whole(disk, reason) for disk, reason in reasons))
     parent, checkpoint = found
     foreign = [each for each in known if not is_own(each.name) and each.created >= checkpoint.created]
     if foreign:
@@ -108,12 +112,13 @@ def whole(reading: DiskReading, why: str) -> DiskReading:
 
 def distrusted(reading: DiskReading, what: str) -> DiskReading:
     """The same disk, to be read whole because a sample showed that its bitmap had missed a write."""
-    return DiskReading(reading.target, f"{DISTRUSTED}{what}")
+    why = f"full, for the dirty bitmap was wrong: {what}"
+    return DiskReading(reading.target, why, contradicted=reading.parent_point)
 
 
 def is_doubtful(disk: DiskRecord) -> bool:
     """Whether a disk was read whole because its dirty bitmap had missed a write."""
-    return disk.read_reason.startswith(DISTRUSTED)
+    return bool(disk.contradicted)
 
 
 def step_to_version_3(disk: Disk) -> str:
@@ -159,7 +164,9 @@ def _reading(disk: Disk, parent: Point, checkpoint: KnownCheckpoint) -> DiskRead
         return _whole(disk, f"no dirty bitmap was begun on it at {_named(parent)}")
     grown = disk.capacity_bytes - record.size_bytes
     more = f", and the {format_bytes(grown)} that it has grown by" if grown else ""
-    return DiskReading(disk.target, f"what was written since {_named(parent)}{more}", checkpoint.name, record)
+    return DiskReading(
+        disk.target, f"what was written since {_named(parent)}{more}", checkpoint.name, record, parent.original_id
+    )
 
 
 def _why_no_bitmaps(disk: Disk) -> str:

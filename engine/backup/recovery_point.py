@@ -277,9 +277,10 @@ def _copy_from(
 ) -> DiskRecord:
     block_bytes = open_.writer.block_bytes
     if reading.parent is None or source.bitmap is None:
-        disk = open_.writer.disk(source.target, client.size_bytes, source.format)
+        doubted = bool(reading.contradicted)
+        disk = open_.writer.disk(source.target, client.size_bytes, source.format, verify=doubted)
         copy_disk(client, disk, block_bytes, step.advance, context.raise_if_cancelled)
-        return disk.finish(reading.reason)
+        return replace(disk.finish(reading.reason), contradicted=reading.contradicted)
     disk = open_.writer.disk(source.target, client.size_bytes, source.format, parent=reading.parent)
     changed_bytes = copy_changed_blocks(
         client,
@@ -291,7 +292,7 @@ def _copy_from(
         context.raise_if_cancelled,
     )
     step.note(f"{format_bytes(changed_bytes)} written since the last recovery point")
-    return disk.finish(reading.reason)
+    return replace(disk.finish(reading.reason), taken_over_from=reading.parent_point)
 
 
 def _with_source(record: DiskRecord, vm: Vm) -> DiskRecord:

@@ -40,6 +40,7 @@ Times are UTC in ISO 8601, sizes and durations carry their unit in the key. New 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -58,10 +59,15 @@ def plain(value: object) -> Document:
     return msgspec.to_builtins(value, builtin_types=(), enc_hook=str)
 
 
-def of_point(point: Point) -> Document:
-    """A recovery point; `vm`, `size_bytes` (what a restore writes) and its five volumes are for convenience."""
-    volumes = [plain(volume) for volume in five_volumes(point.manifest)]
-    return {"vm": point.manifest.vm.name, "size_bytes": point.size_bytes, "volumes": volumes, **plain(point)}
+def of_point(point: Point, doubted: Mapping[str, str]) -> Document:
+    """A recovery point; its five volumes, `vm`, `size_bytes` (what a restore writes) and `doubt` are for convenience."""
+    return {
+        "vm": point.manifest.vm.name,
+        "size_bytes": point.size_bytes,
+        "volumes": [plain(volume) for volume in five_volumes(point.manifest)],
+        "doubt": doubted.get(point.original_id),
+        **plain(point),
+    }
 
 
 def of_restore(entry: Entry, state: str) -> Document:

@@ -11,10 +11,18 @@ from engine.cli.wording import consistency, local, since, size
 from engine.repository import Manifest, Point, SnapshotRecord, VerificationState, Volume, five_volumes
 
 
-def show_point(point: Point, homes: Sequence[str], state: VerificationState | None, *, sealed: bool | None) -> None:
-    """Print it. `homes`: repositories with a copy; `state`: what is known of its own; `sealed`: is that encrypted."""
+def show_point(
+    point: Point, homes: Sequence[str], state: VerificationState | None, *, sealed: bool | None, doubt: str | None
+) -> None:
+    """Print it.
+
+    `homes`: repositories with a copy; `state`: what is known of its own; `sealed`: is that encrypted; `doubt`: why the
+    point may have missed a write.
+    """
     vm = point.manifest.vm
     printing.show_facts(_facts(point, homes, state, sealed=sealed))
+    if doubt:
+        printing.say(f"  ! doubted: {doubt}")
     for note in point.manifest.notes:
         printing.say(f"  ! {note}")
     printing.say()

@@ -44,9 +44,10 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
     from engine.cli.documents import of_point
     from engine.cli.named import of_vm
     from engine.errors import NotFound
-    from engine.repository import one_of_each
+    from engine.repository import doubts, one_of_each
 
     views, found = read_points(invocation, repository)
+    doubted = doubts(found)
     if vm is not None:
         found = of_vm(found, vm)
         if not found:
@@ -55,10 +56,10 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
         named = {(each.manifest.vm.uuid, each.original_id) for each in one_of_each(found)[:limit]}
         found = tuple(each for each in found if (each.manifest.vm.uuid, each.original_id) in named)
     if invocation.json:
-        printing.show_json({"points": [of_point(point) for point in found]})
+        printing.show_json({"points": [of_point(point, doubted) for point in found]})
         return
     if found:
-        _show(found)
+        _show(found, doubted)
     else:
         printing.say("There is no recovery point yet. `newhope backup VM` makes one.")
     for view in views:
@@ -77,12 +78,13 @@ def show(invocation: Invocation, name: str, repository: str | None) -> None:
     from engine.cli import printing
     from engine.cli.documents import of_point
     from engine.cli.named import find_point
+    from engine.repository import doubts
 
     views, found = read_points(invocation, repository)
-    point = find_point(found, name)
+    point, doubted = find_point(found, name), doubts(found)
     homes = sorted(each.repository for each in found if _same(each, point))
     if invocation.json:
-        printing.show_json({"point": {**of_point(point), "copies": homes}})
+        printing.show_json({"point": {**of_point(point, doubted), "copies": homes}})
         return
     from engine.cli.opened_repository import open_named
     from engine.cli.point_page import show_point
@@ -90,7 +92,8 @@ def show(invocation: Invocation, name: str, repository: str | None) -> None:
     info = next((view.info for view in views if view.name == point.repository), None)
     with open_named(lambda: invocation.settings, repository or point.repository) as opened:
         state = opened.verification_state()
-    show_point(point, homes, state, sealed=info.encrypted if info is not None else None)
+    doubt = doubted.get(point.original_id)
+    show_point(point, homes, state, sealed=info.encrypted if info is not None else None, doubt=doubt)
 
 
 def _same(one: Point, other: Point) -> bool:
@@ -116,7 +119,7 @@ def read_points(invocation: Invocation, repository: str | None) -> tuple[tuple[R
     return views, tuple(sorted(found, key=lambda point: point.manifest.moment, reverse=True))
 
 
-def _show(found: tuple[Point, ...]) -> None:
+def _show(found: tuple[Point, ...], doubted: dict[str, str]) -> None:
     from engine.cli import printing
     from engine.cli.table import Column
     from engine.cli.wording import local, since, size
@@ -142,13 +145,15 @@ def _show(found: tuple[Point, ...]) -> None:
             local(point.manifest.moment)[:16],
             since(point.manifest.moment),
             point.manifest.method,
-            _guest(point),
+            "doubted" if point.original_id in doubted else _guest(point),
             size(point.size_bytes),
             ",".join(homes[point.manifest.vm.uuid, point.original_id]),
         )
         for point in one_of_each(found)
     ]
     printing.show_table(columns, rows)
+    if any(point.original_id in doubted for point in found):
+        printing.say("! doubted: it may hold older content in places; newhope points show VM@ID says why.")
 
 
 def _guest(point: Point) -> str:

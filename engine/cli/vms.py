@@ -65,6 +65,7 @@ def vms(invocation: Invocation, vm: str | None, host: str | None) -> ExitCode:
         _show_one(shown[0], by_uuid.get(shown[0].uuid), stale=shown[0].host in silent)
     else:
         _show(shown, by_uuid, unseen, silent)
+        _tell_doubts(fleet, {each.uuid for each in shown})
         tell_silent(fleet)
     asked = {snapshot.host for snapshot in fleet.snapshots if host in (None, snapshot.host)}
     return ExitCode.HOST_UNREACHABLE if asked and asked <= silent else ExitCode.OK
@@ -90,6 +91,21 @@ def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], unseen: list[Expo
         printing.show_table(columns, rows)
     else:
         printing.say("No VM was seen.")
+
+
+def _tell_doubts(fleet: Fleet, uuids: set[str]) -> None:
+    """Name the VMs with points that may have missed a write: somebody has to find out why."""
+    from collections import Counter
+
+    from engine.cli import printing
+    from engine.cli.wording import count
+    from engine.repository import doubts, one_of_each
+
+    doubted = doubts(fleet.points)
+    of_vms = [each.manifest.vm for each in one_of_each(fleet.points) if each.original_id in doubted]
+    for (name, uuid), number in Counter((vm.name, vm.uuid) for vm in of_vms).items():
+        if uuid in uuids:
+            printing.say(f"! {name}: {count(number, 'recovery point')} doubted; see newhope points {name}")
 
 
 def tell_silent(fleet: Fleet) -> None:

@@ -15,6 +15,8 @@ byte, `SIZES.md` why blocks and indexes are as large as they are. One recovery p
 7. Points are copied to another repository, of any block size, key and storage (`sync`, `copied_blocks`).
 8. A policy says which points may go (`retention`), pins and protections which may not (`guards`); what no point needs
    any more is collected (`collection`, which argues why that is safe).
+   Where a dirty bitmap turned out to be wrong, which points may have missed a write follows from their records
+   (`distrust`).
 9. Files from inside a guest are points of a kind of their own, stored and checked like all others: a listing
    (`guest_listing`), and a disk on which each file begins at a block of its own (`guest_content`).
 10. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
@@ -86,6 +88,7 @@ from engine.repository.bandwidth import Limiter
 from engine.repository.changed_ranges import BlockRun, ChangedRange, MixedBlock, in_blocks
 from engine.repository.collection import Collected, CollectionProgress, Collector
 from engine.repository.disk_writer import DiskWriter
+from engine.repository.distrust import doubts
 from engine.repository.errors import (
     LeaseLost,
     RepositoryDamaged,
@@ -277,6 +280,7 @@ __all__ = [
     "as_file",
     "decide",
     "decode_listing",
+    "doubts",
     "encode_listing",
     "five_volumes",
     "identity_damage",

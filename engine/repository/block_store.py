@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from engine.errors import NewhopeError
@@ -28,6 +29,9 @@ from engine.repository.pack import OpenPack, SealedPack
 from engine.repository.storage import Bytes, NewObject, Storage
 
 UNSYNCED_PACKS = 1
+
+Sound = Callable[[bytes], bool]
+"""Whether the block of that name can be read where it lies."""
 
 
 class BlockStore:
@@ -63,10 +67,13 @@ class BlockStore:
         for thread in self._sync_threads:
             thread.start()
 
-    def store(self, kind: BlockKind, content: Bytes) -> bytes:
-        """Store a block unless it is known; its name. The content may be reused when this returns."""
+    def store(self, kind: BlockKind, content: Bytes, sound: Sound | None = None) -> bytes:
+        """Store a block unless it is known; its name. The content may be reused when this returns.
+
+        With `sound`, one that an earlier writer has stored is known only if that says so.
+        """
         name = block_name(content, self._keys)
-        if self._known(name):
+        if self._known(name, sound):
             return name
         codec, stored = compress(content)
         pieces, flags = (stored,), 0
@@ -121,9 +128,9 @@ class BlockStore:
         if self.failure is not None:
             raise self.failure
 
-    def _known(self, name: bytes) -> bool:
+    def _known(self, name: bytes, sound: Sound | None = None) -> bool:
         """Whether a block needs no storing. If not, it is the caller who must store it: nobody else will."""
-        indexed = name not in self._names and self._index.stored(name)
+        indexed = name not in self._names and self._index.stored(name) and (sound is None or sound(name))
         with self._names_lock:
             if indexed or name in self._names:
                 self.known_blocks += 1

@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.repository.disk_map import ZERO_NAME, blocks_of
 from engine.repository.errors import RepositoryDamaged
@@ -138,7 +139,11 @@ class DiskCopy:
             finally:
                 for future, _ in waiting:
                     future.cancel()
-        return disk.finish(self._record.read_reason)
+        return replace(
+            disk.finish(self._record.read_reason),
+            taken_over_from=self._record.taken_over_from,
+            contradicted=self._record.contradicted,
+        )
 
     def _windows(
         self, disk: DiskWriter, neighbour: Neighbour | None, advance: Advance

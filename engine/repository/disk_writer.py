@@ -45,8 +45,8 @@ class Stores(Protocol):
         """Let a worker call `process`, then `processed`."""
         ...
 
-    def store_content(self, kind: BlockKind, content: memoryview) -> bytes:
-        """Store a block that may be zero; its name."""
+    def store_content(self, kind: BlockKind, content: memoryview, *, verify: bool = False) -> bytes:
+        """Store a block that may be zero; its name. `verify` reads one that is here, and stores it again if unsound."""
         ...
 
     def store_node(self, content: bytes) -> bytes:
@@ -83,12 +83,15 @@ class DiskWriter:
         format: str,  # noqa: A002
         parent: Parent | None,
         kind: BlockKind = BlockKind.DATA,
+        *,
+        verify: bool = False,
     ) -> None:
         self._writer = writer
         self._kind = kind
         self._target = target
         self._size_bytes = size_bytes
         self._format = format
+        self._verify = verify
         self._parent = parent
         self._map_lock = threading.Lock()
         """Guards the map and the count of bytes, and is held while a node is stored, or read from the parent's map."""
@@ -170,7 +173,7 @@ class DiskWriter:
             for part in same:
                 self._parent.copy(block, part, content)
             gone = self._parent.map.data_bytes(block, block + 1)
-        name = self._writer.store_content(self._kind, content)
+        name = self._writer.store_content(self._kind, content, verify=self._verify)
         with self._map_lock:
             self._map.put(block, name)
             self._data_bytes += (0 if name == ZERO_NAME else len(content)) - gone

@@ -33,7 +33,7 @@ class PointKind(StrEnum):
 
 
 class DiskRecord(Struct, frozen=True, omit_defaults=True):
-    """One disk of a recovery point."""
+    """One disk of a recovery point. What is at its default is left out, as in `Manifest`."""
 
     target: str
     size_bytes: int
@@ -52,6 +52,10 @@ class DiskRecord(Struct, frozen=True, omit_defaults=True):
     """What kind of place that was, in libvirt's words: `file`, `block`, `network`, `volume`."""
     encrypted: bool = False
     """Its host kept it encrypted. What is held here is what the guest sees: as secret as the repository keeps it."""
+    taken_over_from: str = ""
+    """Original id of the point from which what the host called unchanged was taken over; empty if it was read whole."""
+    contradicted: str = ""
+    """Original id of the point that a look at the disk contradicted, for which it was read whole (`distrust`)."""
 
 
 class FileRecord(Struct, frozen=True):

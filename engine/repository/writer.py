@@ -25,7 +25,7 @@ from typing import Self, cast
 
 from engine.errors import NewhopeError, NoSpace
 from engine.repository.block_record import BlockKind
-from engine.repository.block_store import BlockStore
+from engine.repository.block_store import BlockStore, Sound
 from engine.repository.condemned import condemnations
 from engine.repository.disk_map import ZERO_NAME, MapBuilder, blocks_of
 from engine.repository.disk_writer import DiskWriter, Parent, Parts
@@ -108,6 +108,8 @@ class Writer:
         self._zero_blocks = 0
         self._leans_on: dict[str, PendingPoint] = {}
         self._over = False
+        self._reader = Reader(storage, identity, index, keys)
+        """Looks at blocks that are to be verified."""
 
     def __enter__(self) -> Self:
         self._storage.clear_leftovers()
@@ -162,10 +164,22 @@ class Writer:
         if point.id not in self._leans_on:
             self._leans_on[point.id] = lean_on(self._storage, self._lease.lease, point, self._keys)
 
-    def disk(self, target: str, size_bytes: int, format: str, *, parent: DiskRecord | None = None) -> DiskWriter:  # noqa: A002
-        """Begin a disk of the recovery point; its parent is a disk of a point that the writer leans on."""
+    def disk(
+        self,
+        target: str,
+        size_bytes: int,
+        format: str,  # noqa: A002
+        *,
+        parent: DiskRecord | None = None,
+        verify: bool = False,
+    ) -> DiskWriter:
+        """Begin a disk of the recovery point; its parent is a disk of a point that the writer leans on.
+
+        With `verify`, blocks that are here already are read and checked, and stored again where they are not sound: for
+        a disk whose earlier points are doubted.
+        """
         if parent is None:
-            return DiskWriter(self, target, size_bytes, format, None)
+            return DiskWriter(self, target, size_bytes, format, None, verify=verify)
         if not any(parent in pending.manifest.disks for pending in self._leans_on.values()):
             raise ValueError(f"the parent of {target} is of no point that this writer leans on")
         reader = Reader(self._storage, self._identity, self._index, self._keys)
@@ -321,14 +335,19 @@ class Writer:
         """Whether a block of that name is here and may be leaned on, so that nobody need give its content."""
         return self._store.has(name)
 
-    def store_content(self, kind: BlockKind, content: memoryview) -> bytes:
-        """Store a block that may be zero; its name."""
+    def store_content(self, kind: BlockKind, content: memoryview, *, verify: bool = False) -> bytes:
+        """Store a block that may be zero; its name. `verify` reads one that is here, and stores it again if unsound."""
         zeroes = self._zeroes if len(content) == len(self._zeroes) else bytearray(len(content))
         zero = _same(zeroes, content)
         with self._counts_lock:
             self._read_bytes += len(content)
             self._zero_blocks += zero
-        return ZERO_NAME if zero else self._store.store(kind, content)
+        if zero:
+            return ZERO_NAME
+        return self._store.store(kind, content, self._sound(len(content)) if verify else None)
+
+    def _sound(self, length: int) -> Sound:
+        return lambda name: self._reader.block_outside((), name, length) is not None
 
     def store_node(self, content: bytes) -> bytes:
         """For `DiskWriter`: store a node of a map; its name."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from engine.fleet import CheckState, FitnessCheck, Fleet, fitness, format_bytes
 from engine.hosts.model import HostSnapshot, HostStatus, VmState
-from engine.repository import Point
+from engine.repository import Point, doubts
 from engine.repository.model import Consistency
 from engine.restore.decide import UNPLUGGED, leads_nowhere
 from engine.restore.model import Mode, Request
@@ -27,6 +27,7 @@ def preflight(fleet: Fleet, point: Point, target: HostSnapshot, request: Request
         *_other_pools(target, request, sizes),
         *_devices(target, request),
         _consistency(point),
+        *_doubt(fleet, point),
         *_salvage(request),
         *_verification(request),
     ]
@@ -182,6 +183,14 @@ def _consistency(point: Point) -> FitnessCheck:
         evidence=f"{manifest.consistency.value}: {manifest.consistency_note}",
         remedy="expect the guest to check its file systems at boot, as after a power cut" if crash else "",
     )
+
+
+def _doubt(fleet: Fleet, point: Point) -> tuple[FitnessCheck, ...]:
+    why = doubts(fleet.points).get(point.original_id)
+    if why is None:
+        return ()
+    remedy = "choose a newer point, or one from before it; else have the guest check its file systems and data"
+    return (FitnessCheck("trust", CheckState.WARN, why, remedy),)
 
 
 def _salvage(request: Request) -> tuple[FitnessCheck, ...]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from engine.backup.reading import DiskReading, checkpoint_left_behind, distrusted, is_doubtful, plan_reading
 from engine.hosts.checkpoints import KnownCheckpoint
 from engine.hosts.model import Disk, Vm
 from engine.repository import Point
-from tests.builders import GIB, ago, make_disk, make_point, make_vm, make_vm_facts
+from tests.builders import GIB, ago, make_disk, make_disk_record, make_point, make_vm, make_vm_facts
 
 OURS = "newhope-20261122T081300Z-a1b2c3-0123abcd"
 NEWER = "newhope-20261122T091300Z-ffffff-0123abcd"
@@ -39,7 +38,9 @@ def test_a_disk_as_it_was_is_read_since_the_checkpoint_of_the_newest_point() -> 
 
     (vda,) = read(points=(parent,))
 
-    assert vda == DiskReading("vda", f"what was written since web@{parent.id[:8]}", OURS, parent.manifest.disks[0])
+    assert vda == DiskReading(
+        "vda", f"what was written since web@{parent.id[:8]}", OURS, parent.manifest.disks[0], parent.id
+    )
 
 
 def test_the_first_backup_reads_all() -> None:
@@ -161,6 +162,13 @@ def test_checkpoints_that_somebody_removed_are_told() -> None:
     assert vda.reason == "full: alderaan does not know the checkpoint of an earlier recovery point any more"
 
 
+def test_a_disk_that_can_keep_no_bitmap_says_so_rather_than_that_there_was_none() -> None:
+    vda, vdb = read((make_disk(), make_disk("vdb", format="raw", bitmaps_possible=False)), (point(),), checkpoints=())
+
+    assert vda.reason == "full: alderaan does not know the checkpoint of an earlier recovery point any more"
+    assert vdb.reason == "full: an image of this kind (raw) keeps no dirty bitmap"
+
+
 def test_points_that_never_had_a_checkpoint_are_told_apart() -> None:
     (vda,) = read(points=(point(checkpoint=None),), checkpoints=())
 
@@ -168,11 +176,12 @@ def test_points_that_never_had_a_checkpoint_are_told_apart() -> None:
 
 
 def test_a_bitmap_that_missed_a_write_is_something_to_look_at() -> None:
-    (vda,) = read(points=(point(),))
+    parent = point()
+    (vda,) = read(points=(parent,))
 
     doubtful = distrusted(vda, "the block at 0 has changed")
 
-    record = replace(make_point("web").manifest.disks[0], read_reason=doubtful.reason)
-    assert (doubtful.since, doubtful.parent) == (None, None)
-    assert is_doubtful(record)
-    assert not is_doubtful(replace(record, read_reason=vda.reason))
+    assert (doubtful.since, doubtful.parent, doubtful.contradicted) == (None, None, parent.id)
+    assert doubtful.reason == "full, for the dirty bitmap was wrong: the block at 0 has changed"
+    assert is_doubtful(make_disk_record(contradicted=doubtful.contradicted))
+    assert not is_doubtful(make_disk_record(read_reason=vda.reason, taken_over_from=parent.id))

@@ -44,6 +44,7 @@ from tests.e2e.whole_disks import (
     detach_disk,
     grow_disk,
     make_it_run,
+    make_room_for_disks,
     reason,
     remove_checkpoints,
 )
@@ -174,6 +175,9 @@ def restored_with_its_journal(operator: Operator, vm: Vm) -> Point:
 
 
 def test_every_point_of_a_long_chain_is_the_disks_as_they_were(operator: Operator, web: Vm) -> None:
+    power_off(operator.lanes[web.host], web.uuid)
+    make_room_for_disks(operator, web, 2)
+    make_it_run(operator, web)
     chance = random.Random(SEED)
     guest = RandomGuest(operator, web, chance)
     deck = [name for name, times in DECK.items() for _ in range(times)]
@@ -341,6 +345,7 @@ class TestTheChainEnds:
 
     def test_for_an_image_of_version_2_until_it_is_amended_as_the_point_says(self, operator: Operator, web: Vm) -> None:
         lane = operator.lanes[web.host]
+        back_up_standing_still(operator, web)
         remove_checkpoints(operator, web)
         power_off(lane, web.uuid)
         image = image_of(operator, web)

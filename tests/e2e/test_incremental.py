@@ -71,7 +71,7 @@ class TestWhatCannotBeBelieved:
     def test_a_write_behind_the_back_of_qemu_is_found_by_the_sample_and_told(self, operator: Operator, web: Vm) -> None:
         lane = operator.lanes[web.host]
         in_guest(lane, web, f"head -c {VICTIM_BYTES} /dev/zero | tr '\\0' x > /data/victim; sync")
-        operator.back_up("web")
+        first = operator.back_up("web")
         power_off(lane, web.uuid)
         scribble_over(Path(web.disks[0].source or ""))
         make_it_run(operator, web)
@@ -82,6 +82,7 @@ class TestWhatCannotBeBelieved:
         (point,) = [each for each in operator.points("web") if each.id not in known]
         assert job.state is JobState.WARN
         assert "the dirty bitmap was wrong" in reason(point)
+        assert point.manifest.disks[0].contradicted == first.id
         suspend(lane, web.uuid)
         last = operator.back_up("web")
         assert reason(last) == f"what was written since web@{point.id[:8]}"

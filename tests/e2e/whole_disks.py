@@ -82,6 +82,17 @@ def remove_checkpoints(operator: Operator, vm: Vm) -> None:
         checkpoints.delete(lane, vm.uuid, name)
 
 
+def make_room_for_disks(operator: Operator, vm: Vm, disks: int) -> None:
+    """Give a VM that is off free slots, so that disks can be attached while it runs."""
+    slots = "<controller type='pci' model='pcie-root-port'/>" * disks
+
+    def work(connection) -> None:
+        definition = connection.lookupByUUIDString(vm.uuid).XMLDesc(2)
+        connection.defineXML(definition.replace("</devices>", f"{slots}</devices>"))
+
+    operator.lanes[vm.host].run(work)
+
+
 def attach_disk(operator: Operator, vm: Vm, target: str, image_format: str, size_bytes: int) -> None:
     lane = operator.lanes[vm.host]
     path = volumes.create(lane, "default", f"{vm.name}-{target}-added", image_format, size_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.hosts.model import HostStatus
+from engine.repository import doubts
 from engine.repository.model import Consistency, Point
 from tui.viewmodels.figures import age, ago, limit, lost, moment, size, span, stamp
 from tui.viewmodels.picture import Picture, VmView, protection, state_word
@@ -88,8 +89,9 @@ def point_table(view: VmView, picture: Picture, width: int) -> Table:
     ]
     if width < 78:
         columns = [column for column in columns if column.key not in ("new", "id")]
+    doubted = doubts(view.points)
     rows = tuple(
-        Row(point_key(point), tuple(_point_cell(column.key, point, view, picture) for column in columns))
+        Row(point_key(point), tuple(_point_cell(column.key, point, view, picture, doubted) for column in columns))
         for point in view.points
     )
     empty = (
@@ -110,14 +112,15 @@ def copies_of(point: Point, view: VmView) -> tuple[str, ...]:
     return tuple(sorted(set(same)))
 
 
-def _point_cell(key: str, point: Point, view: VmView, picture: Picture) -> Span:
+def _point_cell(key: str, point: Point, view: VmView, picture: Picture, doubted: dict[str, str]) -> Span:
     manifest = point.manifest
-    weak = manifest.consistency is Consistency.CRASH
+    weak = manifest.consistency is Consistency.CRASH or point.original_id in doubted
+    word = "! doubted" if point.original_id in doubted else CONSISTENCY_WORDS[manifest.consistency]
     texts = {
         "when": Span(moment(manifest.moment, picture.now)),
         "loss": Span(age((picture.now - manifest.moment).total_seconds())),
         "method": Span(manifest.method),
-        "consistency": Span(CONSISTENCY_WORDS[manifest.consistency], Tone.WARN if weak else Tone.GOOD),
+        "consistency": Span(word, Tone.WARN if weak else Tone.GOOD),
         "size": Span(size(point.size_bytes)),
         "new": Span(size(manifest.new_bytes)),
         "copies": Span(",".join(copies_of(point, view))),
@@ -131,6 +134,7 @@ def point_lines(point: Point | None, view: VmView, picture: Picture, width: int)
     if point is None:
         return ()
     manifest = point.manifest
+    doubt = doubts(view.points).get(point.original_id)
     loss = lost((picture.now - manifest.moment).total_seconds())
     disks = ", ".join(
         f"{disk.target} {size(disk.size_bytes)} ({size(disk.data_bytes)} of data)" for disk in manifest.disks
@@ -140,6 +144,7 @@ def point_lines(point: Point | None, view: VmView, picture: Picture, width: int)
     took = span((manifest.finished - manifest.moment).total_seconds())
     return (
         *labelled("moment", f"{stamp(manifest.moment)}   what came after it ({loss}) would be lost", width),
+        *(labelled("doubted", doubt, width) if doubt else ()),
         *labelled("content", manifest.consistency_note, width),
         *labelled("disks", disks or "none", width),
         *labelled("kept too", ", ".join(kept) or "the definition", width),

@@ -1,6 +1,6 @@
 from engine.hosts.model import AgentState, HostStatus
 from engine.repository.model import Consistency
-from tests.builders import make_disk, make_fleet, make_host, make_point, make_settings, make_vm
+from tests.builders import make_disk, make_disk_record, make_fleet, make_host, make_point, make_settings, make_vm
 from tests.tui.pictures import make_picture, row_of, texts
 from tui.viewmodels.picture import VmView, find_view
 from tui.viewmodels.text import plain_text
@@ -90,6 +90,19 @@ def test_the_point_in_full_tells_content_downtime_and_its_name() -> None:
     assert "The guest had shut down cleanly." in said
     assert "cold, 0:21 not running" in said
     assert f"web@{point.id[:8]} in vault" in said
+
+
+def test_a_point_that_may_have_missed_a_write_is_marked_and_says_why() -> None:
+    whole = make_point(age="9h")
+    taken_over = make_point(age="5h", disks=(make_disk_record(taken_over_from=whole.id),))
+    finder = make_point(age="2h", disks=(make_disk_record(contradicted=taken_over.id),))
+    picture = make_picture(make_fleet(points=[finder, taken_over, whole]))
+
+    table = point_table(view_of(picture), picture, 80)
+    said = " ".join(" ".join(texts(point_lines(taken_over, view_of(picture), picture, 80))).split())
+
+    assert [row.cells[3].text for row in table.rows] == ["frozen", "! doubted", "frozen"]
+    assert f"web@{finder.id[:8]} found that its dirty bitmap had missed a write" in said
 
 
 def test_an_agent_that_does_not_answer_stands_out() -> None:
