@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.cli.main import main
 from engine.fleet import repository_access
@@ -165,14 +166,24 @@ def points(place: Place) -> tuple[Point, ...]:
     return tuple(reversed(made))
 
 
-def make_point(repository: Repository, name: str, *, age: timedelta, uuid: str = "") -> Point:
+def make_point(
+    repository: Repository,
+    name: str,
+    *,
+    age: timedelta,
+    uuid: str = "",
+    taken_over_from: str = "",
+    contradicted: str = "",
+) -> Point:
     with repository.writer("tests") as writer:
         disk = writer.disk("vda", 4 * writer.block_bytes, "qcow2")
         buffer = disk.buffer()
         buffer[:] = os.urandom(len(buffer))
         disk.submit(0, buffer, len(buffer))
         disk.zero(1, 3)
-        record = disk.finish("full: first recovery point")
+        record = replace(
+            disk.finish("full: first recovery point"), taken_over_from=taken_over_from, contradicted=contradicted
+        )
         return writer.commit(
             vm=make_vm_facts(name, uuid=uuid or f"00000000-0000-4000-8000-{name.encode().hex():0>12}"),
             moment=datetime.now(UTC) - age,

@@ -158,3 +158,20 @@ def test_no_colour_reaches_a_pipe(newhope_process: Run, points: tuple[Point, ...
 
 def test_options_stand_before_or_after_the_command(newhope: Run, points: tuple[Point, ...]) -> None:
     assert newhope("--json", "points").out == newhope("points", "--json").out == newhope("points", "list", "--json").out
+
+
+def test_points_that_may_have_missed_a_write_are_marked_and_say_why(newhope: Run, place: Place) -> None:
+    newhope("repo", "init", "--no-encryption")
+    uuid = "6695eb01-f6a4-8304-79aa-97f2502e193f"
+    with Repository.open(place.vault) as repository:
+        whole = make_point(repository, "test", age=timedelta(hours=3), uuid=uuid)
+        doubted = make_point(repository, "test", age=timedelta(hours=2), uuid=uuid, taken_over_from=whole.id)
+        finder = make_point(repository, "test", age=timedelta(hours=1), uuid=uuid, contradicted=doubted.id)
+
+    lines = {line[:8]: line for line in newhope("points").out.splitlines()}
+    shown = newhope("points", "show", f"test@{doubted.id}").out
+    documents = newhope("points", "--json").document["points"]
+
+    assert ["doubted" in lines[each.id[:8]] for each in (whole, doubted, finder)] == [False, True, False]
+    assert f"test@{finder.id[:8]} found that its dirty bitmap had missed a write" in " ".join(shown.split())
+    assert [each["doubt"] is not None for each in documents] == [False, True, False]
