@@ -60,7 +60,7 @@ def plain(value: object) -> Document:
 
 
 def of_point(point: Point, doubted: Mapping[str, str]) -> Document:
-    """A recovery point; its five volumes, `vm`, `size_bytes` (what a restore writes) and `doubt` are for convenience."""
+    """A recovery point; its five volumes, `vm`, `size_bytes` (what a restore writes) and `doubt` come with it."""
     return {
         "vm": point.manifest.vm.name,
         "size_bytes": point.size_bytes,
