@@ -139,11 +139,8 @@ class DiskCopy:
             finally:
                 for future, _ in waiting:
                     future.cancel()
-        return replace(
-            disk.finish(self._record.read_reason),
-            taken_over_from=self._record.taken_over_from,
-            contradicted=self._record.contradicted,
-        )
+        made = disk.finish(self._record.read_reason)
+        return replace(self._record, map_root=made.map_root, map_height=made.map_height, data_bytes=made.data_bytes)
 
     def _windows(
         self, disk: DiskWriter, neighbour: Neighbour | None, advance: Advance

@@ -6,10 +6,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import Conflict, NotFound
 from engine.repository import Repository, SyncRequest
-from tests.repository.building import BLOCK, DB, WEB, back_up, facts, later, mixed_disk, packs_of
+from tests.repository.building import (
+    BLOCK,
+    DB,
+    WEB,
+    back_up,
+    commit,
+    facts,
+    later,
+    mixed_disk,
+    packs_of,
+    write_disk,
+)
 from tests.repository.s3_server import S3Server
 from tests.repository.syncing import disks_of, generations, held, sync
 
@@ -75,6 +87,18 @@ def test_a_copy_says_all_that_its_point_says_and_of_which_it_is_one(source: Repo
             assert getattr(copy.manifest, name) == getattr(point.manifest, name)
         assert [disk.read_reason for disk in copy.manifest.disks] == [d.read_reason for d in point.manifest.disks]
     assert all(point.manifest.origin is None for point in source.points())
+
+
+def test_a_copied_disk_keeps_every_word_that_is_not_of_its_map(tmp_path: Path):
+    source, target = Repository.create(tmp_path / "here", block_bytes=BLOCK), make(tmp_path, 16384)
+    with source.writer("tests") as writer:
+        words = {"source": "/images/web", "encrypted": True, "taken_over_from": "a" * 16, "contradicted": "b" * 16}
+        commit(writer, (replace(write_disk(writer, "vda", mixed_disk(30)), **words),))
+    sync(source, target)
+
+    (copied,) = target.points()[0].manifest.disks
+
+    assert {name: getattr(copied, name) for name in words} == words
 
 
 def test_a_copy_of_a_copy_names_the_first_and_nothing_comes_back_twice(source: Repository, tmp_path: Path):
