@@ -154,7 +154,6 @@ class RandomGuest:
         power_off(self._lane, self._vm.uuid)
 
     def _sh(self, script: str) -> None:
-        make_it_run(self._operator, self._vm)
         in_guest(self._lane, self._vm, script)
 
     def _place(self) -> int:
@@ -185,6 +184,7 @@ def test_every_point_of_a_long_chain_is_the_disks_as_they_were(operator: Operato
     made: list[tuple[str, Point, Hashes]] = [("first", *back_up_standing_still(operator, web))]
 
     for number, doing in enumerate(deck, start=1):
+        make_it_run(operator, web)
         getattr(guest, doing)()
         if number in RESTORED:
             made.append((doing, restored_with_its_journal(operator, web), {}))
