@@ -96,7 +96,7 @@ class RestoreScreen(ConsoleScreen[None]):
             return flow.rail_line(self.stage)
         return line(
             strong(f"step {self.stage.value} of {len(Stage)}  {self.stage.name}"),
-            quiet("   the original is never touched; nothing starts before you confirm"),
+            quiet("   nothing is touched and nothing starts before you confirm"),
         )
 
     def _is_low(self) -> bool:
@@ -361,6 +361,7 @@ def _mapping_help(field: str | None, width: int) -> Block:
         "name": "Space opens the field. The original keeps its own name; two VMs of one name cannot be on one host.",
         "pool": "Space goes through the pools of the target host. All disks go to one pool.",
         "MACs": "auto: kept when the original cannot be running, new otherwise. Space changes.",
+        "mode": "beside, replace (the original is switched off and kept aside until you commit), disks, test.",
         "start": "Started, it is asked through its guest agent whether it really runs. Space changes.",
     }
     if field is None:

@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from engine.fleet import CheckState, FitnessCheck, HostFitness, Verdict, fitness, ranked
 from engine.hosts.model import HostStatus
 from engine.repository.model import Point
-from engine.restore import MacChoice, NetworkMapping, Request, RestorePlan
+from engine.restore import MacChoice, Mode, NetworkMapping, Request, RestorePlan
 from tui.viewmodels.figures import lost, moment, size
 from tui.viewmodels.picture import Picture, host_word
 from tui.viewmodels.restore_plan import MARKS
@@ -60,6 +60,7 @@ class Draft(Struct, frozen=True):
     networks: tuple[NetworkMapping, ...] = ()
     macs: MacChoice = MacChoice.AUTO
     start: bool = True
+    mode: Mode = Mode.BESIDE
 
     def request(self) -> Request | None:
         """The request so far; None until there is a point and a host."""
@@ -75,6 +76,7 @@ class Draft(Struct, frozen=True):
             networks=self.networks,
             macs=self.macs,
             start=self.start,
+            mode=self.mode,
         )
 
 
@@ -115,7 +117,7 @@ def rail(draft: Draft, plan: RestorePlan | None, stage: Stage, picture: Picture,
     """The steps, where the operator is, and what was decided in each."""
     said = {
         Stage.POINT: _said_point(draft, picture),
-        Stage.TARGET: f"{draft.to_host}, a new VM beside the original" if draft.to_host else "",
+        Stage.TARGET: f"{draft.to_host}, {_MODE_NOTES[draft.mode]}" if draft.to_host else "",
         Stage.MAPPING: _said_mapping(draft, plan),
         Stage.CHECKS: _said_checks(plan),
         Stage.PLAN: f"{len(plan.steps)} steps, {size(plan.size_bytes)} to write" if plan else "",
@@ -280,7 +282,16 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
             "then its guest agent is asked" if request.start else "it stays off",
         )
     )
+    rows.append(_field("mode", request.mode.value, _MODE_NOTES[request.mode]))
     return Table(columns, tuple(rows))
+
+
+_MODE_NOTES = {
+    Mode.BESIDE: "a new VM; the original is never touched",
+    Mode.REPLACE: "in the original's place, which is kept aside",
+    Mode.DISKS: "its disks only; no VM is defined",
+    Mode.TEST: "reaches no network; removed after a day",
+}
 
 
 def _field(name: str, value: str, note: str) -> Row:
@@ -308,6 +319,8 @@ def choices(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -> tu
         return tuple(dict.fromkeys([*known, "user", "none", current]))
     if field == "MACs":
         return tuple(choice.value for choice in MacChoice)
+    if field == "mode":
+        return tuple(mode.value for mode in Mode)
     return ("yes", "no") if field == "start" else ()
 
 
@@ -318,6 +331,7 @@ def next_choice(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -
         return draft
     request = plan.request
     current = {"pool": request.pool, "MACs": request.macs.value, "start": "yes" if request.start else "no"}.get(field)
+    current = request.mode.value if field == "mode" else current
     if current is None:
         current = request.networks[int(field.split()[1])].to
     place = values.index(current) if current in values else -1
@@ -334,6 +348,9 @@ def with_value(field: str, value: str, draft: Draft) -> Draft:
         return structs.replace(draft, macs=MacChoice(value))
     if field == "start":
         return structs.replace(draft, start=value == "yes")
+    if field == "mode":
+        # A name that was suggested for one mode is not that of another.
+        return structs.replace(draft, mode=Mode(value), name="", networks=())
     nic = int(field.split()[1])
     others = tuple(mapping for mapping in draft.networks if mapping.nic != nic)
     return structs.replace(draft, networks=(*others, NetworkMapping(nic, value)))

@@ -97,6 +97,9 @@ def confirm_lines(plan: RestorePlan, picture: Picture, width: int) -> Block:
         *wrapped(f"As it was {made}; {size(plan.size_bytes)} are written. {start}", width, first="  - "),
         *wrapped(f"Untouched: {plan.untouched}", width, first="  - "),
     ]
+    if request.aside is not None:
+        text = f"{request.aside.name} is switched off when all is written, and kept as {request.aside.kept_name}."
+        body += wrapped(text, width, first="  ! ", tone=Tone.WARN)
     for check in warned:
         body += wrapped(f"{check.name}: {check.evidence}", width, first="  ! ", tone=Tone.WARN)
     body += [BLANK, *wrapped("The job runs by itself; you may disconnect.", width, tone=Tone.QUIET)]
