@@ -24,6 +24,7 @@ SOURCES = {
     "vms": _source("vms", "vms", "VMs, their state, and the age of their newest recovery point."),
     "repo": _source("repo", "repo", "Create a repository, look at one, or test its storage."),
     "backup": _source("backup", "backup", "Make a recovery point of a VM, or of all."),
+    "schedule": _source("schedule", "schedule", "Back up by itself: install a systemd timer, see it, remove it."),
     "points": _source("points", "points", "Recovery points: list them, or show one."),
     "restore": _source("restore", "restore", "Bring a VM back on a host of your choice."),
     "restores": _source("restores", "restores", "Interrupted restores, and those that can be undone or committed."),
