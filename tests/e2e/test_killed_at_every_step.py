@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from engine.backup.leftovers import find
 from engine.backup.vm_notes import VmNotes
 from engine.errors import NewhopeError
-from engine.hosts import checkpoints, resume, suspend
+from engine.hosts import agent, checkpoints, resume, suspend
 from engine.hosts.model import Vm
 from engine.lab.journal import ask_journal
 from engine.repository import Point
@@ -70,9 +69,12 @@ class Killer:
         return subprocess.run(["pgrep", "-af", f"_guard .*{self.vm.uuid}"], capture_output=True, text=True).stdout
 
 
-@pytest.fixture(params=[Method.HOT, Method.COLD])
-def killer(operator: Operator, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killer]:
-    yield Killer(operator, operator.vm("web"), request.param, tmp_path)
+@pytest.fixture(params=[Method.HOT, Method.COLD, Method.MEMORY])
+def killer(operator: Operator, request: pytest.FixtureRequest, tmp_path: Path) -> Killer:
+    vm = operator.vm("web")
+    # The test before may have had it boot at its very end.
+    agent.wait_until_answering(operator.lanes[vm.host], vm.uuid, timeout_s=240)
+    return Killer(operator, vm, request.param, tmp_path)
 
 
 def test_nothing_is_left_of_a_backup_that_was_killed(killer: Killer) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +17,12 @@ from engine.hosts import resume, suspend
 from engine.hosts.model import Vm, VmState
 from engine.hosts.power import vm_state
 from engine.lab.journal import ask_journal
+from engine.lab.layout import layout_of
 from engine.repository import Consistency, Point, as_disk
 from engine.settings import Method
 from tests.e2e.conftest import Operator
 from tests.e2e.test_incremental import content_now, content_of, make_it_run
-from tests.hosts.live import files_in, in_guest
+from tests.hosts.live import files_in, in_guest, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -76,3 +82,61 @@ def saved_state_of(operator: Operator, point: Point) -> bytes:
     (record,) = [file for file in point.manifest.files if file.role == "saved-state"]
     with open_repository(operator.settings.repositories[0]) as repository, repository.reader() as reader:
         return reader.read_range(as_disk(record), 0, record.size_bytes)
+
+
+@pytest.fixture
+def far_disk(operator: Operator, tmp_path: Path) -> Iterator[tuple[Vm, bytes]]:
+    """A VM that is off, with a disk that only QEMU can open: it lies behind an NBD server."""
+    content = random.Random(3).randbytes(3 << 20)
+    image = tmp_path / "far.raw"
+    image.write_bytes(content)
+    listening = layout_of(operator.lab.folder).host("yavin").scratch / "far.sock"
+    server = subprocess.Popen(["qemu-nbd", "-f", "raw", "-t", "-e", "8", "-x", "far", "-k", listening, image])
+    lane = operator.lanes["yavin"]
+    definition = (
+        "<domain type='qemu'><name>far</name><memory unit='MiB'>32</memory><os><type arch='x86_64'>hvm</type></os>"
+        "<devices><disk type='network' device='disk'><driver name='qemu' type='raw'/><source protocol='nbd' name='far'>"
+        f"<host transport='unix' socket='{listening}'/></source><target dev='vda'/></disk></devices></domain>"
+    )
+    try:
+        assert wait_for(listening.exists)
+        listening.chmod(0o777)
+        lane.run(lambda connection: connection.defineXML(definition) and None)
+        yield operator.vm("far"), content
+    finally:
+        lane.run(lambda connection: connection.lookupByName("far").undefineFlags(16) and None)
+        server.terminate()
+        server.wait()
+        listening.unlink(missing_ok=True)
+
+
+def test_a_disk_that_only_qemu_can_open_is_read_from_a_vm_that_is_off_and_stays_off(
+    operator: Operator, far_disk: tuple[Vm, bytes]
+) -> None:
+    vm, content = far_disk
+
+    point = operator.back_up("far")
+
+    assert vm_state(operator.lanes["yavin"], vm.uuid) is VmState.OFF
+    assert "its CPUs did not run" in point.manifest.consistency_note
+    assert point.manifest.consistency is Consistency.OFF
+    with open_repository(operator.settings.repositories[0]) as repository, repository.reader() as reader:
+        assert reader.read_range(point.manifest.disks[0], 0, len(content)) == content
+
+
+def test_a_vm_that_was_started_to_be_read_is_off_again_when_its_backup_is_killed(
+    operator: Operator, far_disk: tuple[Vm, bytes]
+) -> None:
+    vm, _ = far_disk
+    lane = operator.lanes["yavin"]
+    job = operator.start_backup("far")
+    assert wait_for(lambda: vm_state(lane, vm.uuid) is VmState.PAUSED or operator.journal.job(job.id).state.over)
+
+    pid = operator.journal.job(job.id).pid
+    if pid is not None and not operator.journal.job(job.id).state.over:
+        os.kill(pid, signal.SIGKILL)
+    operator.finish(job)
+
+    assert wait_for(lambda: vm_state(lane, vm.uuid) is VmState.OFF)
+    operator.back_up("far")
+    assert vm_state(lane, vm.uuid) is VmState.OFF
