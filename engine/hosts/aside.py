@@ -6,7 +6,8 @@ again under its other name:
 1. `look` reads everything that a removal of the definition loses: the definition with its secrets, whether it starts
    with its host, checkpoints and snapshots with their order. The caller makes that durable before the next call.
 2. `set_aside` removes the definition (disks, NVRAM and TPM state stay) and defines the VM under the other name and
-   UUID. It is off, does not start with its host, and its disks are the same files.
+   UUID. It is off, does not start with its host, and its disks are the same files. The state of its TPM, which goes by
+   UUID, is copied, so that a VM that gets its UUID may have another.
 3. `put_back` does the reverse; checkpoints and snapshots are described to libvirt again.
 
 Both can be called again from wherever an earlier call was cut off. Facts: libvirt `virDomainUndefineFlags`,
@@ -15,12 +16,17 @@ Both can be called again from wherever an earlier call was cut off. Facts: libvi
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.errors import Conflict
+from engine.hosts import tpm_state
+from engine.hosts.host_file import read_file
 from engine.hosts.lane import HostLane
+from engine.hosts.model import BootFile
 from engine.hosts.nvram import find_nvram
 from engine.hosts.power import name_of, undefine
 from engine.hosts.xml_tree import parse, to_bytes
@@ -43,6 +49,8 @@ class KeptOriginal(Struct, frozen=True):
     snapshots: tuple[bytes, ...] = ()
     nvram: str | None = None
     """Where its UEFI variables lie, which its definition need not say."""
+    tpm: str | None = None
+    """Where the state of its emulated TPM lies."""
 
 
 def look(lane: HostLane, uuid: str) -> KeptOriginal:
@@ -68,7 +76,9 @@ def look(lane: HostLane, uuid: str) -> KeptOriginal:
             nvram=find_nvram(connection, uuid),
         )
 
-    return lane.run(work, timeout_s=_TIMEOUT_S)
+    kept = lane.run(work, timeout_s=_TIMEOUT_S)
+    state = tpm_state.read(lane, uuid)
+    return kept if state is None else replace(kept, tpm=str(state.path))
 
 
 def set_aside(lane: HostLane, kept: KeptOriginal, name: str, uuid: str) -> None:
@@ -76,6 +86,9 @@ def set_aside(lane: HostLane, kept: KeptOriginal, name: str, uuid: str) -> None:
     if name_of(lane, uuid) != name:
         undefine(lane, kept.uuid, keep_nothing=False)
         lane.run(lambda connection: connection.defineXML(_renamed(kept, name, uuid)), timeout_s=_TIMEOUT_S)
+    if kept.tpm is not None and tpm_state.path_of(lane, uuid) != Path(kept.tpm):
+        state = read_file(lane, Path(kept.tpm))
+        tpm_state.put(lane, uuid, BootFile("tpm", Path(kept.tpm), state))
 
 
 def put_back(lane: HostLane, kept: KeptOriginal, uuid: str) -> None:
@@ -99,8 +112,21 @@ def put_back(lane: HostLane, kept: KeptOriginal, uuid: str) -> None:
                 untouched="It stays aside, with all its disks.",
                 next_step=f"take {taken} away first, then undo the restore again: newhope restores.",
             )
+    # Its definition goes, the state of its TPM stays, so that whoever is cut off here finds it the next time.
     undefine(lane, uuid, keep_nothing=False)
     lane.run(work, timeout_s=_TIMEOUT_S)
+    aside = _tpm_aside(kept, uuid)
+    if kept.tpm is not None and aside is not None:
+        tpm_state.put(lane, kept.uuid, BootFile("tpm", Path(kept.tpm), read_file(lane, aside)))
+        if lane.files.reachable:
+            lane.files.remove((aside,))
+
+
+def _tpm_aside(kept: KeptOriginal, uuid: str) -> Path | None:
+    """Where the copy of its TPM's state lies; None if it needed none."""
+    if kept.tpm is None or kept.uuid not in kept.tpm or uuid == kept.uuid:
+        return None
+    return Path(kept.tpm.replace(kept.uuid, uuid))
 
 
 def _renamed(kept: KeptOriginal, name: str, uuid: str) -> str:

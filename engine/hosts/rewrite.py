@@ -5,6 +5,7 @@
    was not restored is left out, for it would be the original's; drives lose media that are not on the new host.
 3. Network cards: MAC as chosen, network as chosen.
 4. Boot: NVRAM of its own, kernel and initial RAM disk where they are now, firmware chosen by the new host.
+   A TPM's state is where the new host keeps such states, by the new UUID, and never the original's.
 5. Machine, virtualisation type and CPU where the new host needs others.
 6. What tied the VM to the old host is cut (`host_ties`).
 """
@@ -97,6 +98,7 @@ def rewrite(definition: Definition, changes: Rewrite, target: HostFacts | None =
     _set_disks(domain, changes)
     _set_nics(domain, changes)
     _set_boot(domain, changes)
+    _set_tpm(domain)
     _set_machine(domain, changes)
     cut_host_ties(domain, host_devices=changes.host_devices, host_tuning=changes.host_tuning)
     return Definition(live=None, inactive=to_bytes(domain))
@@ -264,6 +266,11 @@ def _set_boot(domain: Element, changes: Rewrite) -> None:
     nvram = system.find("nvram")
     if nvram is not None and not nvram.text and not nvram.attrib:
         system.remove(nvram)
+
+
+def _set_tpm(domain: Element) -> None:
+    for backend in domain.iterfind("devices/tpm/backend[@type='emulator']"):
+        drop(backend, "source")
 
 
 def _let_host_choose_firmware(system: Element) -> None:

@@ -63,15 +63,16 @@ def read(lane: HostLane, uuid: str) -> BootFile | None:
         return None
 
 
-def put(lane: HostLane, uuid: str, state: BootFile) -> Path:
+def put(lane: HostLane, uuid: str, state: BootFile, *, instead_of: bytes | None = None) -> Path:
     """Give the VM of that UUID, which is defined and has never run, the state of another; where it lies then.
 
-    Raises Conflict where there is another state already: that is somebody's. The same one is left as it is.
+    Raises Conflict where there is another state already, unless that is `instead_of`, which is kept elsewhere: it is
+    somebody's. The same one is left as it is.
     """
     there = read(lane, uuid)
-    if there is not None:
-        if there.content == state.content:
-            return there.path
+    if there is not None and there.content == state.content:
+        return there.path
+    if there is not None and there.content != instead_of:
         raise Conflict(
             f"There is a TPM state at {there.path} on {lane.host.name} already, and it is another one.",
             untouched="It was left as it is.",
@@ -86,6 +87,8 @@ def put(lane: HostLane, uuid: str, state: BootFile) -> Path:
             raise ValueError(f"The VM {uuid} has no emulated TPM.")
         pool = connection.storagePoolCreateXML(_pool_xml(path.parent), libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD)
         try:
+            if there is not None:
+                pool.storageVolLookupByName(path.name).delete()
             volume = pool.createXML(_volume_xml(path.name, len(state.content)))
             try:
                 upload(connection, volume, state.content)
@@ -97,6 +100,11 @@ def put(lane: HostLane, uuid: str, state: BootFile) -> Path:
         return path
 
     return lane.run(work, timeout_s=_TIMEOUT_S)
+
+
+def path_of(lane: HostLane, uuid: str) -> Path | None:
+    """Where the VM's state lies, or will; None for a VM without an emulated TPM. Raises MissingOnHost."""
+    return lane.run(lambda connection: _path_of(connection, uuid))
 
 
 def _path_of(connection: libvirt.virConnect, uuid: str) -> Path | None:

@@ -17,16 +17,21 @@ from engine.hosts.model import BootFile, Definition
 from engine.repository import FileRecord, Manifest, Reader
 
 
-def put_back(lane: HostLane, manifest: Manifest, reader: Reader, uuid: str, defined: Definition) -> tuple[str, ...]:
+def put_back(
+    lane: HostLane, manifest: Manifest, reader: Reader, uuid: str, defined: Definition, *, aside: str | None = None
+) -> tuple[str, ...]:
     """Give the VM of that UUID, defined and never started, what it had; what could not be, as warnings.
 
-    Undefining the VM takes the TPM state away again. Done twice it changes nothing. Raises HostRefused.
+    `aside`: UUID under which the original is kept on the same host, with a copy of its TPM's state. Undefining the VM
+    takes its TPM state away again. Done twice it changes nothing. Raises HostRefused, Conflict.
     """
     warnings = list(_secrets(lane, manifest, reader, defined))
     state = next((file for file in manifest.files if file.role == "tpm"), None)
     if state is not None:
         content = reader.file(state)
-        tpm_state.put(lane, uuid, BootFile(role="tpm", path=Path(state.name), content=content))
+        kept = tpm_state.read(lane, aside) if aside is not None else None
+        put = BootFile(role="tpm", path=Path(state.name), content=content)
+        tpm_state.put(lane, uuid, put, instead_of=kept.content if kept is not None else None)
     elif manifest.vm.tpm:
         warnings.append(
             "The recovery point holds no TPM state, so its TPM begins empty: have the recovery keys of its encrypted"

@@ -61,7 +61,10 @@ def _give_state(work: Work, defined: Definition) -> None:
     if power.vm_state(work.lane, work.request.new_uuid) not in (VmState.OFF, VmState.CRASHED):
         # Somebody has started it since: what it has now is its own.
         return
-    for text in host_state.put_back(work.lane, work.point.manifest, work.reader, work.request.new_uuid, defined):
+    request, aside = work.request, work.request.aside
+    kept = aside.kept_uuid if aside is not None and aside.host == request.to_host else None
+    manifest = work.point.manifest
+    for text in host_state.put_back(work.lane, manifest, work.reader, request.new_uuid, defined, aside=kept):
         work.warn(text)
 
 
