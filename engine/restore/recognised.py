@@ -72,14 +72,14 @@ def recognise(
         if name is not None and reader.recognises(read.buffer, name):
             found.found(block, length)
             tell(length)
-        elif name is not None:
-            found.missing_blocks += 1
-            found.stale.append(block)
-        elif not _is_zero(zeroes[:length], read.buffer):
-            found.stale.append(block)
+        else:
+            found.missing_blocks += name is not None
+            if not _is_zero(zeroes[:length], read.buffer):
+                found.stale.append(block)
         check()
     while names.take_any() is not None:
         found.missing_blocks += 1
+    found.stale.sort()
     return found
 
 

@@ -84,7 +84,7 @@ def verify(work: Work, step: Step, handle: StepHandle) -> str:
     found = _recognise(work, record, restored.path, restored.format, handle.advance)
     size = work.reader.block_bytes
     lost_blocks = sum((each.length + size - 1) // size for each in work.entry.lost if each.disk == step.of)
-    wrong = len(found.stale) + max(0, found.missing_blocks - len(found.stale) - lost_blocks)
+    wrong = max(len(found.stale), found.missing_blocks - lost_blocks)
     if wrong:
         raise NotAsWritten(
             f"{step.of} at {restored.path} does not read as it was written: {wrong} blocks of {size} bytes differ.",
