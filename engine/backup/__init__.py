@@ -13,6 +13,8 @@
    (`disk_copy.py`). Data is read, zeroes are only noted, and the recovery point is complete by itself either way.
 6. Commit the manifest; only then delete the checkpoints of earlier points.
 
+Files from inside a guest are a recovery point of another kind, made another way (`guest_files.py`); `kinds.py` chooses.
+
 Of several backups that are asked for in one go, `at_once.py` says which may run side by side, and `again.py` which
 failures are worth another attempt.
 
@@ -27,11 +29,15 @@ Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
 
 from engine.backup.again import wait_before_again_s
 from engine.backup.at_once import serves, startable
+from engine.backup.kinds import make_recovery_point, plan
 from engine.backup.leftovers import Leftover
+<<<<<<< HEAD
 from engine.backup.plan import BackupPlan, PlainRepository, Request, lock_of, lock_of_vm, plan
+=======
+from engine.backup.plan import BackupPlan, Request, lock_of, lock_of_vm
+>>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
 from engine.backup.reading import is_doubtful
 from engine.backup.reconciling import kept_notes, leftovers_of, put_right
-from engine.backup.recovery_point import make_recovery_point
 from engine.backup.vm_notes import KeptNote
 
 __all__ = [

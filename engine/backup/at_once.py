@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.backup.plan import Request
+from engine.backup.plan import Request, lock_of
 from engine.settings import Settings
 
 
@@ -19,10 +19,10 @@ def startable(settings: Settings, waiting: Sequence[Request], running: Sequence[
     of_repository = {repository.name: repository.backups_at_once for repository in settings.repositories}
     hosts = Counter(request.host for request in running)
     repositories = Counter(request.repository for request in running)
-    vms = {request.vm_uuid for request in running}
+    at_work = {lock_of(request) for request in running}
     found: list[Request] = []
     for request in waiting:
-        if request.vm_uuid in vms:
+        if lock_of(request) in at_work:
             continue
         if hosts[request.host] >= of_host.get(request.host, 1):
             continue
@@ -30,7 +30,7 @@ def startable(settings: Settings, waiting: Sequence[Request], running: Sequence[
             continue
         hosts[request.host] += 1
         repositories[request.repository] += 1
-        vms.add(request.vm_uuid)
+        at_work.add(lock_of(request))
         found.append(request)
     return tuple(found)
 
@@ -38,7 +38,7 @@ def startable(settings: Settings, waiting: Sequence[Request], running: Sequence[
 def serves(done: Request, wanted: Request) -> bool:
     """Whether a backup that somebody else asked for is as good as the one that is wanted."""
     return (
-        (done.vm_uuid, done.repository) == (wanted.vm_uuid, wanted.repository)
+        (lock_of(done), done.repository) == (lock_of(wanted), wanted.repository)
         and (done.full or not wanted.full)
         and done.method is wanted.method
     )

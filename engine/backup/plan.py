@@ -10,6 +10,7 @@ from engine.errors import Conflict, ExitCode, NewhopeError, NotFound
 from engine.fleet import Fleet, format_bytes
 from engine.hosts import HostUnreachable, saved_state
 from engine.hosts.model import AgentState, Disk, HostFacts, HostSnapshot, HostStatus, Vm, VmState
+from engine.repository import PointKind
 from engine.settings import Settings, find_repository
 from engine.settings.model import SHUTDOWN_TIMEOUT_S, Method, Repository
 
@@ -26,6 +27,7 @@ class Request(Struct, frozen=True):
     method: Method
     full: bool = False
     """Read every disk whole, whatever the host could tell of changes."""
+<<<<<<< HEAD
     shutdown_timeout_s: float = SHUTDOWN_TIMEOUT_S
     """How long a cold backup waits for the guest to shut down."""
     hot_if_ignored: bool = False
@@ -38,6 +40,10 @@ class PlainRepository(NewhopeError):
     """Encrypted disks would be kept in a repository that is not encrypted."""
 
     exit_code = ExitCode.PREFLIGHT
+=======
+    kind: PointKind = PointKind.VM
+    """Of kind guest: the files inside it that the settings name, and nothing else."""
+>>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
 
 
 class BackupPlan(Struct, frozen=True):
@@ -55,8 +61,9 @@ class BackupPlan(Struct, frozen=True):
 
 
 def lock_of(request: Request) -> str:
-    """The key under which at most one job works on the VM at a time."""
-    return lock_of_vm(request.vm_uuid)
+    """The key under which at most one job works on the VM, or inside its guest, at a time."""
+    # Files are read beside a backup of the disks: the one waits for nothing that the other holds for long.
+    return lock_of_vm(request.vm_uuid) if request.kind is PointKind.VM else f"guest-files:{request.vm_uuid}"
 
 
 def lock_of_vm(vm_uuid: str) -> str:
@@ -70,8 +77,13 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
     Raises `NotFound` when the VM is not on its host any more, `HostUnreachable` when its host is
     silent, `Conflict` when nothing can be read, and `PlainRepository`.
     """
+<<<<<<< HEAD
     kept = find_repository(settings, request.repository)
     snapshot, vm = _locate(fleet, request)
+=======
+    find_repository(settings, request.repository)
+    snapshot, vm = locate(fleet, request)
+>>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
     refuse_unreadable(vm, snapshot.facts)
     if keeps_memory(vm, request.method):
         saved_state.refuse_unsavable(vm)
@@ -151,6 +163,7 @@ def refuse_unreadable(vm: Vm, facts: HostFacts | None) -> None:
         )
 
 
+<<<<<<< HEAD
 def refuse_plain(vm: Vm, request: Request, kept: Repository, *, sealed: bool) -> None:
     """Raise `PlainRepository` if disks that their host keeps encrypted would be kept for everyone to read."""
     bare = [disk.target for disk in data_disks(vm) if disk.encrypted]
@@ -166,6 +179,10 @@ def refuse_plain(vm: Vm, request: Request, kept: Repository, *, sealed: bool) ->
 
 
 def _locate(fleet: Fleet, request: Request) -> tuple[HostSnapshot, Vm]:
+=======
+def locate(fleet: Fleet, request: Request) -> tuple[HostSnapshot, Vm]:
+    """Where the VM is. Raises `NotFound`, `HostUnreachable`."""
+>>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
     for snapshot in fleet.snapshots:
         if snapshot.host != request.host:
             continue

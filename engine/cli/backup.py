@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.fleet import Fleet
     from engine.hosts.model import Vm
     from engine.jobs import Job
+    from engine.repository import PointKind
 
 
 class Choices(Struct, frozen=True):
@@ -30,7 +31,11 @@ class Choices(Struct, frozen=True):
     detach: bool
     dry_run: bool
     full: bool
+<<<<<<< HEAD
     allow_plain: bool = False
+=======
+    kind: PointKind
+>>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
 
 
 @click.command("backup", cls=Command)
@@ -44,6 +49,7 @@ class Choices(Struct, frozen=True):
     " while its CPUs stand still for a moment. memory: the same, and its memory is kept too, so that a restore goes on"
     " where it stood. [default: what the VM's level says]",
 )
+@click.option("--guest-files", is_flag=True, help="Only the files inside it that the settings name, by its agent.")
 @click.option("--full", is_flag=True, help="Read every disk whole, not only what was written since the last time.")
 @click.option("--allow-plain", is_flag=True, help="Keep encrypted disks even in a repository that is not encrypted.")
 @click.option("--repository", metavar="NAME", help="Where to. [default: the first in the settings]")
@@ -58,6 +64,7 @@ def backup(
     every: bool,
     due: bool,
     method: str | None,
+    guest_files: bool,
     full: bool,
     allow_plain: bool,
     repository: str | None,
@@ -79,10 +86,23 @@ def backup(
     Examples:
       newhope backup web                      hot, as its level says
       newhope backup db-1 --method cold       asks for the VM's name: its users notice
+      newhope backup web --guest-files        /etc and the like, from inside the running guest
       newhope backup --due --dry-run          who is due, why, and when the others will be
       newhope backup --due --yes              for a timer; also after a machine was off
     """
+<<<<<<< HEAD
     choices = Choices(method, repository, host, yes, not follow, dry_run, full, allow_plain)
+=======
+    from engine.repository import PointKind
+
+    kind = PointKind.GUEST if guest_files else PointKind.VM
+    choices = Choices(method, repository, host, yes, not follow, dry_run, full, kind)
+    if guest_files and (due or full or method):
+        raise Usage(
+            f"--guest-files does not go with {'--due' if due else '--full' if full else '--method'}.",
+            next_step="`newhope backup web --guest-files`; --due has in it what `every` in the settings asks for.",
+        )
+>>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
     if (vm is not None) + every + due != 1:
         none = vm is None and not every and not due
         raise Usage(
@@ -103,6 +123,7 @@ def _one(invocation: Invocation, name: str, choices: Choices) -> ExitCode:
     from engine.cli.documents import plain
     from engine.cli.launching import launch_backup
     from engine.cli.named import find_vm, refuse_silent_host, refuse_unreachable_repository
+    from engine.repository import PointKind
 
     fleet = invocation.fleet()
     vm = find_vm(fleet, name, host=choices.host)
@@ -113,11 +134,11 @@ def _one(invocation: Invocation, name: str, choices: Choices) -> ExitCode:
     if invocation.json and choices.dry_run:
         printing.show_json({"plan": plain(plan)})
     elif not invocation.json:
-        _show_plan(plan)
+        _show_plan(plan, request)
     if choices.dry_run:
         return ExitCode.OK
     if not choices.yes:
-        question = f"Back up {vm.name} now?"
+        question = f"Back up {'files of ' if choices.kind is PointKind.GUEST else ''}{vm.name} now?"
         interrupts = plan.method.value == "cold" and vm.state.value == "running"
         agreed = (
             confirm_by_name(invocation, f"{vm.name} will be shut down and started again.", vm.name)
@@ -193,16 +214,21 @@ class NothingToDo(NewhopeError):
 def request_for(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
     """What is asked for one VM, by the options and else by its level."""
     from engine.backup import Request
+    from engine.repository import PointKind
     from engine.requirements import level_of
     from engine.settings import Method, find_repository
 
-    level = level_of(invocation.settings, vm)
+    level = level_of(invocation.settings, vm) if choices.kind is PointKind.VM else None
     method = Method(choices.method) if choices.method else level.method if level else Method.HOT
     repository = find_repository(invocation.settings, choices.repository)
+<<<<<<< HEAD
     request = Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full, allow_plain=choices.allow_plain)
     if level is None:
         return request
     return replace(request, shutdown_timeout_s=level.shutdown_timeout_s, hot_if_ignored=level.hot_if_ignored)
+=======
+    return Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full, choices.kind)
+>>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
 
 
 def end_of(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:
@@ -215,10 +241,12 @@ def end_of(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:
         return watch(invocation, journal, job.id)
 
 
-def _show_plan(plan: BackupPlan) -> None:
+def _show_plan(plan: BackupPlan, request: Request) -> None:
     from engine.cli import printing
+    from engine.repository import PointKind
 
-    printing.say(f"Backup of {plan.vm} on {plan.host} to {plan.repository}, {plan.method.value}:")
+    how = plan.method.value if request.kind is PointKind.VM else "files from inside its guest"
+    printing.say(f"Backup of {plan.vm} on {plan.host} to {plan.repository}, {how}:")
     for number, step in enumerate(plan.steps, 1):
         printing.say(f"  {number:>2}  {step}")
     for effect in plan.effects:

@@ -73,7 +73,7 @@ def _status(plan: DuePlan) -> ExitCode:
 
 
 def attempts_of(jobs: Iterable[Job]) -> dict[str, Attempts]:
-    """What came of the last backups, by the UUIDs of the VMs; `jobs` are the newest first.
+    """What came of the last backups, by `attempts_key`; `jobs` are the newest first.
 
     One that was cancelled says nothing about whether the next would succeed.
     """
@@ -92,7 +92,7 @@ def attempts_of(jobs: Iterable[Job]) -> dict[str, Attempts]:
             seen_to |= dict.fromkeys(_still_on_list(job), job.id)
         if job.kind != BACKUP:
             continue
-        uuid = msgspec.json.decode(job.spec, type=Request).vm_uuid
+        uuid = _attempted(msgspec.json.decode(job.spec, type=Request))
         if uuid in settled:
             continue
         so_far = found.get(uuid, Attempts())
@@ -110,7 +110,7 @@ def attempts_of(jobs: Iterable[Job]) -> dict[str, Attempts]:
 
 
 def _still_on_list(job: Job) -> list[str]:
-    """The UUIDs of the VMs that a living job of several backups is not through with; it has a step for each."""
+    """What a living job of several backups is not through with; it has a step for each."""
     import msgspec
 
     from engine.backup import Request
@@ -118,7 +118,13 @@ def _still_on_list(job: Job) -> list[str]:
 
     requests = msgspec.json.decode(job.spec, type=tuple[Request, ...])
     ended = {step.number for step in job.steps if step.state not in (StepState.WAIT, StepState.RUN)}
-    return [request.vm_uuid for number, request in enumerate(requests, 1) if number not in ended]
+    return [_attempted(request) for number, request in enumerate(requests, 1) if number not in ended]
+
+
+def _attempted(request: Request) -> str:
+    from engine.requirements import attempts_key
+
+    return attempts_key(request.vm_uuid, request.kind)
 
 
 def _plan(
@@ -137,7 +143,7 @@ def _plan(
     for found in whole.due:
         if choices.host not in (None, found.host):
             continue
-        request = request_for(invocation, vms[found.vm_uuid], choices)
+        request = request_for(invocation, vms[found.vm_uuid], replace(choices, kind=found.kind))
         try:
             backup.plan(invocation.settings, fleet, request)
         except NewhopeError as error:

@@ -37,6 +37,7 @@ from engine.jobs import (
     StepHandle,
     follow,
 )
+from engine.repository import PointKind
 from engine.settings import Settings
 
 _LOOK_S = 0.5
@@ -83,7 +84,7 @@ def make_backups(settings: Settings, job: Job, context: JobContext) -> JobResult
 
 def title(request: backup.Request) -> str:
     """What the step of one VM is called."""
-    return f"{request.vm} on {request.host}"
+    return f"{'files of ' if request.kind is PointKind.GUEST else ''}{request.vm} on {request.host}"
 
 
 def _result(job: Job, context: JobContext, asked: int, failed: Sequence[str], to_look_at: Sequence[str]) -> JobResult:

@@ -14,6 +14,7 @@ from engine.cli.opened_repository import named
 from engine.cli.wording import count
 from engine.fleet import keys_to_hand
 from engine.jobs import Job, Journal, launch
+from engine.repository import PointKind
 from engine.settings import Settings
 
 BACKUP = "backup"
@@ -36,6 +37,8 @@ def launch_backup(settings: Settings, journal: Journal, request: backup.Request)
     """Start a backup as a job of its own; raises `Conflict` while another one works on the VM."""
     words = ["newhope", "backup", request.vm, "--host", request.host, "--method", request.method.value]
     words += ["--full"] if request.full else []
+    if request.kind is PointKind.GUEST:
+        words = ["newhope", "backup", request.vm, "--guest-files", "--host", request.host]
     return launch(
         journal,
         BACKUP,

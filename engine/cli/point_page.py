@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from engine.cli import printing
+from engine.cli.guest_point_page import show_guest_point
 from engine.cli.table import Column
 from engine.cli.wording import consistency, local, since, size
 from engine.repository import Manifest, Point, SnapshotRecord, VerificationState, Volume, five_volumes
@@ -20,6 +21,9 @@ def show_point(
     point may have missed a write.
     """
     vm = point.manifest.vm
+    if point.manifest.guest_files is not None:
+        show_guest_point(point, point.manifest.guest_files, homes, _verified(point, state))
+        return
     printing.show_facts(_facts(point, homes, state, sealed=sealed))
     if doubt:
         printing.say(f"  ! doubted: {doubt}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from engine import backup, restore
-from engine.cli.wording import consistency, local, size
+from engine.cli.wording import consistency, count, local, size
 from engine.jobs import Job, JobContext, JobResult
-from engine.repository import Consistency
+from engine.repository import Consistency, GuestFiles, Point
 from engine.settings import Settings
 
 
@@ -16,6 +16,8 @@ def make_backup(settings: Settings, job: Job, context: JobContext) -> JobResult:
     request = msgspec.json.decode(job.spec, type=backup.Request)
     point = backup.make_recovery_point(settings, request, context)
     manifest = point.manifest
+    if manifest.guest_files is not None:
+        return _guest_files_kept(point, manifest.guest_files, request.repository)
     sentence = (
         f"Recovery point {manifest.vm.name}@{point.id[:8]} of {local(manifest.moment)} is in {request.repository}:"
         f" {consistency(manifest.consistency.value)}, {size(manifest.read_bytes)} read, {size(manifest.new_bytes)} new"
@@ -26,6 +28,17 @@ def make_backup(settings: Settings, job: Job, context: JobContext) -> JobResult:
     note = f" {manifest.consistency_note[:1].upper()}{manifest.consistency_note[1:]}." if disappointing else ""
     doubts = [f" {disk.target}: {disk.read_reason}" for disk in manifest.disks if backup.is_doubtful(disk)]
     return JobResult(f"{sentence}{downtime}.{note}{''.join(doubts)}", warn=disappointing or bool(doubts))
+
+
+def _guest_files_kept(point: Point, kept: GuestFiles, repository: str) -> JobResult:
+    sentence = (
+        f"Recovery point {point.manifest.vm.name}@{point.id[:8]} of {local(point.manifest.moment)} is in {repository}:"
+        f" {count(kept.entries, 'entry', 'entries')} of {', '.join(kept.paths)}, {size(kept.size_bytes)},"
+        f" {size(point.manifest.new_bytes)} new."
+    )
+    failed = [f" Afterwards `{each.command}` failed." for each in kept.commands if each.exit_code]
+    said = f" Its tar said: {'; '.join(kept.notes[:3])}." if kept.notes else ""
+    return JobResult(f"{sentence}{''.join(failed)}{said}", warn=bool(failed or said))
 
 
 def restore_vm(settings: Settings, job: Job, context: JobContext) -> JobResult:

@@ -11,8 +11,9 @@ class (`errors`).
   secrets that it names (`secrets_of_host`).
 - Volumes to restore into (`volumes`) and what is written into them (`disk_sink`, `raw_file`); images at rest as NBD
   exports (`image`).
-- The guest: its agent (`agent`), its file systems held still with a thaw that a second process guarantees (`freeze`,
-  `thaw`, `thaw_guard`).
+- The guest: its agent (`agent`), a channel for bulk data that is plugged in for one transfer (`guest_channel`), files
+  on their way out and back as tar (`tar_stream`); its file systems held still with a thaw that a second process
+  guarantees (`freeze`, `thaw`, `thaw_guard`).
 - The way to a host's machine and its files: `lane.reach`, `lane.files` (`reach`, `reaching`, `files_of_host`); over SSH
   with the system's `ssh` (`ssh_reach`, `ssh_login`, `ssh_hello`, `ssh_connection`, `files_over_ssh`); over TLS without
   files (`tls_reach`, `volume_upload`).

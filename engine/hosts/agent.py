@@ -14,7 +14,7 @@ from __future__ import annotations
 import binascii
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
@@ -39,6 +39,9 @@ T = TypeVar("T")
 
 PIECE_BYTES = 512 * 1024
 """Of a file, in one reply: the fastest size measured, and well below what breaks the channel."""
+
+WRITTEN_BYTES = 128 * 1024
+"""Of a file, in one request: 512 KiB hang the agent."""
 
 _COMMAND_TIMEOUT_S = 5.0
 _POLL_FIRST_S = 0.02
@@ -132,29 +135,45 @@ def run(lane: HostLane, uuid: str, argv: Sequence[str], *, timeout_s: float = 30
     A program that does not end in time goes on in the guest: the agent cannot stop it.
     Raises GuestDidNotAnswer, AgentRefused (no such program, or the guest is frozen), HostUnreachable.
     """
-    arguments = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
-    started = ask(lane, uuid, "guest-exec", _Started, arguments)
+    pid = begin(lane, uuid, argv)
     deadline = time.monotonic() + timeout_s
     pause_s = _POLL_FIRST_S
     while True:
-        status = ask(lane, uuid, "guest-exec-status", _Status, {"pid": started.pid})
-        if status.exited:
-            ended_by = status.signal
-            return CommandResult(
-                exit_code=128 + ended_by if ended_by is not None else status.exitcode or 0,
-                stdout=binascii.a2b_base64(status.out_data),
-                stderr=binascii.a2b_base64(status.err_data),
-                signal=ended_by,
-            )
+        result = ended(lane, uuid, pid)
+        if result is not None:
+            return result
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise GuestDidNotAnswer(
                 f"{argv[0]} did not end within {timeout_s:.0f} s in {_name_of(lane, uuid)}.",
-                next_step=f"Look in the guest what process {started.pid} waits for.",
+                next_step=f"Look in the guest what process {pid} waits for.",
                 untouched="It still runs in the guest.",
             )
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 2, _POLL_LONGEST_S)
+
+
+def begin(lane: HostLane, uuid: str, argv: Sequence[str]) -> int:
+    """Start a program in the guest; its process number there. Whoever asks for its end (`ended`) gets its output once.
+
+    Raises what `run` raises.
+    """
+    arguments = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
+    return ask(lane, uuid, "guest-exec", _Started, arguments).pid
+
+
+def ended(lane: HostLane, uuid: str, pid: int) -> CommandResult | None:
+    """What a program that `begin` started came to; None while it runs. Raises what `run` raises."""
+    status = ask(lane, uuid, "guest-exec-status", _Status, {"pid": pid})
+    if not status.exited:
+        return None
+    ended_by = status.signal
+    return CommandResult(
+        exit_code=128 + ended_by if ended_by is not None else status.exitcode or 0,
+        stdout=binascii.a2b_base64(status.out_data),
+        stderr=binascii.a2b_base64(status.err_data),
+        signal=ended_by,
+    )
 
 
 def read_file(lane: HostLane, uuid: str, path: str, *, limit_bytes: int = 64 << 20) -> bytes:
@@ -162,19 +181,42 @@ def read_file(lane: HostLane, uuid: str, path: str, *, limit_bytes: int = 64 << 
 
     Raises GuestDidNotAnswer, AgentRefused (no such file, or one longer than `limit_bytes`), HostUnreachable.
     """
-    handle = ask(lane, uuid, "guest-file-open", int, {"path": path, "mode": "rb"})
     pieces: list[bytes] = []
     length = 0
+    for piece in read_pieces(lane, uuid, path):
+        pieces.append(piece)
+        length += len(piece)
+        if length > limit_bytes:
+            reason = f"{path} is longer than {limit_bytes} bytes"
+            raise AgentRefused(_name_of(lane, uuid), "guest-file-read", reason)
+    return b"".join(pieces)
+
+
+def read_pieces(lane: HostLane, uuid: str, path: str) -> Iterator[bytes]:
+    """The content of a regular file in the guest, piece by piece. Raises what `read_file` raises."""
+    handle = ask(lane, uuid, "guest-file-open", int, {"path": path, "mode": "rb"})
     try:
         while True:
             piece = ask(lane, uuid, "guest-file-read", _Piece, {"handle": handle, "count": PIECE_BYTES}, timeout_s=30)
-            pieces.append(binascii.a2b_base64(piece.buf_b64))
-            length += len(pieces[-1])
-            if length > limit_bytes:
-                reason = f"{path} is longer than {limit_bytes} bytes"
-                raise AgentRefused(_name_of(lane, uuid), "guest-file-read", reason)
+            yield binascii.a2b_base64(piece.buf_b64)
             if piece.eof:
-                return b"".join(pieces)
+                return
+    finally:
+        _close_file(lane, uuid, handle)
+
+
+def write_file(lane: HostLane, uuid: str, path: str, pieces: Iterable[bytes]) -> None:
+    """Write a file in the guest, in place of one that is there; pieces of any size, two megabytes a second at best.
+
+    Raises GuestDidNotAnswer, AgentRefused (no such folder, no room), HostUnreachable.
+    """
+    handle = ask(lane, uuid, "guest-file-open", int, {"path": path, "mode": "wb"})
+    try:
+        for piece in pieces:
+            for start in range(0, len(piece), WRITTEN_BYTES):
+                text = binascii.b2a_base64(piece[start : start + WRITTEN_BYTES], newline=False).decode()
+                written = {"handle": handle, "buf-b64": text}
+                ask(lane, uuid, "guest-file-write", dict[str, object], written, timeout_s=30)
     finally:
         _close_file(lane, uuid, handle)
 

@@ -101,7 +101,7 @@ from engine.repository.errors import (
 from engine.repository.five_volumes import Volume, VolumeKind, five_volumes
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
-from engine.repository.guest_content import LISTING_ROLE, ContentShort, GuestContentWriter, read_guest_file
+from engine.repository.guest_content import ContentShort, GuestContentWriter, read_guest_file, read_listing
 from engine.repository.guest_listing import EntryKind, GuestEntry, decode_listing, encode_listing
 from engine.repository.key_slots import KeySlot
 from engine.repository.lease_holders import LeaseHolder, Life
@@ -182,7 +182,6 @@ from engine.repository.verify_state import VerificationState, VerifiedLast
 from engine.repository.writer import Writer
 
 __all__ = [
-    "LISTING_ROLE",
     "Advance",
     "ArrivalDamaged",
     "BlockRun",
@@ -291,6 +290,7 @@ __all__ = [
     "parse_point_name",
     "plan_identity",
     "read_guest_file",
+    "read_listing",
     "select_point",
     "storage_at",
     "try_storage",

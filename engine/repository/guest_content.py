@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from engine.repository.disk_map import blocks_of
 from engine.repository.disk_writer import DiskWriter
-from engine.repository.guest_listing import EntryKind, GuestEntry, encode_listing
-from engine.repository.model import DiskRecord, FileRecord
+from engine.repository.guest_listing import EntryKind, GuestEntry, decode_listing, encode_listing
+from engine.repository.model import DiskRecord, FileRecord, Point
 from engine.repository.reader import Reader
 from engine.repository.writer import Writer
 
@@ -111,6 +111,14 @@ class GuestContentWriter:
             self._disk.submit(block, buffer, self._block_bytes)
             left -= filled
             block += 1
+
+
+def read_listing(reader: Reader, point: Point) -> tuple[GuestEntry, ...]:
+    """All entries of a point of kind guest. Raises `RepositoryDamaged`."""
+    for file in point.manifest.files:
+        if file.role == LISTING_ROLE:
+            return decode_listing(reader.file(file), f"{point.manifest.vm.name}@{point.id}")
+    return ()
 
 
 def read_guest_file(reader: Reader, disk: DiskRecord, entry: GuestEntry, piece_bytes: int = 1 << 20) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ Pure: from values to values, with `now` given. May import: `fleet`, `hosts`, `re
 values. Face: the names below.
 """
 
-from engine.requirements.due import Attempts, Due, DuePlan, Later, LeftOut, plan_due
+from engine.requirements.due import Attempts, Due, DuePlan, Later, LeftOut, attempts_key, plan_due
 from engine.requirements.exposure import Exposure, ExposureState, exposures, worst_per_host
 from engine.requirements.levels import excluded_by, level_of
 from engine.settings import level_for
@@ -26,6 +26,7 @@ __all__ = [
     "ExposureState",
     "Later",
     "LeftOut",
+    "attempts_key",
     "excluded_by",
     "exposures",
     "level_for",

@@ -6,6 +6,8 @@ for each VM, always the same for one, so that VMs that were backed up in one go 
 A backup that takes long in comparison with the RPO begins so early that twice its time is left.
 
 What was missed (a machine that was off, a timer that did not run) is simply due: nothing is remembered but the points.
+Files that are kept from inside guests become due by the `every` of their section, as if it were an RPO.
+
 Only for VMs whose last attempts failed does the journal count: they wait, longer after each failure, but never so long
 that one that would succeed again stays late for more than half its RPO.
 """
@@ -17,12 +19,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.fleet import Fleet, known_vms, points_by_vm
 from engine.hosts.model import HostStatus, Vm
-from engine.repository.model import Point
+from engine.repository.model import Point, PointKind
 from engine.requirements.levels import excluded_by, level_of
-from engine.settings import Level, Settings
+from engine.settings import Level, Settings, guest_files_for
 
 EARLIEST_SHARE = 0.5
 LATEST_SHARE = 0.75
@@ -56,6 +59,7 @@ class Due(Struct, frozen=True):
     level: Level
     newest: datetime | None
     why: str
+    kind: PointKind = PointKind.VM
 
 
 class Later(Struct, frozen=True):
@@ -70,6 +74,7 @@ class Later(Struct, frozen=True):
     why: str
     failed: int = 0
     """How many attempts in a row failed, where that is what it waits for."""
+    kind: PointKind = PointKind.VM
 
 
 class LeftOut(Struct, frozen=True):
@@ -94,7 +99,7 @@ class DuePlan(Struct, frozen=True):
 
 
 def plan_due(settings: Settings, fleet: Fleet, attempts: Mapping[str, Attempts], now: datetime) -> DuePlan:
-    """Return what is due at `now`; `attempts` by the VMs' UUIDs, which may be missing."""
+    """Return what is due at `now`; `attempts` by `attempts_key`, which may be missing."""
     points = points_by_vm(fleet)
     online = {snapshot.host for snapshot in fleet.snapshots if snapshot.status is HostStatus.ONLINE}
     due: list[tuple[tuple[bool, float, str, str], Due]] = []
@@ -105,23 +110,53 @@ def plan_due(settings: Settings, fleet: Fleet, attempts: Mapping[str, Attempts],
         if rule is not None:
             left_out.append(LeftOut(vm.uuid, vm.name, vm.host, f"excluded by {rule}"))
             continue
+        verdicts = [_weigh_guest_files(settings, fleet, vm, attempts, now)]
         if level is None:
             left_out.append(LeftOut(vm.uuid, vm.name, vm.host, "no level is for it"))
-            continue
-        soonest = now + timedelta(seconds=CLOCKS_DIFFER_S)
-        newest = next((point for point in points.get(vm.uuid, ()) if point.manifest.moment <= soonest), None)
-        verdict = _weigh(vm, level, newest, attempts.get(vm.uuid, Attempts()), now)
-        if isinstance(verdict, Later):
-            later.append(verdict)
-        elif vm.host not in online:
-            left_out.append(LeftOut(vm.uuid, vm.name, vm.host, f"{vm.host} does not answer", silent=True))
         else:
-            due.append((_urgency(verdict, now), verdict))
+            soonest = now + timedelta(seconds=CLOCKS_DIFFER_S)
+            newest = next((point for point in points.get(vm.uuid, ()) if point.manifest.moment <= soonest), None)
+            verdicts.append(_weigh(vm, level, newest, attempts.get(vm.uuid, Attempts()), now))
+        for verdict in verdicts:
+            if isinstance(verdict, Later):
+                later.append(verdict)
+            elif verdict is not None and vm.host not in online:
+                left_out.append(LeftOut(vm.uuid, vm.name, vm.host, f"{vm.host} does not answer", silent=True))
+            elif verdict is not None:
+                due.append((_urgency(verdict, now), verdict))
     return DuePlan(
         due=tuple(found for _, found in sorted(due, key=lambda pair: pair[0])),
         later=tuple(sorted(later, key=lambda found: (found.due_at or now, found.vm, found.vm_uuid))),
         left_out=tuple(left_out),
     )
+
+
+def attempts_key(vm_uuid: str, kind: PointKind) -> str:
+    """By what attempts to back up a VM, or files of its guest, are told apart."""
+    return vm_uuid if kind is PointKind.VM else f"guest-files:{vm_uuid}"
+
+
+def _weigh_guest_files(
+    settings: Settings, fleet: Fleet, vm: Vm, attempts: Mapping[str, Attempts], now: datetime
+) -> Due | Later | None:
+    """Whether files of a guest are due; None where nobody asks for them by themselves."""
+    section = guest_files_for(settings, vm.name, host=vm.host, tags=vm.tags)
+    if section is None or section.every_s is None:
+        return None
+    newest = next(
+        (
+            point
+            for point in fleet.guest_points
+            if point.manifest.vm.uuid == vm.uuid
+            and point.manifest.guest_files is not None
+            and point.manifest.guest_files.section == section.name
+            and point.manifest.moment <= now + timedelta(seconds=CLOCKS_DIFFER_S)
+        ),
+        None,
+    )
+    asked = Level(f"files: {section.name}", section.every_s, section.every_s)
+    tried = attempts.get(attempts_key(vm.uuid, PointKind.GUEST), Attempts())
+    return replace(_weigh(vm, asked, newest, tried, now), kind=PointKind.GUEST)
 
 
 def due_age_s(level: Level, vm_uuid: str, took_s: float = 0.0) -> float:

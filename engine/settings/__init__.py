@@ -19,11 +19,13 @@ from engine.settings.byte_size import InvalidSize, format_size, parse_size
 from engine.settings.duration import InvalidDuration, format_duration, parse_duration
 from engine.settings.find import find_host, find_repository, repository_at
 from engine.settings.first_settings import propose
+from engine.settings.guest_files import guest_files_for
 from engine.settings.levels import exclusion_of, level_for
 from engine.settings.location import default_file, default_state
 from engine.settings.model import (
     Bandwidth,
     BandwidthHours,
+    GuestFilesSection,
     Host,
     Keep,
     Level,
@@ -40,6 +42,7 @@ from engine.settings.writing import save, to_text
 __all__ = [
     "Bandwidth",
     "BandwidthHours",
+    "GuestFilesSection",
     "Host",
     "InvalidDuration",
     "InvalidRate",
@@ -61,6 +64,7 @@ __all__ = [
     "format_duration",
     "format_rate",
     "format_size",
+    "guest_files_for",
     "level_for",
     "limit_at",
     "load",

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from engine.settings.connection_uri import flaws, same_place
 from engine.settings.key_lines import KeyPath
-from engine.settings.model import Host, Level, Repository, Rules
+from engine.settings.model import GuestFilesSection, Host, Level, Repository, Rules
 from engine.settings.nearest import in_words, nearest
 from engine.settings.table import Complaints
 
@@ -95,10 +95,15 @@ def _check_shadows(
 
 
 def check_host_patterns(
-    levels: Sequence[Level], exclude: Rules, host_names: Sequence[str], complaints: Complaints
+    levels: Sequence[Level],
+    exclude: Rules,
+    guest_files: Sequence[GuestFilesSection],
+    host_names: Sequence[str],
+    complaints: Complaints,
 ) -> None:
     """A pattern that no configured host matches is a slip of the pen, and would leave its VMs to another rule."""
     places: list[tuple[KeyPath, Rules]] = [(("levels", level.name, "hosts"), level.rules) for level in levels]
+    places += [(("guest_files", section.name, "hosts"), section.rules) for section in guest_files]
     for path, rules in (*places, (("exclude", "hosts"), exclude)):
         if complaints.about(path):
             continue

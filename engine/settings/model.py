@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote, urlencode
 
 from msgspec import Struct
@@ -175,6 +176,31 @@ class Level(Struct, frozen=True):
         return Rules(self.vms, self.hosts, self.tags)
 
 
+class GuestFilesSection(Struct, frozen=True):
+    """Files that are kept from inside the guests of some VMs."""
+
+    DEFAULT_LIMIT_BYTES: ClassVar[int] = 1 << 30
+    DEFAULT_TIME_LIMIT_S: ClassVar[int] = 600
+
+    name: str
+    rules: Rules
+    """Which VMs it is for."""
+    paths: tuple[str, ...]
+    """Files and folders in the guest, absolute."""
+    exclude: tuple[str, ...] = ()
+    """Patterns, shell style, of names (`*.tmp`) or whole paths (`/etc/ssl/*`); what lies below is left out as well."""
+    before: tuple[str, ...] = ()
+    """Commands for the guest's shell, run before the files are read; one that fails ends the backup."""
+    after: tuple[str, ...] = ()
+    """Commands that are run afterwards, whatever came of it; one that fails is a warning."""
+    every_s: int | None = None
+    """How old the newest such recovery point may get; None: only when it is asked for."""
+    limit_bytes: int = DEFAULT_LIMIT_BYTES
+    """More than this is not kept: a folder that grew without notice must not fill the repository."""
+    time_limit_s: int = DEFAULT_TIME_LIMIT_S
+    """How long each command may take."""
+
+
 class Settings(Struct, frozen=True):
     """Everything one `newhope.toml` says."""
 
@@ -186,3 +212,5 @@ class Settings(Struct, frozen=True):
     """Folder for the job journal and caches of this machine. Nothing in it is needed for a restore."""
     exclude: Rules = Rules()
     """VMs that are not to be protected, whatever the levels say."""
+    guest_files: tuple[GuestFilesSection, ...] = ()
+    """Which files are kept from inside which guests; the first that is for a VM wins."""

@@ -7,11 +7,12 @@ import tomllib
 from pathlib import Path
 
 from engine.settings.cross_checks import check_host_patterns, check_hosts, check_levels, check_repositories
+from engine.settings.guest_files import check_sections, read_section
 from engine.settings.key_lines import KeyLines
 from engine.settings.location import default_file, default_state
 from engine.settings.model import Settings
 from engine.settings.problem import Problem, SettingsError
-from engine.settings.sections import read_exclude, read_host, read_level, read_repository
+from engine.settings.sections import read_exclude, read_host, read_level, read_repository, read_rules
 from engine.settings.table import Complaints, Table
 
 _FIRST_STEPS = (
@@ -45,7 +46,7 @@ def read_text(text: str, file: Path) -> Settings:
 
 
 def _read(top: Table, file: Path, complaints: Complaints) -> Settings:
-    top.only(("state", "hosts", "repositories", "levels", "exclude"))
+    top.only(("state", "hosts", "repositories", "levels", "exclude", "guest_files"))
     host_tables = top.named_tables("hosts", "host")
     repository_tables = top.named_tables("repositories", "repository")
     hosts = tuple(host for name, table in host_tables if (host := read_host(name, table)))
@@ -54,11 +55,15 @@ def _read(top: Table, file: Path, complaints: Complaints) -> Settings:
     )
     levels = tuple(read_level(name, table) for name, table in top.named_tables("levels", "level"))
     exclude = read_exclude(top)
+    guest_files = tuple(
+        read_section(name, table, read_rules(table)) for name, table in top.named_tables("guest_files", "set of files")
+    )
     host_names = [name for name, _ in host_tables]
     check_hosts(hosts, complaints)
     check_repositories(repositories, host_names, complaints)
     check_levels(levels, complaints)
-    check_host_patterns(levels, exclude, host_names, complaints)
+    check_sections(guest_files, complaints)
+    check_host_patterns(levels, exclude, guest_files, host_names, complaints)
     if "hosts" not in top.names() and "repositories" not in top.names():
         complaints.add((), "It names neither a host nor a repository.", _FIRST_STEPS)
     return Settings(
@@ -68,6 +73,7 @@ def _read(top: Table, file: Path, complaints: Complaints) -> Settings:
         levels=levels,
         state=top.folder("state", near=file.parent) or default_state(),
         exclude=exclude,
+        guest_files=guest_files,
     )
 
 

@@ -76,7 +76,7 @@ def read_level(name: str, table: Table) -> Level:
     rto_s = table.duration("rto", "1h")
     method = table.choice("method", (method.value for method in Method))
     waits_s = table.duration("shutdown_timeout", "3m") if "shutdown_timeout" in table.names() else None
-    rules = _read_rules(table)
+    rules = read_rules(table)
     return Level(
         name=name,
         rpo_s=rpo_s or 1,
@@ -102,10 +102,11 @@ def read_exclude(top: Table) -> Rules:
     table.only(_RULES)
     if not table.names():
         top.complain("exclude", "It excludes nothing.", f"{how} Or remove it.")
-    return _read_rules(table)
+    return read_rules(table)
 
 
-def _read_rules(table: Table) -> Rules:
+def read_rules(table: Table) -> Rules:
+    """Read `vms`, `hosts` and `tags`: which VMs a section is for."""
     return Rules(
         vms=tuple(text for number, text in table.texts("vms") if _can_match(table, "vms", number, text)),
         hosts=tuple(text for number, text in table.texts("hosts") if _can_match(table, "hosts", number, text)),

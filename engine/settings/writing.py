@@ -9,7 +9,7 @@ from pathlib import Path
 import tomli_w
 from msgspec.structs import asdict
 
-from engine.settings import bandwidth
+from engine.settings import bandwidth, guest_files
 from engine.settings.byte_size import format_size
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
@@ -59,6 +59,7 @@ def to_text(settings: Settings) -> str:
         "repositories": {repository.name: _repository(repository) for repository in settings.repositories},
         "levels": {level.name: _level(level) for level in settings.levels},
         "exclude": _rules(settings.exclude),
+        "guest_files": {each.name: _given(guest_files.as_toml(each)) for each in settings.guest_files},
     }
     document |= {name: entries for name, entries in sections.items() if entries}
     return _HEADER + tomli_w.dumps(document)

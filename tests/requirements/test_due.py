@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.hosts.model import HostStatus
-from engine.requirements import Attempts, DuePlan, plan_due
+from engine.repository import PointKind
+from engine.requirements import Attempts, DuePlan, attempts_key, plan_due
 from engine.requirements.due import EARLIEST_SHARE, LATEST_SHARE, due_age_s, wait_s
-from engine.settings import Rules
+from engine.settings import GuestFilesSection, Rules
 from tests.builders import (
     NOW,
     ago,
     make_fleet,
+    make_guest_point,
     make_host,
     make_level,
     make_point,
@@ -160,3 +162,32 @@ def test_every_vm_of_a_large_fleet_is_in_exactly_one_list() -> None:
     assert sorted(name for each in lists for name in each) == sorted(names)
     assert lists[0]
     assert lists[1]
+
+
+def test_files_of_a_guest_become_due_by_their_own_interval_and_never_for_the_vm():
+    section = GuestFilesSection("etc", Rules(vms=("web",)), ("/etc",), every_s=600)
+    settings = make_settings(levels=[make_level(rpo="4h")], guest_files=(section,))
+    fresh_vm = make_point("web", age="1m")
+    old, new = make_guest_point("web", moment=ago("9m")), make_guest_point("web", moment=ago("1m"))
+
+    never = plan_due(settings, make_fleet(points=[fresh_vm]), {}, NOW)
+    late = plan_due(settings, make_fleet(points=[fresh_vm, old]), {}, NOW)
+    done = plan_due(settings, make_fleet(points=[fresh_vm, old, new]), {}, NOW)
+    only_files = plan_due(settings, make_fleet(points=[new]), {}, NOW)
+
+    assert [(due.vm, due.kind) for due in never.due] == [("web", PointKind.GUEST)]
+    assert [(due.vm, due.kind) for due in late.due] == [("web", PointKind.GUEST)]
+    assert done.due == ()
+    assert [(due.vm, due.kind) for due in only_files.due] == [("web", PointKind.VM)]
+
+
+def test_failed_attempts_at_files_do_not_hold_back_the_vm():
+    section = GuestFilesSection("etc", Rules(vms=("web",)), ("/etc",), every_s=600)
+    settings = make_settings(levels=[make_level(rpo="4h")], guest_files=(section,))
+    web = uuid_of("web")
+    failed = {attempts_key(web, PointKind.GUEST): Attempts(failed=1, last=NOW)}
+
+    plan = plan_due(settings, make_fleet(), failed, NOW)
+
+    assert [due.kind for due in plan.due if due.vm_uuid == web] == [PointKind.VM]
+    assert [later.kind for later in plan.later] == [PointKind.GUEST]

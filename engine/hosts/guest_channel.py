@@ -1,0 +1,288 @@
+"""A channel for bulk data between this machine and the inside of a running guest, plugged in for one transfer.
+
+The agent only controls: its replies must stay small. Bytes go over a virtio-serial port of their own, which libvirt
+hands on as a stream, over any connection (`virDomainOpenChannel`).
+
+1. `plugged` hot-plugs the port into the running VM, never into its definition, and takes it away at the end. In the
+   guest it is a device whose name stands in `/sys/class/virtio-ports/*/name`; who opens it there is up to the caller.
+2. `Incoming` is what a process in the guest writes into it; `send` writes to one that reads. The stream is read in a
+   lane of its own, so that the agent can be asked meanwhile.
+3. A guest that closes its end is not seen here. So whoever reads also looks whether the process still runs.
+
+Traps, each seen with libvirt 9.0 and QEMU 7.2: what is sent while no process in the guest has the port open stops the
+whole controller, and so the agent, hence `wait_for_reader`; one process at a time can have the port open.
+
+A port's name says whose it is, `org.newhope.MACHINE-PID-START` (`owner`): `clear_leftovers` unplugs those of dead
+processes, and never others.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from engine.errors import NewhopeError
+from engine.hosts.errors import NO_DOMAIN, OPERATION_INVALID, GuestDidNotAnswer, HostRefused
+from engine.hosts.lane import HostLane
+from engine.hosts.model import Vm
+from engine.hosts.owner import is_dead, read_mark, this_process
+from engine.hosts.xml_tree import parse, to_bytes
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    import libvirt
+
+PREFIX = "org.newhope."
+PIECE_BYTES = 256 * 1024
+HELD_PIECES = 16
+LONGEST_S = 7 * 86400.0
+UNPLUG_TIMEOUT_S = 20.0
+_MARK = re.compile(r"([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]+)")
+_DEVICE_MISSING = 99
+_LOOK_S = 0.25
+_GRACE_S = 2.0
+"""What a process wrote before it ended is on its way for less than this."""
+
+
+class ChannelRefused(NewhopeError):
+    """The host cannot plug a channel into the VM; there is another way to its files."""
+
+
+def clear_leftovers(lane: HostLane, vm: Vm) -> tuple[str, ...]:
+    """Unplug the channels that killed processes left in a VM; what was done, in sentences."""
+    done: list[str] = []
+    for name in _names(lane, vm.uuid):
+        found = _MARK.fullmatch(name.removeprefix(PREFIX))
+        owner = read_mark(found[1], found[2], found[3]) if found else None
+        if owner is not None and is_dead(owner, lane):
+            unplug(lane, vm.uuid, name)
+            done.append(f"unplugged the channel {name} of {vm.name}, which {owner} had left")
+    return tuple(done)
+
+
+@contextmanager
+def plugged(lane: HostLane, vm: Vm) -> Generator[str]:
+    """A channel in the running VM; its name. Raises ChannelRefused, HostUnreachable, MissingOnHost."""
+    name = PREFIX + this_process().mark
+    try:
+        lane.run(partial(_plug, vm_uuid=vm.uuid, name=name), timeout_s=30)
+    except HostRefused as refused:
+        raise ChannelRefused(
+            f"{vm.host} cannot plug a channel into {vm.name}: {refused.text}.",
+            next_step="Give the VM a virtio-serial controller with a free port; an agent's channel brings one.",
+        ) from None
+    try:
+        yield name
+    finally:
+        unplug(lane, vm.uuid, name)
+
+
+def unplug(lane: HostLane, vm_uuid: str, name: str) -> None:
+    """Take a channel out of a VM, and wait until it is gone; one that is not there is none to take out."""
+    deadline = time.monotonic() + UNPLUG_TIMEOUT_S
+    ask = True
+    while lane.run(partial(_still_plugged, vm_uuid=vm_uuid, name=name, ask=ask)):
+        ask = False
+        if time.monotonic() > deadline:
+            raise GuestDidNotAnswer(
+                f"The guest does not let go of the channel {name}.",
+                next_step="The next backup of its files tries again; a restart of the VM removes it as well.",
+                untouched="The VM runs on.",
+            )
+        time.sleep(0.05)
+
+
+def wait_for_reader(
+    lane: HostLane, vm_uuid: str, name: str, still_runs: Callable[[], bool], *, timeout_s: float
+) -> bool:
+    """Wait until a process in the guest has the channel open; False if it ended, or did not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not lane.run(partial(_is_open, vm_uuid=vm_uuid, name=name)):
+        if not still_runs() or time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_S)
+    return True
+
+
+class Incoming:
+    """What a process in the guest writes into a channel. `read` belongs to one thread."""
+
+    def __init__(self, lane: HostLane, vm_uuid: str, name: str) -> None:
+        self._lane = HostLane(lane.host)
+        self._vm_uuid = vm_uuid
+        self._name = name
+        self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(HELD_PIECES)
+        self._opened = threading.Event()
+        self._closed = False
+        self._rest = b""
+        self._thread = threading.Thread(target=self._receive, name=f"channel {name}", daemon=True)
+
+    def open(self, *, timeout_s: float = 20.0) -> None:
+        """Open the stream, before a process in the guest begins to write. Raises what a lane raises."""
+        self._thread.start()
+        if not self._opened.wait(timeout_s):
+            raise GuestDidNotAnswer(
+                f"The channel {self._name} could not be opened within {timeout_s:.0f} s.",
+                next_step="Check that the host's libvirt daemon is not overloaded, then try again.",
+            )
+        if not self._pieces.empty():
+            self._raise_if_failed(self._pieces.queue[0])
+
+    def read(self, length: int, still_runs: Callable[[], bool], *, stall_s: float) -> bytes:
+        """Up to so many bytes; none once the process has ended and all it wrote was read.
+
+        `still_runs` is asked while nothing comes, and may raise to end the reading. Raises GuestDidNotAnswer when
+        nothing comes for `stall_s` from a process that runs.
+        """
+        if not self._rest:
+            self._rest = self._next_piece(still_runs, stall_s)
+        piece, self._rest = self._rest[:length], self._rest[length:]
+        return piece
+
+    def close(self) -> None:
+        """End the stream. A thread that waits for the guest ends when the channel is unplugged."""
+        self._closed = True
+        with suppress(queue.Empty):
+            while True:
+                self._pieces.get_nowait()
+        self._lane.begin_close()
+
+    def _next_piece(self, still_runs: Callable[[], bool], stall_s: float) -> bytes:
+        stalled_at = time.monotonic() + stall_s
+        over_at: float | None = None
+        while True:
+            try:
+                piece = self._pieces.get(timeout=_LOOK_S)
+            except queue.Empty:
+                now = time.monotonic()
+                if over_at is not None:
+                    if now > over_at:
+                        return b""
+                elif not still_runs():
+                    over_at = now + _GRACE_S
+                elif now > stalled_at:
+                    raise GuestDidNotAnswer(
+                        f"Nothing came out of the guest for {stall_s:.0f} s.",
+                        next_step="Look in the guest what the process that reads its files waits for.",
+                    ) from None
+                continue
+            self._raise_if_failed(piece)
+            return piece if isinstance(piece, bytes) else b""
+
+    def _raise_if_failed(self, piece: bytes | BaseException) -> None:
+        if isinstance(piece, BaseException):
+            raise piece
+
+    def _receive(self) -> None:
+        try:
+            self._lane.run(self._pump, timeout_s=LONGEST_S)
+        except BaseException as error:
+            self._hand(error)
+        finally:
+            self._opened.set()
+
+    def _pump(self, connection: libvirt.virConnect) -> None:
+        import libvirt
+
+        stream = connection.newStream(0)
+        connection.lookupByUUIDString(self._vm_uuid).openChannel(self._name, stream, 0)
+        self._opened.set()
+        try:
+            while not self._closed and (piece := stream.recv(PIECE_BYTES)):
+                self._hand(piece)
+        finally:
+            with suppress(libvirt.libvirtError):
+                stream.abort()
+
+    def _hand(self, piece: bytes | BaseException) -> None:
+        while not self._closed:
+            with suppress(queue.Full):
+                self._pieces.put(piece, timeout=_LOOK_S)
+                return
+
+
+def send(lane: HostLane, vm_uuid: str, name: str, pieces: Iterable[bytes]) -> None:
+    """Write to a process in the guest that has the channel open. Raises what a lane raises."""
+    outgoing = HostLane(lane.host)
+
+    def pump(connection: libvirt.virConnect) -> None:
+        import libvirt
+
+        stream = connection.newStream(0)
+        connection.lookupByUUIDString(vm_uuid).openChannel(name, stream, 0)
+        try:
+            for piece in pieces:
+                view = memoryview(piece)
+                while view:
+                    sent = stream.send(bytes(view[:PIECE_BYTES]))
+                    view = view[sent:]
+            stream.finish()
+        except BaseException:
+            with suppress(libvirt.libvirtError):
+                stream.abort()
+            raise
+
+    try:
+        outgoing.run(pump, timeout_s=LONGEST_S)
+    finally:
+        outgoing.close()
+
+
+def _names(lane: HostLane, vm_uuid: str) -> tuple[str, ...]:
+    def look(connection: libvirt.virConnect) -> tuple[str, ...]:
+        domain = connection.lookupByUUIDString(vm_uuid)
+        return tuple(name for name, _ in _channels(domain)) if domain.isActive() else ()
+
+    return lane.run(look)
+
+
+def _channels(domain: libvirt.virDomain) -> list[tuple[str, Element]]:
+    """Our channels in the running VM, by name."""
+    found: list[tuple[str, Element]] = []
+    for channel in parse(domain.XMLDesc(0)).iterfind("devices/channel"):
+        target = channel.find("target")
+        name = target.get("name", "") if target is not None else ""
+        if name.startswith(PREFIX):
+            found.append((name, channel))
+    return found
+
+
+def _plug(connection: libvirt.virConnect, *, vm_uuid: str, name: str) -> None:
+    import libvirt
+
+    xml = f"<channel type='unix'><source mode='bind'/><target type='virtio' name='{name}'/></channel>"
+    connection.lookupByUUIDString(vm_uuid).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def _still_plugged(connection: libvirt.virConnect, *, vm_uuid: str, name: str, ask: bool) -> bool:
+    import libvirt
+
+    try:
+        domain = connection.lookupByUUIDString(vm_uuid)
+        found = dict(_channels(domain)) if domain.isActive() else {}
+        if name in found and ask:
+            domain.detachDeviceFlags(to_bytes(found[name]).decode(), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            return True
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == NO_DOMAIN:
+            return False
+        # It was switched off, or let go of the device, in between: the next look says so.
+        if error.get_error_code() not in (OPERATION_INVALID, _DEVICE_MISSING):
+            raise
+        return True
+    return name in found
+
+
+def _is_open(connection: libvirt.virConnect, *, vm_uuid: str, name: str) -> bool:
+    for found, channel in _channels(connection.lookupByUUIDString(vm_uuid)):
+        target = channel.find("target")
+        if found == name and target is not None:
+            return target.get("state") == "connected"
+    return False

@@ -1,0 +1,243 @@
+"""Files from inside running guests: kept small and often, read back, and nothing left plugged in, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from engine import backup
+from engine.cli.launching import launch_backup
+from engine.errors import ExitCode
+from engine.fleet import open_repository
+from engine.hosts import agent
+from engine.jobs import Job
+from engine.repository import EntryKind, Point, PointKind, read_guest_file, read_listing
+from engine.settings import GuestFilesSection, Method, Rules, load, save
+from tests.e2e.conftest import Operator
+from tests.hosts.live import in_guest, wait_for
+
+pytestmark = pytest.mark.lab
+
+DUMP = "/data/dump.txt"
+
+
+class FilesOperator:
+    """An operator who keeps files of `web`, by settings of the test's own beside those of the lab."""
+
+    def __init__(self, operator: Operator, folder: Path) -> None:
+        self.operator = operator
+        self._file = folder / "newhope.toml"
+
+    def start(self, *, paths: tuple[str, ...] = ("/etc", DUMP), vm: str = "web", **more: object) -> Job:
+        section = GuestFilesSection("few", Rules(vms=("*",)), paths, **more)  # type: ignore[arg-type]
+        save(replace(self.operator.settings, guest_files=(section,)), self._file)
+        settings = load(self._file)
+        seen = self.operator.vm(vm)
+        request = backup.Request(
+            seen.uuid, vm, seen.host, settings.repositories[0].name, Method.HOT, kind=PointKind.GUEST
+        )
+        return launch_backup(settings, self.operator.journal, request)
+
+    def keep(self, **choice: object) -> Point:
+        known = {point.id for point in self.operator.points("web")}
+        job = self.operator.finish(self.start(**choice))  # type: ignore[arg-type]
+        assert job.failure is None, job.failure
+        (made,) = [point for point in self.operator.points("web") if point.id not in known]
+        return made
+
+    def fail(self, **choice: object) -> Job:
+        known = self.operator.points("web")
+        job = self.operator.finish(self.start(**choice))  # type: ignore[arg-type]
+        assert job.failure is not None
+        assert self.operator.points("web") == known
+        return job
+
+    def run(self, script: str) -> str:
+        return in_guest(self.operator.lane("web"), self.operator.vm("web"), script)
+
+    def contents(self, point: Point) -> dict[str, bytes]:
+        with open_repository(self.operator.settings.repositories[0]) as repository, repository.reader() as reader:
+            return {
+                os.fsdecode(entry.path): b"".join(read_guest_file(reader, point.manifest.disks[0], entry))
+                for entry in read_listing(reader, point)
+                if entry.kind is EntryKind.FILE
+            }
+
+    def plugged(self) -> list[str]:
+        uuid = self.operator.vm("web").uuid
+        xml = self.operator.lane("web").run(lambda connection: connection.lookupByUUIDString(uuid).XMLDesc())
+        return [line.strip() for line in xml.splitlines() if "org.newhope." in line and "target" in line]
+
+    def agent_answers(self) -> bool:
+        return wait_for(lambda: agent.ping(self.operator.lane("web"), self.operator.vm("web").uuid))
+
+
+@pytest.fixture
+def files(operator: Operator, tmp_path: Path) -> Iterator[FilesOperator]:
+    at_work = FilesOperator(operator, tmp_path)
+    yield at_work
+    assert at_work.agent_answers()
+    assert at_work.plugged() == []
+
+
+def test_what_the_guest_has_is_kept_byte_for_byte_and_a_second_point_costs_what_changed(files: FilesOperator):
+    files.run("mkdir -p /etc/app; head -c 300000 /dev/urandom > /etc/app/blob; ln -sf app/blob /etc/link")
+    dump = (f"journal status > {DUMP}",)
+
+    first = files.keep(before=dump)
+    files.run("echo changed > /etc/app/config")
+    second = files.keep(before=dump, exclude=("acpi",))
+
+    assert first.manifest.kind is PointKind.GUEST
+    assert first.manifest.new_bytes > 300_000
+    assert second.manifest.new_bytes < 10_000
+    kept = files.contents(second)
+    assert kept["etc/app/config"] == b"changed\n"
+    assert kept["etc/app/blob"] == files.contents(first)["etc/app/blob"]
+    assert b'"vm":"web"' in kept["data/dump.txt"]
+    told = files.run("cd / && find etc -type f ! -path 'etc/acpi/*' | xargs sha256sum").splitlines()
+    import hashlib
+
+    assert {f"{hashlib.sha256(data).hexdigest()}  {path}" for path, data in kept.items() if path != DUMP[1:]} == set(
+        told
+    )
+    # The VM is no better protected than before.
+    assert all(point.manifest.kind is PointKind.VM for point in files.operator.fleet().points)
+
+
+def test_a_command_that_fails_ends_it_with_its_own_words(files: FilesOperator):
+    job = files.fail(before=("echo no database here >&2; exit 3",), after=("touch /tmp/after-all",))
+
+    assert job.failure is not None
+    assert job.failure.exit_code == ExitCode.GUEST
+    assert "no database here" in job.failure.what
+    assert files.run("rm /tmp/after-all; echo there").strip() == "there"
+
+
+def test_a_path_that_is_not_there_and_a_limit_that_is_passed_are_told(files: FilesOperator):
+    missing = files.fail(paths=("/etc", "/nowhere"))
+    large = files.fail(paths=("/data/payload",), limit_bytes=1 << 20)
+
+    assert missing.failure is not None
+    assert "nowhere" in missing.failure.what
+    assert large.failure is not None
+    assert "more than 1 MiB" in large.failure.what
+
+
+def test_a_guest_without_an_agent_is_refused_with_what_to_do(files: FilesOperator):
+    job = files.operator.finish(files.start(vm="legacy"))
+
+    assert job.failure is not None
+    assert "qemu-guest-agent" in job.failure.next_step
+
+
+def test_an_agent_that_falls_silent_in_the_middle_leaves_nothing_plugged_in(files: FilesOperator):
+    stopped = "(sleep 25; kill -CONT $(pidof qemu-ga)) >/dev/null 2>&1 & kill -STOP $(pidof qemu-ga)"
+
+    job = files.fail(before=(stopped,))
+
+    assert job.failure is not None
+    assert "does not answer" in job.failure.what
+
+
+def test_a_killed_backup_leaves_a_channel_that_the_next_one_unplugs(files: FilesOperator):
+    files.run("truncate -s 8G /data/huge")
+    try:
+        job = files.start(paths=("/data/huge",), limit_bytes=16 << 30)
+        assert wait_for(lambda: _pid_of(files, job) is not None and files.plugged() != [])
+        pid = _pid_of(files, job)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert wait_for(lambda: not Path(f"/proc/{pid}").exists())
+        assert len(files.plugged()) == 1
+        assert files.agent_answers()
+    finally:
+        files.run("rm -f /data/huge")
+
+    point = files.keep(paths=("/etc",))
+
+    assert "etc/passwd" in files.contents(point)
+
+
+@pytest.mark.parametrize(
+    ("tar", "why"),
+    [
+        ("head -c 100000 /dev/urandom", "no archive"),
+        ("/bin/tar -cf - -C / ./etc/passwd | sed 's,etc/passwd,../.passwd,'", "no archive"),
+        ("/bin/tar -cf - -C / ./etc | head -c 1500", "no archive"),
+    ],
+    ids=["noise", "a wrong checksum, and a name that leads out", "cut off"],
+)
+def test_a_guest_that_sends_nonsense_is_told_from_one_that_sends_files(files: FilesOperator, tar: str, why: str):
+    with _other_tar(files, tar):
+        job = files.fail(paths=("/etc",))
+
+    assert job.failure is not None
+    assert why in job.failure.what
+
+
+def test_where_no_channel_can_be_plugged_in_the_agent_reads_the_files(files: FilesOperator):
+    files.run("head -c 1500000 /dev/urandom > /etc/large")
+    with _all_ports_taken(files):
+        point = files.keep(paths=("/etc",))
+    try:
+        kept = files.contents(point)["etc/large"]
+        import hashlib
+
+        assert files.run("sha256sum < /etc/large").split()[0] == hashlib.sha256(kept).hexdigest()
+        assert point.manifest.guest_files is not None
+        assert "agent" in point.manifest.guest_files.way
+        assert files.run("ls /tmp | grep -c newhope- || true").strip() == "0"
+    finally:
+        files.run("rm /etc/large")
+
+
+def _pid_of(files: FilesOperator, job: Job) -> int | None:
+    return files.operator.journal.job(job.id).pid
+
+
+@contextmanager
+def _other_tar(files: FilesOperator, script: str) -> Iterator[None]:
+    """Another program of the name in the guest, found before the real one."""
+    quoted = script.replace("'", "'\\''")
+    files.run(
+        f"printf '#!/bin/sh\\n[ \"$1\" = --version ] && exit\\n%s\\n' '{quoted}' > /usr/bin/tar; chmod +x /usr/bin/tar"
+    )
+    try:
+        yield
+    finally:
+        files.run("rm /usr/bin/tar")
+
+
+@contextmanager
+def _all_ports_taken(files: FilesOperator) -> Iterator[None]:
+    """Somebody else's channels on every port of the VM's controller."""
+    uuid = files.operator.vm("web").uuid
+    lane = files.operator.lane("web")
+
+    def xml(number: int) -> str:
+        return f"<channel type='unix'><source mode='bind'/><target type='virtio' name='org.other.{number}'/></channel>"
+
+    def each(act: Callable[..., object]) -> None:
+        for number in range(1, 31):
+            act(number)
+
+    lane.run(
+        lambda connection: each(lambda number: connection.lookupByUUIDString(uuid).attachDeviceFlags(xml(number), 1)),
+        timeout_s=120,
+    )
+    try:
+        yield
+    finally:
+        lane.run(
+            lambda connection: each(
+                lambda number: connection.lookupByUUIDString(uuid).detachDeviceFlags(xml(number), 1)
+            ),
+            timeout_s=120,
+        )
