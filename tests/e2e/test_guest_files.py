@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,7 +18,7 @@ from engine import backup
 from engine.cli.launching import launch_backup
 from engine.errors import ExitCode
 from engine.fleet import open_repository
-from engine.hosts import agent
+from engine.hosts import HostRefused, agent
 from engine.jobs import Job
 from engine.repository import EntryKind, Point, PointKind, read_guest_file, read_listing
 from engine.settings import GuestFilesSection, Method, Rules, load, save
@@ -72,7 +75,7 @@ class FilesOperator:
     def plugged(self) -> list[str]:
         uuid = self.operator.vm("web").uuid
         xml = self.operator.lane("web").run(lambda connection: connection.lookupByUUIDString(uuid).XMLDesc())
-        return [line.strip() for line in xml.splitlines() if "org.newhope." in line and "target" in line]
+        return [line.strip() for line in xml.splitlines() if "org.newhope." in line and "<target" in line]
 
     def agent_answers(self) -> bool:
         return wait_for(lambda: agent.ping(self.operator.lane("web"), self.operator.vm("web").uuid))
@@ -102,8 +105,6 @@ def test_what_the_guest_has_is_kept_byte_for_byte_and_a_second_point_costs_what_
     assert kept["etc/app/blob"] == files.contents(first)["etc/app/blob"]
     assert b'"vm":"web"' in kept["data/dump.txt"]
     told = files.run("cd / && find etc -type f ! -path 'etc/acpi/*' | xargs sha256sum").splitlines()
-    import hashlib
-
     assert {f"{hashlib.sha256(data).hexdigest()}  {path}" for path, data in kept.items() if path != DUMP[1:]} == set(
         told
     )
@@ -169,13 +170,13 @@ def test_a_killed_backup_leaves_a_channel_that_the_next_one_unplugs(files: Files
     ("tar", "why"),
     [
         ("head -c 100000 /dev/urandom", "no archive"),
-        ("/bin/tar -cf - -C / ./etc/passwd | sed 's,etc/passwd,../.passwd,'", "no archive"),
-        ("/bin/tar -cf - -C / ./etc | head -c 1500", "no archive"),
+        ("busybox tar -cf - -C / ./etc/passwd | sed 's,etc/passwd,../.passwd,'", "no archive"),
+        ("busybox tar -cf - -C / ./etc | head -c 1500", "no archive"),
     ],
     ids=["noise", "a wrong checksum, and a name that leads out", "cut off"],
 )
 def test_a_guest_that_sends_nonsense_is_told_from_one_that_sends_files(files: FilesOperator, tar: str, why: str):
-    with _other_tar(files, tar):
+    with _hostile(files, tar):
         job = files.fail(paths=("/etc",))
 
     assert job.failure is not None
@@ -188,9 +189,7 @@ def test_where_no_channel_can_be_plugged_in_the_agent_reads_the_files(files: Fil
         point = files.keep(paths=("/etc",))
     try:
         kept = files.contents(point)["etc/large"]
-        import hashlib
-
-        assert files.run("sha256sum < /etc/large").split()[0] == hashlib.sha256(kept).hexdigest()
+            assert files.run("sha256sum < /etc/large").split()[0] == hashlib.sha256(kept).hexdigest()
         assert point.manifest.guest_files is not None
         assert "agent" in point.manifest.guest_files.way
         assert files.run("ls /tmp | grep -c newhope- || true").strip() == "0"
@@ -203,16 +202,25 @@ def _pid_of(files: FilesOperator, job: Job) -> int | None:
 
 
 @contextmanager
-def _other_tar(files: FilesOperator, script: str) -> Iterator[None]:
-    """Another program of the name in the guest, found before the real one."""
-    quoted = script.replace("'", "'\\''")
-    files.run(
-        f"printf '#!/bin/sh\\n[ \"$1\" = --version ] && exit\\n%s\\n' '{quoted}' > /usr/bin/tar; chmod +x /usr/bin/tar"
-    )
+def _hostile(files: FilesOperator, script: str) -> Iterator[None]:
+    """A guest whose shell, asked for files, sends something else into the channel ($4)."""
+    shell = f"""#!/bin/busybox sh
+case $2 in
+*virtio-ports*)
+    until grep -qx "$4" /sys/class/virtio-ports/*/name; do usleep 50000; done
+    port=$(grep -lx "$4" /sys/class/virtio-ports/*/name); port=${{port%/name}}
+    {{ {script}; }} > /dev/${{port##*/}}
+    exit ;;
+esac
+exec /bin/busybox sh "$@"
+"""
+    lane, uuid = files.operator.lane("web"), files.operator.vm("web").uuid
+    agent.write_file(lane, uuid, "/tmp/shell", [shell.encode()])
+    files.run("chmod +x /tmp/shell; mv /tmp/shell /bin/sh")
     try:
         yield
     finally:
-        files.run("rm /usr/bin/tar")
+        files.run("ln -sf busybox /bin/sh")
 
 
 @contextmanager
@@ -220,24 +228,19 @@ def _all_ports_taken(files: FilesOperator) -> Iterator[None]:
     """Somebody else's channels on every port of the VM's controller."""
     uuid = files.operator.vm("web").uuid
     lane = files.operator.lane("web")
-
-    def xml(number: int) -> str:
-        return f"<channel type='unix'><source mode='bind'/><target type='virtio' name='org.other.{number}'/></channel>"
-
-    def each(act: Callable[..., object]) -> None:
-        for number in range(1, 31):
-            act(number)
-
-    lane.run(
-        lambda connection: each(lambda number: connection.lookupByUUIDString(uuid).attachDeviceFlags(xml(number), 1)),
-        timeout_s=120,
-    )
+    taken: list[str] = []
+    with pytest.raises(HostRefused):
+        for number in range(1, 40):
+            target = f"<target type='virtio' name='org.other.{number}'/>"
+            xml = f"<channel type='unix'><source mode='bind'/>{target}</channel>"
+            lane.run(partial(_change, uuid=uuid, change="attachDeviceFlags", xml=xml))
+            taken.append(xml)
     try:
         yield
     finally:
-        lane.run(
-            lambda connection: each(
-                lambda number: connection.lookupByUUIDString(uuid).detachDeviceFlags(xml(number), 1)
-            ),
-            timeout_s=120,
-        )
+        for xml in taken:
+            lane.run(partial(_change, uuid=uuid, change="detachDeviceFlags", xml=xml))
+
+
+def _change(connection: Any, *, uuid: str, change: str, xml: str) -> None:
+    getattr(connection.lookupByUUIDString(uuid), change)(xml, 1)
