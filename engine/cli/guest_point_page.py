@@ -21,7 +21,10 @@ def show_guest_point(point: Point, kept: GuestFiles, homes: Sequence[str], verif
             ("kind", "guest: files from inside the guest; no VM comes back from it"),
             ("moment", f"{local(manifest.moment)}, {since(manifest.moment)} ago: {manifest.consistency_note}"),
             ("vm", f"{vm.name} ({vm.uuid}) on {vm.host}"),
-            ("files", f"{count(kept.entries, 'entry', 'entries')}, {size(kept.size_bytes)}, of {', '.join(kept.paths)}"),
+            (
+                "files",
+                f"{count(kept.entries, 'entry', 'entries')}, {size(kept.size_bytes)}, of {', '.join(kept.paths)}",
+            ),
             ("read", f"{kept.way}, as [guest_files.{kept.section}] says"),
             ("added", f"{size(manifest.new_bytes)} new in the repository"),
             *(("ran", f"{each.command} ({_ending(each)}, {took(each.seconds)})") for each in kept.commands),

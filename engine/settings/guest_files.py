@@ -17,14 +17,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from engine.settings.byte_size import format_size
 from engine.settings.duration import format_duration
 from engine.settings.levels import matching_rule
 from engine.settings.model import GuestFilesSection, Rules, Settings
 from engine.settings.table import Complaints, Table
 
 KEYS = ("vms", "hosts", "tags", "paths", "exclude", "before", "after", "every", "limit", "time_limit")
-_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)")
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -44,7 +43,7 @@ def read_section(name: str, table: Table, rules: Rules) -> GuestFilesSection:
         before=tuple(text for _, text in table.texts("before")),
         after=tuple(text for _, text in table.texts("after")),
         every_s=_optional_duration(table, "every"),
-        limit_bytes=_size(table, "limit") or GuestFilesSection.DEFAULT_LIMIT_BYTES,
+        limit_bytes=table.size("limit") or GuestFilesSection.DEFAULT_LIMIT_BYTES,
         time_limit_s=_optional_duration(table, "time_limit") or GuestFilesSection.DEFAULT_TIME_LIMIT_S,
     )
 
@@ -85,7 +84,7 @@ def as_toml(section: GuestFilesSection) -> dict[str, object]:
         "before": list(section.before),
         "after": list(section.after),
         "every": None if section.every_s is None else format_duration(section.every_s),
-        "limit": None if default_limit else _size_text(section.limit_bytes),
+        "limit": None if default_limit else format_size(section.limit_bytes),
         "time_limit": None if default_time else format_duration(section.time_limit_s),
     }
 
@@ -109,19 +108,3 @@ def _is_path(table: Table, number: int, path: str) -> bool:
 
 def _optional_duration(table: Table, key: str) -> int | None:
     return table.duration(key, "15m") if key in table.names() else None
-
-
-def _size(table: Table, key: str) -> int | None:
-    text = table.text(key)
-    if text is None:
-        return None
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or int(found[1]) == 0:
-        table.complain(key, f'"{text}" is not a size.', f'Write it like {key} = "2GiB", or "500MiB".')
-        return None
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def _size_text(size_bytes: int) -> str:
-    unit = max((unit for unit, factor in _UNITS.items() if size_bytes % factor == 0), key=lambda unit: _UNITS[unit])
-    return f"{size_bytes // _UNITS[unit]}{unit}"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from msgspec.structs import replace
@@ -189,7 +190,7 @@ def test_where_no_channel_can_be_plugged_in_the_agent_reads_the_files(files: Fil
         point = files.keep(paths=("/etc",))
     try:
         kept = files.contents(point)["etc/large"]
-            assert files.run("sha256sum < /etc/large").split()[0] == hashlib.sha256(kept).hexdigest()
+        assert files.run("sha256sum < /etc/large").split()[0] == hashlib.sha256(kept).hexdigest()
         assert point.manifest.guest_files is not None
         assert "agent" in point.manifest.guest_files.way
         assert files.run("ls /tmp | grep -c newhope- || true").strip() == "0"
@@ -228,18 +229,22 @@ def _all_ports_taken(files: FilesOperator) -> Iterator[None]:
     """Somebody else's channels on every port of the VM's controller."""
     uuid = files.operator.vm("web").uuid
     lane = files.operator.lane("web")
-    taken: list[str] = []
     with pytest.raises(HostRefused):
         for number in range(1, 40):
             target = f"<target type='virtio' name='org.other.{number}'/>"
             xml = f"<channel type='unix'><source mode='bind'/>{target}</channel>"
             lane.run(partial(_change, uuid=uuid, change="attachDeviceFlags", xml=xml))
-            taken.append(xml)
     try:
         yield
     finally:
-        for xml in taken:
-            lane.run(partial(_change, uuid=uuid, change="detachDeviceFlags", xml=xml))
+        for channel in ElementTree.fromstring(lane.run(partial(_live, uuid=uuid))).iterfind("devices/channel"):
+            xml = ElementTree.tostring(channel, encoding="unicode")
+            if "org.other." in xml:
+                lane.run(partial(_change, uuid=uuid, change="detachDeviceFlags", xml=xml))
+
+
+def _live(connection: Any, *, uuid: str) -> str:
+    return connection.lookupByUUIDString(uuid).XMLDesc()
 
 
 def _change(connection: Any, *, uuid: str, change: str, xml: str) -> None:
