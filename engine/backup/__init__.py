@@ -31,11 +31,7 @@ from engine.backup.again import wait_before_again_s
 from engine.backup.at_once import serves, startable
 from engine.backup.kinds import make_recovery_point, plan
 from engine.backup.leftovers import Leftover
-<<<<<<< HEAD
-from engine.backup.plan import BackupPlan, PlainRepository, Request, lock_of, lock_of_vm, plan
-=======
-from engine.backup.plan import BackupPlan, Request, lock_of, lock_of_vm
->>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
+from engine.backup.plan import BackupPlan, PlainRepository, Request, lock_of, lock_of_vm
 from engine.backup.reading import is_doubtful
 from engine.backup.reconciling import kept_notes, leftovers_of, put_right
 from engine.backup.vm_notes import KeptNote

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from engine.backup.guest_commands import GuestSystem, run_after, run_before, system_of
 from engine.backup.guest_reading import GuestFilesSource, reading
-from engine.backup.plan import BackupPlan, Request
+from engine.backup.plan import BackupPlan, Request, refuse_plain
 from engine.errors import Conflict, ExitCode, NewhopeError, NotFound
 from engine.fleet import facts_of, format_bytes, open_repository
 from engine.hosts import GuestDidNotAnswer, HostLane, HostLanes, HostUnreachable, find_vm, guest_channel, take_snapshot
@@ -139,8 +139,10 @@ def make_guest_point(settings: Settings, request: Request, context: JobContext) 
                 context.log(done, level="warn")
             system = system_of(lane, vm)
             repository = open_repository(kept)
-        with repository, repository.writer(f"files of {vm.name}") as writer:
-            return _make(lane, vm, system, section, repository, writer, context)
+        with repository:
+            refuse_plain(vm, request, kept, sealed=repository.encrypted)
+            with repository.writer(f"files of {vm.name}") as writer:
+                return _make(lane, vm, system, section, repository, writer, context)
 
 
 def _make(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.backup import guest_files, recovery_point
-from engine.backup.plan import BackupPlan, Request, locate
+from engine.backup.plan import BackupPlan, Request, locate, refuse_plain
 from engine.backup.plan import plan as plan_vm
 from engine.fleet import Fleet
 from engine.jobs import JobContext
@@ -15,8 +15,11 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
     """Plan a backup as the fleet was last seen. Raises what stands in its way."""
     if request.kind is PointKind.VM:
         return plan_vm(settings, fleet, request)
-    find_repository(settings, request.repository)
+    kept = find_repository(settings, request.repository)
     _, vm = locate(fleet, request)
+    view = next((each for each in fleet.repositories if each.name == kept.name), None)
+    if view is not None and view.info is not None:
+        refuse_plain(vm, request, kept, sealed=view.info.encrypted)
     return guest_files.plan_guest_files(settings, vm, request)
 
 

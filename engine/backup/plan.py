@@ -27,23 +27,20 @@ class Request(Struct, frozen=True):
     method: Method
     full: bool = False
     """Read every disk whole, whatever the host could tell of changes."""
-<<<<<<< HEAD
     shutdown_timeout_s: float = SHUTDOWN_TIMEOUT_S
     """How long a cold backup waits for the guest to shut down."""
     hot_if_ignored: bool = False
     """Whether a guest that has not shut down by then is taken while it runs; otherwise the backup fails."""
     allow_plain: bool = False
     """Keep disks that their host keeps encrypted in a repository that is not."""
+    kind: PointKind = PointKind.VM
+    """Of kind guest: the files inside it that the settings name, and nothing else."""
 
 
 class PlainRepository(NewhopeError):
     """Encrypted disks would be kept in a repository that is not encrypted."""
 
     exit_code = ExitCode.PREFLIGHT
-=======
-    kind: PointKind = PointKind.VM
-    """Of kind guest: the files inside it that the settings name, and nothing else."""
->>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
 
 
 class BackupPlan(Struct, frozen=True):
@@ -77,13 +74,8 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
     Raises `NotFound` when the VM is not on its host any more, `HostUnreachable` when its host is
     silent, `Conflict` when nothing can be read, and `PlainRepository`.
     """
-<<<<<<< HEAD
     kept = find_repository(settings, request.repository)
-    snapshot, vm = _locate(fleet, request)
-=======
-    find_repository(settings, request.repository)
     snapshot, vm = locate(fleet, request)
->>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
     refuse_unreadable(vm, snapshot.facts)
     if keeps_memory(vm, request.method):
         saved_state.refuse_unsavable(vm)
@@ -163,7 +155,6 @@ def refuse_unreadable(vm: Vm, facts: HostFacts | None) -> None:
         )
 
 
-<<<<<<< HEAD
 def refuse_plain(vm: Vm, request: Request, kept: Repository, *, sealed: bool) -> None:
     """Raise `PlainRepository` if disks that their host keeps encrypted would be kept for everyone to read."""
     bare = [disk.target for disk in data_disks(vm) if disk.encrypted]
@@ -178,11 +169,8 @@ def refuse_plain(vm: Vm, request: Request, kept: Repository, *, sealed: bool) ->
     )
 
 
-def _locate(fleet: Fleet, request: Request) -> tuple[HostSnapshot, Vm]:
-=======
 def locate(fleet: Fleet, request: Request) -> tuple[HostSnapshot, Vm]:
     """Where the VM is. Raises `NotFound`, `HostUnreachable`."""
->>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
     for snapshot in fleet.snapshots:
         if snapshot.host != request.host:
             continue

@@ -31,11 +31,8 @@ class Choices(Struct, frozen=True):
     detach: bool
     dry_run: bool
     full: bool
-<<<<<<< HEAD
-    allow_plain: bool = False
-=======
+    allow_plain: bool
     kind: PointKind
->>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
 
 
 @click.command("backup", cls=Command)
@@ -90,19 +87,15 @@ def backup(
       newhope backup --due --dry-run          who is due, why, and when the others will be
       newhope backup --due --yes              for a timer; also after a machine was off
     """
-<<<<<<< HEAD
-    choices = Choices(method, repository, host, yes, not follow, dry_run, full, allow_plain)
-=======
     from engine.repository import PointKind
 
     kind = PointKind.GUEST if guest_files else PointKind.VM
-    choices = Choices(method, repository, host, yes, not follow, dry_run, full, kind)
+    choices = Choices(method, repository, host, yes, not follow, dry_run, full, allow_plain, kind)
     if guest_files and (due or full or method):
         raise Usage(
             f"--guest-files does not go with {'--due' if due else '--full' if full else '--method'}.",
             next_step="`newhope backup web --guest-files`; --due has in it what `every` in the settings asks for.",
         )
->>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
     if (vm is not None) + every + due != 1:
         none = vm is None and not every and not due
         raise Usage(
@@ -221,14 +214,19 @@ def request_for(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
     level = level_of(invocation.settings, vm) if choices.kind is PointKind.VM else None
     method = Method(choices.method) if choices.method else level.method if level else Method.HOT
     repository = find_repository(invocation.settings, choices.repository)
-<<<<<<< HEAD
-    request = Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full, allow_plain=choices.allow_plain)
+    request = Request(
+        vm.uuid,
+        vm.name,
+        vm.host,
+        repository.name,
+        method,
+        choices.full,
+        allow_plain=choices.allow_plain,
+        kind=choices.kind,
+    )
     if level is None:
         return request
     return replace(request, shutdown_timeout_s=level.shutdown_timeout_s, hot_if_ignored=level.hot_if_ignored)
-=======
-    return Request(vm.uuid, vm.name, vm.host, repository.name, method, choices.full, choices.kind)
->>>>>>> 1a22af6 (Back up files from inside a running guest, over a channel plugged in for it)
 
 
 def end_of(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:
