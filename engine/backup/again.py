@@ -20,11 +20,11 @@ _PASSES: Collection[int] = (ExitCode.CONFLICT, ExitCode.HOST_UNREACHABLE)
 def wait_before_again_s(method: Method, exit_code: int, failed: int) -> float | None:
     """Return how many seconds to wait after that many attempts failed, the last with `exit_code`; None for no more.
 
-    A cold backup is tried again only after a conflict, which is found before the guest is shut down: a second attempt
-    after any other failure could shut it down a second time.
+    One that the guest notices is tried again only after a conflict, which is found before the guest is touched: after
+    any other failure it could be shut down, or paused, a second time.
     """
     if exit_code not in _PASSES or failed > len(WAITS_S):
         return None
-    if method is Method.COLD and exit_code != ExitCode.CONFLICT:
+    if method is not Method.HOT and exit_code != ExitCode.CONFLICT:
         return None
     return WAITS_S[failed - 1]

@@ -2,8 +2,9 @@
 
 1. One call lists them; those that run are asked whether their QEMU is busy, which needs no answer of QEMU itself.
 2. One call gets state and disk sizes of all whose QEMU can be asked (domain statistics).
-3. One call a VM reads its definition; a running one is also asked for its job, and for the definition it will start
-   with next, because the live one no longer says what CPU was asked for.
+3. One call a VM reads its definition, and that is all that is asked of one that is off: over the network each call
+   costs a round trip. A running one is also asked for its job, and for the definition it will start with next, because
+   the live one no longer says what CPU was asked for.
 4. Volumes of pools are resolved to paths; sizes that QEMU could not be asked for come from the pools too.
 5. One look at the heads of all images tells which of them can keep dirty bitmaps.
 
@@ -39,8 +40,9 @@ def read_vms(connection: libvirt.virConnect, host: str, files: HostFiles, *, ask
     autostart = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)}
     persistent = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)}
     saved = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
+    active = {domain.UUIDString() for domain in _listed(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
     domains = connection.listAllDomains()
-    busy = {domain.UUIDString(): domain.isActive() and (not ask_qemu or qemu_is_busy(domain)) for domain in domains}
+    busy = {uuid: uuid in active and (not ask_qemu or qemu_is_busy(domain)) for uuid, domain in _by_uuid(domains)}
     stats = _stats(connection, [domain for domain in domains if not busy[domain.UUIDString()]])
     found: list[Vm] = []
     for domain in domains:
@@ -79,6 +81,10 @@ def _with_looked_at_images(files: HostFiles, vms: list[Vm]) -> tuple[Vm, ...]:
     )
 
 
+def _by_uuid(domains: list[libvirt.virDomain]) -> list[tuple[str, libvirt.virDomain]]:
+    return [(domain.UUIDString(), domain) for domain in domains]
+
+
 def _listed(connection: libvirt.virConnect, flag: int) -> list[libvirt.virDomain]:
     return connection.listAllDomains(flag)
 
@@ -101,7 +107,8 @@ def _stats(connection: libvirt.virConnect, domains: list[libvirt.virDomain]) -> 
 def _read_one(connection: libvirt.virConnect, domain: libvirt.virDomain, stats: Stats | None, host: str) -> Vm:
     import libvirt
 
-    state = from_libvirt(domain.state()[0])
+    number = stats.get("state.state") if stats else None
+    state = from_libvirt(domain.state()[0] if number is None else int(number))
     running = state in (VmState.RUNNING, VmState.PAUSED)
     vm = read_vm(parse(domain.XMLDesc()), host=host)
     sizes = _sizes(stats or {})

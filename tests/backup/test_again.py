@@ -20,6 +20,7 @@ def test_nothing_else_is_tried_again(code: ExitCode) -> None:
     assert wait_before_again_s(Method.HOT, code, 1) is None
 
 
-def test_no_guest_is_shut_down_twice_by_one_run() -> None:
-    assert wait_before_again_s(Method.COLD, ExitCode.HOST_UNREACHABLE, 1) is None
-    assert wait_before_again_s(Method.COLD, ExitCode.CONFLICT, 1) is not None
+@pytest.mark.parametrize("method", set(Method) - {Method.HOT})
+def test_no_guest_is_interrupted_twice_by_one_run(method: Method) -> None:
+    assert wait_before_again_s(method, ExitCode.HOST_UNREACHABLE, 1) is None
+    assert wait_before_again_s(method, ExitCode.CONFLICT, 1) is not None

@@ -1,7 +1,7 @@
 """`./dev bench [--table NAME] [--size GIB] [--rounds N]`: measure, and print Markdown tables.
 
 Three of the tables, against other programs, belong together: full, incremental, restore. Two more tell why the
-repository is as it is, take long, and are made only when asked for: blocks, index.
+repository is as it is, take long, and are made only when asked for: blocks, index. One more, due, is about many VMs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pathlib import Path
 
 from engine import nbd
 from engine.hosts import image as images_of_hosts
-from tests.bench import block_sizes, full, image, incremental, index_scale, ours, peers, restores
+from tests.bench import block_sizes, due, full, image, incremental, index_scale, ours, peers, restores
 from tests.bench.measure import Row, run_rows, table
 from tests.bench.promises import Promise, below
 from tests.bench.promises import table as table_of_promises
 
 TABLES = ("full", "incremental", "restore")
-OWN_TABLES = ("blocks", "index")
+OWN_TABLES = ("blocks", "index", "due")
 """Made by programs of their own, without peers and promises."""
 SHARES = {"full": 0.4, "incremental": 0.35, "restore": 0.25}
 """Of the time there is. What a table leaves goes to those that follow."""
@@ -43,6 +43,7 @@ def main() -> None:
     arguments.add_argument("--size", type=int, default=8, metavar="GIB", help="size of the disk image (8)")
     arguments.add_argument("--rounds", type=int, default=5, help="how often each row runs at most (5)")
     arguments.add_argument("--millions", type=float, default=40.0, help="blocks of the index table, in millions (40)")
+    arguments.add_argument("--vms", type=int, default=200, help="VMs on the host of the due table (200)")
     arguments.add_argument("--minutes", type=float, default=18, help="no new round begins after these (18)")
     arguments.add_argument(
         "--limit", type=float, default=180, metavar="S", help="a row that takes longer is given up (180)"
@@ -62,6 +63,8 @@ def main() -> None:
         block_sizes.main([*folder, "--size", str(chosen.size), "--rounds", str(chosen.rounds)])
     if chosen.table and "index" in chosen.table:
         index_scale.main([*folder, "--millions", str(chosen.millions)])
+    if chosen.table and "due" in chosen.table:
+        due.main(["--vms", str(chosen.vms), "--rounds", str(chosen.rounds)])
 
 
 def _against_others(chosen: argparse.Namespace) -> None:
