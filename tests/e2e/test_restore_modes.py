@@ -93,12 +93,17 @@ def test_a_vm_that_was_restored_is_backed_up_restored_and_held_against_its_origi
     after = ask_journal(lane, vm.uuid)
     first = op.restore(point, "coruscant", name="first", verify=True)
 
+    elsewhere = op.lanes["coruscant"]
+    assert prove((lane, vm.uuid), (elsewhere, first.uuid), before, after).compared_bytes > 0
+
+    # Its guest writes on from where the restored one was.
+    before = ask_journal(elsewhere, first.uuid)
     made = op.back_up("first")
+    after = ask_journal(elsewhere, first.uuid)
     second = op.restore(made, "coruscant", name="second")
 
     assert made.manifest.disks[0].read_reason == f"what was written since web@{point.id[:8]}"
-    elsewhere = op.lanes["coruscant"]
-    assert prove((lane, vm.uuid), (elsewhere, second.uuid), before, after).compared_bytes > 0
+    assert prove((elsewhere, first.uuid), (elsewhere, second.uuid), before, after).compared_bytes > 0
     assert first.uuid != second.uuid
 
 
