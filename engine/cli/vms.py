@@ -63,9 +63,10 @@ def vms(invocation: Invocation, vm: str | None, host: str | None) -> ExitCode:
         printing.show_json({"vms": documents, "unseen": [plain(exposure) for exposure in unseen]})
     elif vm:
         _show_one(shown[0], by_uuid.get(shown[0].uuid), stale=shown[0].host in silent)
+        _tell_doubts(fleet, {shown[0].uuid})
     else:
         _show(shown, by_uuid, unseen, silent)
-        _tell_doubts(fleet, {each.uuid for each in shown})
+        _tell_doubts(fleet, {each.uuid for each in shown} | {each.vm_uuid for each in unseen})
         tell_silent(fleet)
     asked = {snapshot.host for snapshot in fleet.snapshots if host in (None, snapshot.host)}
     return ExitCode.HOST_UNREACHABLE if asked and asked <= silent else ExitCode.OK

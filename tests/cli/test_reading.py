@@ -171,7 +171,9 @@ def test_points_that_may_have_missed_a_write_are_marked_and_say_why(newhope: Run
     lines = {line[:8]: line for line in newhope("points").out.splitlines()}
     shown = newhope("points", "show", f"test@{doubted.id}").out
     documents = newhope("points", "--json").document["points"]
+    vms = newhope("vms").out
 
     assert ["doubted" in lines[each.id[:8]] for each in (whole, doubted, finder)] == [False, True, False]
     assert f"test@{finder.id[:8]} found that its dirty bitmap had missed a write" in " ".join(shown.split())
     assert [each["doubt"] is not None for each in documents] == [False, True, False]
+    assert "! test: 1 recovery point doubted; see newhope points test" in vms
