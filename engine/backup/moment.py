@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine import nbd
-from engine.backup.plan import data_disks
+from engine.backup.plan import can_be_opened, data_disks
 from engine.backup.vm_guard import guarded
 from engine.backup.vm_notes import VmNotes
 from engine.backup.watching import watched
@@ -95,7 +95,8 @@ def fixed_moment(
     """Fix the moment by the method that the VM's state allows, and hold it until the context ends."""
     lane.reach.get_ready()
     if vm.state in (VmState.OFF, VmState.CRASHED):
-        opened = _at_rest(lane, vm, marks) if _can_be_opened(lane, vm) else _started_to_be_read(lane, vm, marks, notes)
+        here = can_be_opened(vm, files=lane.files.reachable)
+        opened = _at_rest(lane, vm, marks) if here else _started_to_be_read(lane, vm, marks, notes)
     elif how.method is Method.COLD and vm.state is VmState.RUNNING:
         opened = _after_shutdown(lane, vm, how, marks, notes, context)
     elif all(disk.transient for disk in data_disks(vm)):
@@ -153,7 +154,7 @@ def _standing_still(
     with ExitStack() as held:
         memory = None
         if method is Method.MEMORY:
-            saved_state.refuse_unsavable(vm)
+            saved_state.refuse_unsavable(vm, files=lane.files.reachable)
             memory = saved_state.new_file(lane, vm)
         stopped = time.monotonic()
         with _paused(lane, vm, notes) if ours else nullcontext():
@@ -261,11 +262,6 @@ def _how_it_was_off(vm: Vm) -> str:
 def _consistency_of_off(vm: Vm) -> Consistency:
     clean = vm.state is VmState.OFF and not vm.managed_save
     return Consistency.OFF if clean else Consistency.CRASH
-
-
-def _can_be_opened(lane: HostLane, vm: Vm) -> bool:
-    """Whether the images of a VM that is off are files or devices that can be got at."""
-    return lane.files.reachable and all(disk.source_kind != "network" for disk in data_disks(vm))
 
 
 @contextmanager

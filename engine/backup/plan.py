@@ -78,12 +78,12 @@ def plan(settings: Settings, fleet: Fleet, request: Request) -> BackupPlan:
     snapshot, vm = locate(fleet, request)
     refuse_unreadable(vm, snapshot.facts)
     if keeps_memory(vm, request.method):
-        saved_state.refuse_unsavable(vm)
+        saved_state.refuse_unsavable(vm, files=snapshot.facts is None or snapshot.facts.way.has_files)
     view = next((each for each in fleet.repositories if each.name == kept.name), None)
     if view is not None and view.info is not None:
         refuse_plain(vm, request, kept, sealed=view.info.encrypted)
     disks = data_disks(vm)
-    moment = _moment(vm, request.method)
+    moment = _moment(vm, request.method, snapshot.facts)
     return BackupPlan(
         vm=vm.name,
         host=vm.host,
@@ -116,6 +116,11 @@ def data_disks(vm: Vm) -> tuple[Disk, ...]:
     return tuple(disk for disk in vm.disks if disk.holds_data)
 
 
+def can_be_opened(vm: Vm, *, files: bool) -> bool:
+    """Whether the images of a VM that is off can be got at without QEMU; `files` says whether its host's files can."""
+    return files and all(disk.source_kind != "network" for disk in data_disks(vm))
+
+
 def keeps_memory(vm: Vm, method: Method) -> bool:
     """Whether the recovery point will hold the guest's memory."""
     return method is Method.MEMORY and vm.state in (VmState.RUNNING, VmState.PAUSED)
@@ -146,12 +151,6 @@ def refuse_unreadable(vm: Vm, facts: HostFacts | None) -> None:
             f"The disks of {vm.name} are on {vm.host}, whose uri brings libvirt's words and nothing else.",
             untouched=untouched,
             next_step=f"reach {vm.host} with qemu+ssh://user@HOST/system; see the README, Hosts over the network.",
-        )
-    if vm.state in (VmState.OFF, VmState.CRASHED):
-        raise Conflict(
-            f"{vm.name} is {vm.state.value}, and nobody on {vm.host} ({facts.way.value}) can read its disks for us.",
-            untouched=untouched,
-            next_step=f"start it and back it up while it runs, or give newhope an SSH login with a shell on {vm.host}.",
         )
 
 
@@ -201,6 +200,10 @@ _OFF = _Moment(
     ("open its images read-only, as they lie on the host",),
     ("it stays off; it cannot be started until its disks are read",),
 )
+_OFF_AND_OPENED_BY_QEMU = _Moment(
+    ("start it without its CPUs, for its images cannot be opened from here, and fix the moment of all disks",),
+    ("it does not run, and is off again when its disks are read",),
+)
 _PAUSED = _Moment(("fix the moment of all disks while it stays paused",), ("it stays paused",))
 _PAUSED_WITH_MEMORY = _Moment(
     ("write its memory to a file of the host, fix the moment of all disks, while it stays paused", "read its memory"),
@@ -213,7 +216,7 @@ _STANDING_STILL = _Moment(
 _WITH_MEMORY = _Moment(
     ("pause it, write its memory to a file of the host, fix the moment of all disks, let it run", "read its memory"),
     (
-        "it stands still until its memory is written: about a second for each GiB in use, more on a slow disk",
+        "it stands still until its memory is written to a disk of its host: the longer, the more it uses",
         "brought back on a host where its name and UUID are free, it goes on where it stood",
     ),
 )
@@ -234,9 +237,9 @@ _FROZEN = _Moment(
 _AS_IT_RUNS = _Moment(("fix the moment of all disks",), ("none: it keeps running",))
 
 
-def _moment(vm: Vm, method: Method) -> _Moment:
+def _moment(vm: Vm, method: Method, facts: HostFacts | None) -> _Moment:
     if vm.state in (VmState.OFF, VmState.CRASHED):
-        return _OFF
+        return _OFF if can_be_opened(vm, files=facts is None or facts.way.has_files) else _OFF_AND_OPENED_BY_QEMU
     if vm.state is VmState.PAUSED:
         return _PAUSED_WITH_MEMORY if method is Method.MEMORY else _PAUSED
     methods = {Method.COLD: _COLD, Method.PAUSED: _STANDING_STILL, Method.MEMORY: _WITH_MEMORY}

@@ -85,6 +85,11 @@ class RestoreBlocked(NewhopeError):
 )
 @click.option("--start/--no-start", default=True, show_default=True, help="Start it and ask its guest agent.")
 @click.option(
+    "--memory/--no-memory",
+    default=None,
+    help="Let it go on from its memory, or boot it. [default: go on, if the point has it and name and UUID are free]",
+)
+@click.option(
     "--autostart/--no-autostart", default=None, help="Let it start with its host. [default: only as a replacement]"
 )
 @click.option("--verify", is_flag=True, help="Read the disks again after they are written, and compare every byte.")

@@ -26,6 +26,7 @@ class Choices(Struct, frozen=True):
     macs: str
     uuid: str
     start: bool
+    memory: bool | None
     autostart: bool | None
     repository: str | None
     verify: bool
@@ -63,6 +64,7 @@ def request_of(choices: Choices, point: Point, operator: str) -> Request:
         networks=networks,
         macs=MacChoice(choices.macs),
         start=choices.start,
+        memory=choices.memory,
         operator=operator,
         salvage=choices.salvage,
         mode=Mode(choices.mode),

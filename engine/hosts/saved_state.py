@@ -34,8 +34,17 @@ class MemoryCannotBeKept(NewhopeError):
     exit_code = ExitCode.PREFLIGHT
 
 
-def refuse_unsavable(vm: Vm) -> None:
-    """Raise MemoryCannotBeKept for a VM that libvirt is known to refuse, before it is touched."""
+def refuse_unsavable(vm: Vm, *, files: bool) -> None:
+    """Raise MemoryCannotBeKept for a VM that libvirt is known to refuse, before it is touched.
+
+    `files` says whether the files of its host can be read: the memory is one.
+    """
+    if not files:
+        raise MemoryCannotBeKept(
+            f"The memory of {vm.name} cannot be kept: libvirt writes it to a file of {vm.host}, which is reached"
+            " without a way to its files.",
+            next_step=f"make a point without memory (--method hot), or give newhope an SSH login on {vm.host}.",
+        )
     if vm.host_devices:
         raise MemoryCannotBeKept(
             f"The memory of {vm.name} on {vm.host} cannot be kept: {', '.join(vm.host_devices)} of the host is passed"
@@ -86,18 +95,18 @@ def save(lane: HostLane, vm: Vm, path: Path) -> None:
     lane.run(work, timeout_s=SAVE_TIMEOUT_S)
 
 
-def definition_in(lane: HostLane, path: Path) -> bytes:
+def definition_in(lane: HostLane, path: str) -> bytes:
     """The definition that a file of saved memory was made with. Raises HostRefused for another kind of file."""
 
     def work(connection: libvirt.virConnect) -> bytes:
         import libvirt
 
-        return connection.saveImageGetXMLDesc(str(path), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE).encode()
+        return connection.saveImageGetXMLDesc(path, libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE).encode()
 
     return lane.run(work)
 
 
-def bring_back(lane: HostLane, path: Path, definition: bytes, uuid: str) -> None:
+def bring_back(lane: HostLane, path: str, definition: bytes, uuid: str) -> None:
     """Start a VM from a file of saved memory, paused; disks, networks and files beside it are the definition's.
 
     Raises Conflict if a VM of that UUID runs, HostRefused with QEMU's own words.
@@ -113,6 +122,6 @@ def bring_back(lane: HostLane, path: Path, definition: bytes, uuid: str) -> None
                 untouched="It was not touched.",
                 next_step="Shut it down first, or bring the VM back without its memory.",
             )
-        connection.restoreFlags(str(path), definition.decode(), libvirt.VIR_DOMAIN_SAVE_PAUSED)
+        connection.restoreFlags(path, definition.decode(), libvirt.VIR_DOMAIN_SAVE_PAUSED)
 
     lane.run(work, timeout_s=SAVE_TIMEOUT_S)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from engine.hosts import scratch, take_snapshot, volumes
 from engine.jobs import StepHandle
-from engine.restore import step_boot_files, step_disks, step_original, step_target, step_vm
+from engine.restore import step_boot_files, step_disks, step_memory, step_original, step_target, step_vm
 from engine.restore.steps import Step, StepKind
 from engine.restore.work import Ground, Work
 
@@ -50,10 +50,12 @@ WAYS = {
     StepKind.WRITE: Way(step_disks.write, _delete_volumes, "the volume of {of}"),
     StepKind.VERIFY: Way(step_disks.verify, _nothing, "nothing"),
     StepKind.BOOT_FILES: Way(step_boot_files.put, _delete_volumes, "its boot files"),
+    StepKind.MEMORY: Way(step_memory.put, _delete_volumes, "the volume of its memory"),
     StepKind.STOP: Way(step_original.stop, step_original.start_again, "the original's rest"),
     StepKind.ASIDE: Way(step_original.set_aside, step_original.put_back, "the original's other name"),
     StepKind.DEFINE: Way(step_vm.define, step_vm.undefine, "the VM"),
     StepKind.TRACK: Way(step_vm.track, _nothing, "nothing"),
     StepKind.START: Way(step_vm.start, step_vm.switch_off, "the running VM"),
+    StepKind.WAKE: Way(step_memory.wake, step_vm.switch_off, "the running VM"),
     StepKind.ASK: Way(step_vm.ask, _nothing, "nothing"),
 }

@@ -14,6 +14,7 @@ from engine.hosts.model import HostSnapshot, HostStatus, Vm, VmState
 from engine.hosts.rewrite import new_mac
 from engine.repository import Point
 from engine.restore.model import Aside, AtEnd, DiskTarget, MacChoice, Mode, NetworkMapping, Request, UuidChoice
+from engine.restore.steps import MEMORY
 from engine.settings import Settings, find_host
 
 TEST_KEPT_S = 24 * 3600
@@ -45,6 +46,13 @@ def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, tar
     facts = point.manifest.vm
     original = _original(fleet, facts.uuid)
     replaces = request.mode is Mode.REPLACE
+    if _memory(fleet, request, point, target, original):
+        # They are in the memory: a guest that goes on has them, whatever its definition says.
+        request = structs.replace(
+            request, memory=True, name=facts.name, uuid=UuidChoice.KEEP, macs=MacChoice.KEEP, new_macs=facts.macs
+        )
+    else:
+        request = structs.replace(request, memory=False)
     identity = request.id or secrets.token_hex(4)
     name = request.name or _name(fleet, point, request, original)
     aside = _aside(request, original) if replaces else None
@@ -72,6 +80,27 @@ def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, tar
         keep_for_s=TEST_KEPT_S if test and request.keep_for_s is None else request.keep_for_s,
         at_end=AtEnd.UNDO if test and request.at_end is None else request.at_end,
     )
+
+
+def _memory(fleet: Fleet, request: Request, point: Point, target: HostSnapshot, original: Vm | None) -> bool:
+    """Whether the VM goes on from its memory."""
+    facts = point.manifest.vm
+    if request.memory is not None or not holds_memory(point):
+        return bool(request.memory)
+    if not request.defines or not request.start or request.salvage or request.mode is Mode.TEST:
+        return False
+    if request.uuid is UuidChoice.NEW or request.macs is MacChoice.NEW or request.name not in ("", facts.name):
+        return False
+    if request.mode is Mode.REPLACE and original is not None:
+        return original.name == facts.name and not facts.tpm
+    # A host that is silent may come back with the original on it.
+    twin = any(vm.uuid == facts.uuid for snapshot in fleet.snapshots for vm in snapshot.vms)
+    return not twin and all(vm.name != facts.name for vm in target.vms)
+
+
+def holds_memory(point: Point) -> bool:
+    """Whether the guest's memory was kept with the point."""
+    return any(file.role == MEMORY for file in point.manifest.files)
 
 
 def suggest_name(fleet: Fleet, point: Point, to_host: str) -> str:

@@ -105,6 +105,9 @@ class Request(Struct, frozen=True):
     disks: tuple[DiskTarget, ...] = ()
     verify: bool = False
     """Read again what was written, before anything is defined."""
+    memory: bool | None = None
+    """Let it go on from its memory instead of booting. None: where the point has it and its name and UUID are free;
+    `plan` decides."""
     power_off: bool = False
     """Cut the power of an original that does not shut down when it is put aside."""
     autostart: bool | None = None

@@ -13,12 +13,12 @@ from engine.errors import NotFound
 from engine.fleet import Fleet, find_snapshot
 from engine.hosts.model import HostSnapshot
 from engine.repository import Point
-from engine.restore.decide import best_host, decide, hosts_by_fitness, network_of
+from engine.restore.decide import best_host, decide, holds_memory, hosts_by_fitness, network_of
 from engine.restore.host_note import note_name
 from engine.restore.model import AtEnd, MacChoice, Mode, PlannedStep, Request, RestorePlan, UuidChoice
 from engine.restore.preflight import preflight
 from engine.restore.rates import Rates
-from engine.restore.steps import BOOT_FILES, Step, StepKind, steps_of, tracked
+from engine.restore.steps import BOOT_FILES, MEMORY, Step, StepKind, steps_of, tracked
 from engine.settings import Settings, find_host, format_duration
 
 _NOTHING_MEASURED = Rates()
@@ -42,6 +42,11 @@ def plan(settings: Settings, fleet: Fleet, request: Request, rates: Rates = _NOT
         request = structs.replace(request, to_host=best_host(hosts))
     find_host(settings, request.to_host)
     target = find_snapshot(fleet, request.to_host)
+    if request.memory and not holds_memory(point):
+        raise NotFound(
+            f"{point.manifest.vm.name}@{point.id[:8]} holds no memory of its guest.",
+            next_step="restore it without --memory; `newhope backup --method memory` keeps it the next time.",
+        )
     decided = decide(settings, fleet, request, point, target)
     steps = planned_steps(point, decided, target, rates)
     return RestorePlan(
@@ -112,6 +117,10 @@ def _described(step: Step, point: Point, request: Request, target: HostSnapshot)
             words = " and ".join(BOOT_FILES[file.role] for file in kept)
             detail, size_bytes = f"{words}, in pool {request.pool}", sum(file.size_bytes for file in kept)
             return PlannedStep(step.title, host, detail, size_bytes, "they are deleted")
+        case StepKind.MEMORY:
+            size_bytes = next(file.size_bytes for file in point.manifest.files if file.role == MEMORY)
+            detail = f"a raw volume in pool {request.pool}, deleted when it runs"
+            return PlannedStep(step.title, host, detail, size_bytes, "it is deleted")
         case StepKind.STOP if aside is not None:
             how = "through its agent or power button" + ("; else its power is cut" if request.power_off else "")
             detail = f"{aside.name}, {how}" if aside.runs else f"{aside.name} is off already"
@@ -119,6 +128,13 @@ def _described(step: Step, point: Point, request: Request, target: HostSnapshot)
         case StepKind.ASIDE if aside is not None:
             detail = f"{aside.name} becomes {aside.kept_name}; its disks are not touched"
             return PlannedStep(step.title, aside.host, detail, 0, f"it becomes {aside.name} again, as it was")
+        case _:
+            return _of_the_vm(step, point, request)
+
+
+def _of_the_vm(step: Step, point: Point, request: Request) -> PlannedStep:
+    host = request.to_host
+    match step.kind:
         case StepKind.DEFINE:
             kept = ", its own" if request.new_uuid == point.manifest.vm.uuid else ""
             detail = f"{request.name}, UUID {request.new_uuid}{kept}"
@@ -128,6 +144,9 @@ def _described(step: Step, point: Point, request: Request, target: HostSnapshot)
         case StepKind.TRACK:
             detail = f"on {', '.join(tracked(request))}, so that the next backup reads only what was written since"
             return PlannedStep(step.title, host, detail, 0, "they go with the VM and its disks")
+        case StepKind.WAKE:
+            detail = f"{request.name}, from {point.manifest.moment:%Y-%m-%d %H:%M:%S} UTC on"
+            return PlannedStep(step.title, host, detail, 0, "it is switched off")
         case StepKind.START:
             return PlannedStep(step.title, host, request.name, 0, "it is switched off")
         case _:
@@ -165,6 +184,16 @@ def _untouched(point: Point, request: Request) -> str:
     )
 
 
+def _starting_words(point: Point, request: Request) -> list[str]:
+    if not request.defines:
+        return []
+    if not request.start:
+        return ["--no-start"]
+    if not holds_memory(point):
+        return []
+    return ["--memory" if request.memory else "--no-memory"]
+
+
 def command_of(point: Point, request: Request) -> str:
     """The command line that asks for the same restore."""
     words = ["newhope", "restore", f"{point.manifest.vm.name}@{point.id}", "--to", request.to_host]
@@ -186,7 +215,7 @@ def command_of(point: Point, request: Request) -> str:
     for mapping, card in zip(request.networks, point.manifest.vm.nics, strict=False):
         if mapping.to != network_of(card) and request.mode is not Mode.TEST:
             words += ["--network", f"{mapping.nic}={mapping.to}"]
-    words += [] if request.start or not request.defines else ["--no-start"]
+    words += _starting_words(point, request)
     words += ["--verify"] if request.verify else []
     words += ["--salvage"] if request.salvage else []
     words += ["--power-off"] if request.power_off else []

@@ -8,7 +8,7 @@ from engine.fleet import CheckState, FitnessCheck, Fleet, fitness, format_bytes
 from engine.hosts.model import HostSnapshot, HostStatus, VmState
 from engine.repository import Point, doubts
 from engine.repository.model import Consistency
-from engine.restore.decide import UNPLUGGED, leads_nowhere
+from engine.restore.decide import UNPLUGGED, holds_memory, leads_nowhere
 from engine.restore.model import Mode, Request
 
 
@@ -27,6 +27,7 @@ def preflight(fleet: Fleet, point: Point, target: HostSnapshot, request: Request
         *_other_pools(target, request, sizes),
         *_devices(target, request),
         _consistency(point),
+        *_memory(fleet, point, request),
         *_doubt(fleet, point),
         *_salvage(request),
         *_verification(request),
@@ -172,6 +173,20 @@ def _original(fleet: Fleet, point: Point, request: Request) -> FitnessCheck:
                 )
             return FitnessCheck("original", CheckState.PASS, f"{vm.name} is {vm.state.value} on {snapshot.host}", "")
     return FitnessCheck("original", CheckState.PASS, f"{facts.name} is on no host that answers", "")
+
+
+def _memory(fleet: Fleet, point: Point, request: Request) -> tuple[FitnessCheck, ...]:
+    if not holds_memory(point) or not request.defines or not request.start:
+        return ()
+    if request.memory:
+        kept = "it goes on where it stood, with its name, UUID and addresses"
+        return (FitnessCheck("saved memory", CheckState.PASS, kept, ""),)
+    facts = point.manifest.vm
+    twins = [f"{vm.name} on {each.host}" for each in fleet.snapshots for vm in each.vms if vm.uuid == facts.uuid]
+    why = f"its UUID is that of {', '.join(twins)}" if twins else "its name, UUID and addresses are not all kept"
+    evidence = f"its memory stays in the point, for {why}: it boots from its disks, as after a power cut"
+    remedy = "to have it go on where it stood: --mode replace, or --memory to a host where no VM is its twin"
+    return (FitnessCheck("saved memory", CheckState.WARN, evidence, remedy),)
 
 
 def _consistency(point: Point) -> FitnessCheck:

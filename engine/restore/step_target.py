@@ -80,6 +80,11 @@ def boot_volume(work: Work, role: str, name: str) -> str:
     return f"{work.request.name}-{work.request.id}-{role}-{Path(name).name}"
 
 
+def memory_volume(work: Work) -> str:
+    """Name of the volume that the guest's memory is put into."""
+    return f"{work.request.name}-{work.request.id}-memory"
+
+
 def _volumes(work: Work) -> tuple[MadeVolume, ...]:
     request = work.request
     note = MadeVolume(Step(StepKind.NOTE).key, request.pool, note_name(request.id))
@@ -93,7 +98,8 @@ def _volumes(work: Work) -> tuple[MadeVolume, ...]:
         for file in work.point.manifest.files
         if file.role in BOOT_FILES and request.defines
     ]
-    return (note, *disks, *files)
+    memory = [MadeVolume(Step(StepKind.MEMORY).key, request.pool, memory_volume(work))] if request.memory else []
+    return (note, *disks, *files, *memory)
 
 
 def _answering(work: Work, host: str) -> HostSnapshot:

@@ -37,11 +37,16 @@ def define(work: Work, step: Step, handle: StepHandle) -> str:
 
 
 def _definition(work: Work) -> Definition:
-    request = work.request
     inactive = next(file for file in work.point.manifest.files if file.role == "definition-inactive")
+    return adapted(work, Definition(live=None, inactive=work.reader.file(inactive)))
+
+
+def adapted(work: Work, definition: Definition) -> Definition:
+    """A definition of the VM as it was, made that of the restored one."""
+    request = work.request
     boot_paths = step_boot_files.paths(work)
     return rewrite(
-        Definition(live=None, inactive=work.reader.file(inactive)),
+        definition,
         Rewrite(
             name=request.name,
             uuid=request.new_uuid,

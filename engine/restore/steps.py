@@ -16,6 +16,9 @@ from engine.restore.model import Mode, Request
 BOOT_FILES = {"nvram": "its NVRAM", "kernel": "its kernel", "initrd": "its initial RAM disk"}
 """Roles of a recovery point's files that lie beside the disks of the restored VM, and what a plan calls them."""
 
+MEMORY = "saved-state"
+"""Role of the file that holds the guest's memory."""
+
 
 class StepKind(StrEnum):
     """What a step does; the names stand in the restore journal."""
@@ -25,11 +28,13 @@ class StepKind(StrEnum):
     WRITE = "write"
     VERIFY = "verify"
     BOOT_FILES = "boot-files"
+    MEMORY = "memory"
     STOP = "stop-original"
     ASIDE = "set-aside"
     DEFINE = "define"
     TRACK = "track"
     START = "start"
+    WAKE = "wake"
     ASK = "ask-agent"
 
 
@@ -39,11 +44,13 @@ _TITLES = {
     StepKind.WRITE: "write {of}",
     StepKind.VERIFY: "read {of} again",
     StepKind.BOOT_FILES: "put its boot files",
+    StepKind.MEMORY: "put its memory",
     StepKind.STOP: "shut the original down",
     StepKind.ASIDE: "set the original aside",
     StepKind.DEFINE: "define the VM",
     StepKind.TRACK: "begin its dirty bitmaps",
     StepKind.START: "start it",
+    StepKind.WAKE: "let it go on from its memory",
     StepKind.ASK: "ask its guest agent",
 }
 
@@ -76,13 +83,15 @@ def steps_of(manifest: Manifest, request: Request) -> tuple[Step, ...]:
         return tuple(steps)
     if any(file.role in BOOT_FILES for file in manifest.files):
         steps.append(Step(StepKind.BOOT_FILES))
+    if request.memory:
+        steps.append(Step(StepKind.MEMORY))
     if request.aside is not None:
         steps += [Step(StepKind.STOP), Step(StepKind.ASIDE)]
     steps.append(Step(StepKind.DEFINE))
     if tracked(request):
         steps.append(Step(StepKind.TRACK))
     if request.start:
-        steps.append(Step(StepKind.START))
+        steps.append(Step(StepKind.WAKE if request.memory else StepKind.START))
         if manifest.vm.agent:
             steps.append(Step(StepKind.ASK))
     return tuple(steps)

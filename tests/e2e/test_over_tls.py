@@ -13,14 +13,15 @@ from msgspec.structs import replace
 
 from engine.errors import Conflict
 from engine.hosts import HostLane, HostLanes, power_off, pull_backup, start
-from engine.hosts.model import Vm, Way
+from engine.hosts.model import Vm, VmState, Way
+from engine.hosts.power import vm_state
 from engine.hosts.pull_backup import NoBackupCertificates
 from engine.jobs import Journal
 from engine.lab import Lab, daemon, processes
 from engine.lab.account import lab_account
 from engine.lab.journal import ask_journal, prove
 from engine.nbd import Client, NbdError, TcpAddress, TlsAddress
-from engine.settings import Settings, save
+from engine.settings import Method, Settings, save
 from tests.e2e.conftest import Operator
 from tests.hosts.live import in_guest, lab_of_its_own, wait_for
 from tests.sshd import free_port, listens
@@ -159,17 +160,23 @@ def test_nobody_reads_a_disk_in_clear_text(lane: HostLane, web: Vm) -> None:
         pull_backup.finish(lane, backup)
 
 
-def test_a_vm_that_is_off_cannot_be_read_and_that_is_said_before_anything_begins(
-    operator: Operator, lane: HostLane, web: Vm
-) -> None:
+def test_a_vm_that_is_off_is_opened_by_its_qemu_and_stays_off(operator: Operator, lane: HostLane, web: Vm) -> None:
     (snapshot,) = operator.fleet().snapshots
     assert snapshot.facts is not None
     assert snapshot.facts.way is Way.TLS
     power_off(lane, web.uuid)
     try:
-        job = operator.finish(operator.start_backup("web"))
+        point = operator.back_up("web")
+
+        assert vm_state(lane, web.uuid) is VmState.OFF
     finally:
         start(lane, web.uuid)
+    assert "its CPUs did not run" in point.manifest.consistency_note
+
+
+def test_memory_is_not_kept_where_its_file_could_not_be_read(operator: Operator, lane: HostLane, web: Vm) -> None:
+    job = operator.finish(operator.start_backup("web", Method.MEMORY))
 
     assert job.failure is not None
-    assert "can read its disks for us" in job.failure.what
+    assert "The memory of web cannot be kept" in job.failure.what
+    assert vm_state(lane, web.uuid) is VmState.RUNNING

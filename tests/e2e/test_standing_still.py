@@ -8,20 +8,24 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import libvirt
 import pytest
 
 from engine.backup.vm_notes import VmNotes
-from engine.fleet import open_repository
+from engine.fleet import CheckState, open_repository
 from engine.hosts import resume, suspend
 from engine.hosts.model import Vm, VmState
 from engine.hosts.power import vm_state
+from engine.lab import Lab
 from engine.lab.journal import ask_journal
 from engine.lab.layout import layout_of
 from engine.repository import Consistency, Point, as_disk
 from engine.settings import Method
 from tests.e2e.conftest import Operator
-from tests.e2e.test_incremental import content_now, content_of, make_it_run
+from tests.e2e.test_incremental import content_now, content_of, make_it_run, reason
+from tests.e2e.test_interruptions import pool_files
 from tests.hosts.live import files_in, in_guest, wait_for
 
 pytestmark = pytest.mark.lab
@@ -82,6 +86,54 @@ def saved_state_of(operator: Operator, point: Point) -> bytes:
     (record,) = [file for file in point.manifest.files if file.role == "saved-state"]
     with open_repository(operator.settings.repositories[0]) as repository, repository.reader() as reader:
         return reader.read_range(as_disk(record), 0, record.size_bytes)
+
+
+def test_a_guest_goes_on_where_it_stood_on_another_host(operator: Operator, web: Vm, lab: Lab) -> None:
+    """Its host dies after the backup; it comes back elsewhere with what was only in its memory."""
+    lane = operator.lanes[web.host]
+    in_guest(lane, web, "echo only-in-memory-4712 > /run/marker")
+    point = operator.back_up("web", Method.MEMORY)
+    before = ask_journal(lane, web.uuid)
+    lane.run(lambda connection: connection.lookupByUUIDString(web.uuid).destroy() and None)
+    definition = take_away(operator, web)
+    try:
+        restored = operator.restore(point, "coruscant")
+
+        there = operator.lanes["coruscant"]
+        now = ask_journal(there, restored.uuid)
+        assert (restored.uuid, restored.name) == (web.uuid, "web")
+        assert in_guest(there, restored, "cat /run/marker").strip() == "only-in-memory-4712"
+        assert now.boot_id == before.boot_id
+        assert wait_for(lambda: (ask_journal(there, restored.uuid).acked or 0) > (now.acked or 0))
+        assert [name for name in pool_files(operator, "coruscant") if "memory" in name] == []
+        assert reason(operator.back_up("web")).startswith("what was written since")
+    finally:
+        operator.remove_restored()
+        lane.run(lambda connection: connection.defineXML(definition) and None)
+
+
+def test_beside_its_original_a_guest_boots_from_its_disks_and_the_plan_says_so(operator: Operator, web: Vm) -> None:
+    point = operator.back_up("web", Method.MEMORY)
+
+    plan = operator.plan_restore(point, "coruscant")
+
+    assert plan.request.memory is False
+    (check,) = [each for each in plan.checks if each.name == "saved memory"]
+    assert check.state is CheckState.WARN
+    assert "web on alderaan" in check.evidence
+    assert "--no-memory" in plan.command
+
+
+def take_away(operator: Operator, vm: Vm) -> str:
+    """Undefine a VM whose disks stay; its definition."""
+
+    def work(connection: Any) -> str:
+        domain = connection.lookupByUUIDString(vm.uuid)
+        definition: str = domain.XMLDesc(2)
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
+        return definition
+
+    return operator.lanes[vm.host].run(work)
 
 
 @pytest.fixture

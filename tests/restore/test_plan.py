@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine.errors import NotFound
 from engine.fleet import CheckState
 from engine.hosts.model import HostStatus, VmState
 from engine.repository.model import Consistency, FileRecord
-from engine.restore import MacChoice, NetworkMapping, Request, RestorePlan, lock_of, plan, suggest_name
+from engine.restore import MacChoice, NetworkMapping, Request, RestorePlan, UuidChoice, lock_of, plan, suggest_name
 from tests.builders import (
     GIB,
     make_fleet,
@@ -228,3 +229,56 @@ def test_two_restores_to_one_name_on_one_host_exclude_each_other():
 
     assert lock_of(request_for(point, name="a", pool="x")) == lock_of(request_for(point, name="a", pool="y"))
     assert lock_of(request_for(point, name="a")) != lock_of(request_for(point, name="b"))
+
+
+def with_memory(**changes: Any) -> Any:
+    """A point that holds its guest's memory."""
+    point = make_point("web", consistency=Consistency.MEMORY, **changes)
+    memory = FileRecord("saved-state", "memory and devices", 170 << 20, "ab" * 32, 1)
+    return structs.replace(point, manifest=structs.replace(point.manifest, files=(*point.manifest.files, memory)))
+
+
+def elsewhere(point: Any) -> Any:
+    """The original is on no host any more."""
+    return make_fleet(hosts=[make_host("alderaan", vms=()), make_host("coruscant", vms=())], points=[point])
+
+
+def test_without_a_twin_a_guest_goes_on_from_its_memory_with_all_that_it_was():
+    point = with_memory()
+
+    made = planned(elsewhere(point), point)
+
+    assert made.request.memory is True
+    assert made.request.new_uuid == point.manifest.vm.uuid
+    assert made.request.name == "web"
+    assert made.request.new_macs == point.manifest.vm.macs
+    assert check(made, "saved memory").state is CheckState.PASS
+    assert [step.key for step in made.steps if step.key in ("memory", "wake", "start")] == ["memory", "wake"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"memory": False}, {"uuid": UuidChoice.NEW}, {"macs": MacChoice.NEW}, {"name": "other"}],
+    ids=["asked", "uuid", "macs", "name"],
+)
+def test_whoever_wants_another_identity_gets_a_guest_that_boots(choice: dict[str, Any]):
+    point = with_memory()
+
+    made = planned(elsewhere(point), point, **choice)
+
+    assert made.request.memory is False
+    assert check(made, "saved memory").state is CheckState.WARN
+    assert "wake" not in [step.key for step in made.steps]
+
+
+def test_memory_that_a_point_does_not_hold_is_not_promised():
+    with pytest.raises(NotFound, match="holds no memory"):
+        planned(memory=True)
+
+
+def test_a_decided_restore_with_memory_is_decided_the_same_again():
+    point = with_memory()
+    fleet = elsewhere(point)
+    made = plan(make_settings(), fleet, request_for(point))
+
+    assert plan(make_settings(), fleet, made.request).request == made.request

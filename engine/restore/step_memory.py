@@ -1,0 +1,47 @@
+"""The guest's memory: put beside the disks for the start that uses it, and taken away after."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+from engine.hosts import power, saved_state, scratch, volumes
+from engine.hosts.disk_sink import DiskSink, open_sink
+from engine.hosts.model import Definition, VmState
+from engine.hosts.volume_upload import UploadedDisk
+from engine.jobs import StepHandle
+from engine.repository import as_disk
+from engine.restore.step_disks import write_disk
+from engine.restore.step_target import memory_volume
+from engine.restore.step_vm import adapted
+from engine.restore.steps import MEMORY, Step
+from engine.restore.work import Work
+
+
+def put(work: Work, step: Step, handle: StepHandle) -> str:
+    """Write it to a volume; one that is there from a run that was cut off is written anew."""
+    file = next(file for file in work.point.manifest.files if file.role == MEMORY)
+    pool, name = work.request.pool, memory_volume(work)
+    handle.expect(file.size_bytes)
+    volumes.delete(work.lane, pool, name)
+    path = volumes.create(work.lane, pool, name, "raw", file.size_bytes)
+    with _sink(work, path) as sink:
+        write_disk(work.reader, as_disk(file), sink, handle.advance, work.raise_if_to_stop)
+    return ""
+
+
+def wake(work: Work, step: Step, handle: StepHandle) -> str:
+    """Let the VM go on from its memory; one that runs is fine. The volume of its memory is not needed after that."""
+    uuid, pool, name = work.request.new_uuid, work.request.pool, memory_volume(work)
+    if power.vm_state(work.lane, uuid) in (VmState.OFF, VmState.CRASHED):
+        path = volumes.path_of(work.lane, pool, name)
+        made_with = Definition(live=None, inactive=saved_state.definition_in(work.lane, path))
+        saved_state.bring_back(work.lane, path, adapted(work, made_with).inactive, uuid)
+    power.resume(work.lane, uuid)
+    volumes.delete(work.lane, pool, name)
+    return "it goes on where it stood"
+
+
+def _sink(work: Work, path: str) -> AbstractContextManager[DiskSink]:
+    if work.request.through_libvirt:
+        return nullcontext(UploadedDisk(work.lane, path))
+    return open_sink(path, "raw", scratch.own_socket(work.lane, work.request.new_uuid), work.lane.reach)
