@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.hosts.model import VmState
+from engine.hosts.model import VmState, Way
 from engine.jobs import Journal, launch
 from tests.builders import (
     make_fleet,
@@ -160,10 +160,11 @@ async def test_a_second_backup_of_the_same_vm_is_refused_with_the_name_of_the_fi
 
 
 async def test_a_host_out_of_reach_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
-    remote = make_fleet(points=[make_point("web")])
+    host = make_host("alderaan", vms=[make_vm("web")], facts=make_host_facts("alderaan", way=Way.LIBVIRT_ALONE))
+    remote = make_fleet(hosts=[host], points=[make_point("web")])
     async with console(tmp_path, remote) as (opened, pilot):
         await press(pilot, "B")
-        assert "reached over the network" in sentence(opened, "plan")
+        assert "brings libvirt's words and nothing else" in sentence(opened, "plan")
 
         await press(pilot, "enter")
         assert front(opened).place is Place.BACKUP
