@@ -24,6 +24,8 @@
                                                             sync: --dry-run: {"plan": SyncPlan, its points as vm,
                                                             vm_uuid, id, moment, size_bytes}; otherwise {"job": Job}
                                                             test-storage: {"storage": StorageTest, "fit": true}
+    files    {"files": [path, kind, mode, uid, gid, owner, group, changed, size_bytes, target], "point": id}; with --get
+             {"got": {"destination", "files", "size_bytes", "left_out"}}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
     restores {"restores": [Entry + "state"]}                 engine.restore.journal; show: {"restore": Entry + "state"};

@@ -26,6 +26,7 @@ SOURCES = {
     "backup": _source("backup", "backup", "Make a recovery point of a VM, or of all."),
     "schedule": _source("schedule", "schedule", "Back up by itself: install a systemd timer, see it, remove it."),
     "points": _source("points", "points", "Recovery points: list them, or show one."),
+    "files": _source("files", "files", "Files in a recovery point: list them, write them here."),
     "restore": _source("restore", "restore", "Bring a VM back on a host of your choice."),
     "restores": _source("restores", "restores", "Interrupted restores, and those that can be undone or committed."),
     "check": _source("check", "check", "What would be lost, and why: findings with their fix."),

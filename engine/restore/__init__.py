@@ -11,12 +11,15 @@
 4. Whole, a restore is committed, or kept until somebody commits or undoes it (`settle.py`), or its time is over.
 5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository.
 
+Files by themselves are another way (`point_files.py`, `get_files.py`).
+
 Where data is lost in the repository, a restore stops. On request it brings back what is left (`salvage.py`).
 
 Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
 """
 
 from engine.restore.decide import suggest_name
+from engine.restore.get_files import Got, destination_for, get
 from engine.restore.journal import Entry, Phase, RestoreJournal
 from engine.restore.model import (
     Aside,
@@ -32,6 +35,15 @@ from engine.restore.model import (
     UuidChoice,
 )
 from engine.restore.plan import lock_of, plan
+from engine.restore.point_files import (
+    GuestPointFiles,
+    NoFilesInIt,
+    PointFiles,
+    below,
+    plain_path,
+    shown,
+    size_of,
+)
 from engine.restore.rates import load_rates
 from engine.restore.run import run
 from engine.restore.settle import Settlement, adopt, disks_of_original, overdue, refuse, settle
@@ -41,11 +53,15 @@ __all__ = [
     "AtEnd",
     "DiskTarget",
     "Entry",
+    "Got",
+    "GuestPointFiles",
     "MacChoice",
     "Mode",
     "NetworkMapping",
+    "NoFilesInIt",
     "Phase",
     "PlannedStep",
+    "PointFiles",
     "Request",
     "RestoreJournal",
     "RestorePlan",
@@ -53,13 +69,19 @@ __all__ = [
     "Settlement",
     "UuidChoice",
     "adopt",
+    "below",
+    "destination_for",
     "disks_of_original",
+    "get",
     "load_rates",
     "lock_of",
     "overdue",
+    "plain_path",
     "plan",
     "refuse",
     "run",
     "settle",
+    "shown",
+    "size_of",
     "suggest_name",
 ]

@@ -1,0 +1,196 @@
+"""`newhope files`: the files in a recovery point: list them, write them here, or put them back into a running guest."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from engine.cli.commands import Command
+from engine.cli.failures import Usage
+from engine.cli.invocation import Invocation
+from engine.cli.points import REPOSITORY
+from engine.errors import ExitCode
+
+if TYPE_CHECKING:
+    from engine.cli.documents import Document
+    from engine.repository import GuestEntry, Point
+    from engine.restore import PointFiles
+
+
+@click.command("files", cls=Command)
+@click.argument("point_name", metavar="POINT")
+@click.argument("path", required=False, default="", metavar="[PATH]")
+@click.option("-R", "--recursive", is_flag=True, help="List what is in folders, too.")
+@click.option("--get", "destination", metavar="DEST", type=click.Path(path_type=Path), help="Write it to this machine.")
+@click.option("--overwrite", is_flag=True, help="With --get: replace what has the same name.")
+@REPOSITORY
+@click.pass_obj
+def files(
+    invocation: Invocation,
+    point_name: str,
+    path: str,
+    recursive: bool,
+    destination: Path | None,
+    overwrite: bool,
+    repository: str | None,
+) -> ExitCode:
+    """The files in POINT: those of PATH, or all.
+
+    Only points of kind guest have files to list; `newhope backup VM --guest-files` makes one. VM@latest is the newest
+    of them here.
+
+    Nothing that is there already is replaced unless --overwrite says so, no link of the guest is followed, and owners
+    are set only for root. Programs lose their set-user-ID bits; devices and pipes are left out.
+
+    \b
+    Examples:
+      newhope files web@latest /etc             what it holds there, like ls
+      newhope files web@latest /etc/hosts --get /tmp
+      newhope files a1b2c3 /etc --get ./etc-of-yesterday
+    """
+    if overwrite and destination is None:
+        raise Usage("--overwrite goes with --get.", next_step="newhope files POINT PATH --get DEST --overwrite")
+    from engine.restore import plain_path
+
+    wanted = plain_path(path)
+    with opened_files(invocation, point_name, repository) as (point, found):
+        if destination is not None:
+            _get(invocation, found, wanted, destination, overwrite=overwrite)
+        else:
+            _list(invocation, point, found, wanted, recursive=recursive)
+    return ExitCode.OK
+
+
+@contextmanager
+def opened_files(
+    invocation: Invocation, point_name: str, repository: str | None
+) -> Generator[tuple[Point, PointFiles]]:
+    """The point that is named, and its files. Raises NotFound, NoFilesInIt."""
+    from engine.cli.named import find_point
+    from engine.cli.opened_repository import open_named
+    from engine.cli.points import read_points
+    from engine.repository import PointKind
+    from engine.restore import GuestPointFiles, NoFilesInIt
+
+    point = find_point(read_points(invocation, repository)[1], point_name, PointKind.GUEST)
+    if point.manifest.kind is not PointKind.GUEST:
+        vm = point.manifest.vm.name
+        raise NoFilesInIt(
+            f"{vm}@{point.id[:8]} holds disks; files are read from points of kind guest.",
+            next_step=f"Restore it (newhope restore {vm}@{point.id[:8]}), or use such a point: newhope points {vm}.",
+        )
+    name = point.repository if repository is None else repository
+    with open_named(lambda: invocation.settings, name) as opened, opened.reader() as reader:
+        yield point, GuestPointFiles(reader, point)
+
+
+def _list(invocation: Invocation, point: Point, found: PointFiles, path: bytes, *, recursive: bool) -> None:
+    from engine.cli import printing
+    from engine.cli.table import Column
+    from engine.repository import EntryKind
+    from engine.restore import below
+
+    top = found.stat(path)
+    if recursive:
+        entries = [entry for entry in below(found, path) if entry.path]
+    elif top.kind is EntryKind.FOLDER:
+        entries = list(found.children(path))
+    else:
+        entries = [top]
+    if invocation.json:
+        printing.show_json({"files": [_document(found, entry) for entry in entries], "point": point.id})
+        return
+    columns = (
+        Column("MODE"),
+        Column("OWNER"),
+        Column("GROUP"),
+        Column("SIZE", right=True),
+        Column("CHANGED"),
+        Column("NAME"),
+    )
+    printing.show_table(columns, [_row(found, entry) for entry in entries])
+
+
+def _row(found: PointFiles, entry: GuestEntry) -> tuple[str, ...]:
+    from datetime import UTC, datetime
+
+    from engine.cli.wording import local, size
+    from engine.repository import EntryKind
+    from engine.restore import shown, size_of
+
+    leads_to = {EntryKind.SYMLINK: " -> ", EntryKind.HARD_LINK: " = /"}.get(entry.kind)
+    name = f"/{shown(entry.path)}" + (f"{leads_to}{shown(entry.target)}" if leads_to else "")
+    has_size = entry.kind in (EntryKind.FILE, EntryKind.HARD_LINK)
+    return (
+        _mode(entry),
+        entry.owner or str(entry.uid),
+        entry.group or str(entry.gid),
+        size(size_of(found, entry)) if has_size else "",
+        local(datetime.fromtimestamp(entry.mtime_ns / 10**9, UTC)) if entry.mtime_ns else "",
+        name,
+    )
+
+
+def _mode(entry: GuestEntry) -> str:
+    import stat
+
+    from engine.repository import EntryKind
+
+    kinds = {
+        EntryKind.FOLDER: stat.S_IFDIR,
+        EntryKind.SYMLINK: stat.S_IFLNK,
+        EntryKind.CHARACTER_DEVICE: stat.S_IFCHR,
+        EntryKind.BLOCK_DEVICE: stat.S_IFBLK,
+        EntryKind.FIFO: stat.S_IFIFO,
+    }
+    return stat.filemode(kinds.get(entry.kind, stat.S_IFREG) | entry.mode)
+
+
+def _document(found: PointFiles, entry: GuestEntry) -> Document:
+    from datetime import UTC, datetime
+
+    from engine.repository import EntryKind
+    from engine.restore import shown, size_of
+
+    is_link = entry.kind in (EntryKind.SYMLINK, EntryKind.HARD_LINK)
+    return {
+        "path": f"/{shown(entry.path)}",
+        "kind": entry.kind.value,
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "owner": entry.owner,
+        "group": entry.group,
+        "changed": datetime.fromtimestamp(entry.mtime_ns / 10**9, UTC).isoformat(),
+        "size_bytes": size_of(found, entry) if entry.kind in (EntryKind.FILE, EntryKind.HARD_LINK) else 0,
+        "target": shown(entry.target) if is_link else None,
+    }
+
+
+def _get(invocation: Invocation, found: PointFiles, path: bytes, destination: Path, *, overwrite: bool) -> None:
+    from engine.cli import printing
+    from engine.cli.wording import count, size
+    from engine.restore import destination_for, get
+
+    place = destination_for(path, destination.absolute())
+    with invocation.patience("reading files"):
+        got = get(found, path, place, overwrite=overwrite, advance=lambda done: None)
+    if invocation.json:
+        printing.show_json(
+            {
+                "got": {
+                    "destination": str(got.destination),
+                    "files": got.files,
+                    "size_bytes": got.size_bytes,
+                    "left_out": list(got.left_out),
+                }
+            }
+        )
+        return
+    printing.say(f"{count(got.files, 'file')}, {size(got.size_bytes)}, written to {got.destination}.")
+    for each in got.left_out:
+        printing.say(f"! left out: {each}")

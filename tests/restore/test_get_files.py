@@ -1,0 +1,175 @@
+"""Files of a point written to this machine: as they were, and never outside the place that was named."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.errors import Conflict, NewhopeError, NotFound
+from engine.repository import (
+    Consistency,
+    EntryKind,
+    GuestContentWriter,
+    GuestEntry,
+    GuestFiles,
+    Reader,
+    Repository,
+    RepositoryDamaged,
+)
+from engine.restore import Got, GuestPointFiles, below, destination_for, get, plain_path, shown
+from tests.repository.building import facts, later
+
+BLOB = os.urandom(300_000)
+ENTRIES = (
+    (GuestEntry(b"etc", EntryKind.FOLDER, mode=0o750, mtime_ns=10**18), b""),
+    (GuestEntry(b"etc/blob", EntryKind.FILE, mode=0o4755, size_bytes=len(BLOB), mtime_ns=10**18 + 7), BLOB),
+    (GuestEntry(b"etc/zeroes", EntryKind.FILE, mode=0o600, size_bytes=5_000_000), bytes(5_000_000)),
+    (GuestEntry(b"etc/empty", EntryKind.FILE, mode=0o644), b""),
+    (GuestEntry(b"etc/link", EntryKind.SYMLINK, target=b"/etc/shadow"), b""),
+    (GuestEntry(b"etc/twin", EntryKind.HARD_LINK, target=b"etc/blob"), b""),
+    (GuestEntry(b"etc/\xff\x1b[31m", EntryKind.FILE, size_bytes=3), b"odd"),
+    (GuestEntry(b"etc/null", EntryKind.CHARACTER_DEVICE, device=(1, 3)), b""),
+    (GuestEntry(b"data/dump", EntryKind.FILE, mode=0o640, size_bytes=4), b"dump"),
+)
+
+
+class Kept:
+    """A repository with one point of kind guest."""
+
+    def __init__(self, folder: Path, entries: tuple[tuple[GuestEntry, bytes], ...] = ENTRIES) -> None:
+        self.repository = Repository.create(folder, name="vault", block_bytes=65536)
+        with self.repository.writer("test") as writer:
+            content = GuestContentWriter(writer)
+            for entry, data in entries:
+                content.add(entry, io.BytesIO(data).read)
+            disk, listing = content.finish("all")
+            self.point = writer.commit(
+                vm=facts(),
+                moment=later(0),
+                method="guest",
+                consistency=Consistency.FILES,
+                consistency_note="read while it ran",
+                disks=(disk,),
+                files=(listing,),
+                writer="test",
+                guest_files=GuestFiles("etc", ("/etc", "/data/dump"), len(entries), 1, "by a test"),
+            )
+
+    def files(self, reader: Reader) -> GuestPointFiles:
+        return GuestPointFiles(reader, self.point)
+
+    def get(self, path: str, place: Path, *, overwrite: bool = False) -> Got:
+        with self.repository.reader() as reader:
+            wanted = plain_path(path)
+            target = destination_for(wanted, place)
+            return get(self.files(reader), wanted, target, overwrite=overwrite, advance=lambda done: None)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path / "vault")
+
+
+def test_the_tree_is_listed_with_folders_above_what_was_asked_for(kept: Kept):
+    with kept.repository.reader() as reader:
+        files = kept.files(reader)
+
+        assert [entry.path for entry in files.children(b"")] == [b"data", b"etc"]
+        assert [entry.path for entry in below(files, b"data")] == [b"data", b"data/dump"]
+        assert files.stat(b"etc/twin").kind is EntryKind.HARD_LINK
+        assert b"".join(files.read(files.stat(b"etc/twin"))) == BLOB
+        with pytest.raises(NotFound, match="no /etc/nothing"):
+            files.stat(b"etc/nothing")
+
+
+def test_a_folder_comes_as_it_was_but_without_what_could_hurt_here(kept: Kept, tmp_path: Path):
+    got = kept.get("/etc", tmp_path / "out")
+
+    out = tmp_path / "out"
+    assert (out / "blob").read_bytes() == BLOB
+    assert (out / "blob").stat().st_mode & 0o7777 == 0o755
+    assert (out / "blob").stat().st_mtime_ns == 10**18 + 7
+    assert (out / "twin").samefile(out / "blob")
+    assert (out / "zeroes").stat().st_size == 5_000_000
+    assert (out / "zeroes").stat().st_blocks * 512 < 1_000_000
+    assert (out / "link").is_symlink()
+    assert os.readlink(out / "link") == "/etc/shadow"
+    assert (out / os.fsdecode(b"\xff\x1b[31m")).read_bytes() == b"odd"
+    assert out.stat().st_mode & 0o777 == 0o750
+    assert out.stat().st_mtime_ns == 10**18
+    assert got.left_out == ("/etc/null (character-device)",)
+    assert got.files == 6
+
+
+def test_one_file_goes_into_a_folder_that_is_there_or_under_a_name(kept: Kept, tmp_path: Path):
+    (tmp_path / "there").mkdir()
+
+    assert kept.get("/data/dump", tmp_path / "there").destination == tmp_path / "there" / "dump"
+    assert kept.get("data/dump/", tmp_path / "mine").destination == tmp_path / "mine"
+    assert (tmp_path / "there" / "dump").read_bytes() == (tmp_path / "mine").read_bytes() == b"dump"
+
+
+def test_what_is_there_is_replaced_only_when_that_is_said(kept: Kept, tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+
+    with pytest.raises(Conflict, match="is there already"):
+        kept.get("/data/dump", mine)
+    assert mine.read_text() == "precious"
+    kept.get("/data/dump", mine, overwrite=True)
+    assert mine.read_bytes() == b"dump"
+
+
+def test_overwriting_replaces_a_link_and_never_writes_through_it(kept: Kept, tmp_path: Path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "blob").symlink_to(tmp_path / "precious")
+    (tmp_path / "real").mkdir()
+
+    kept.get("/etc/blob", tmp_path / "out", overwrite=True)
+
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert (tmp_path / "out" / "blob").read_bytes() == BLOB
+
+
+def test_a_link_of_the_guest_is_never_entered(tmp_path: Path):
+    entries = (
+        (GuestEntry(b"etc/a", EntryKind.SYMLINK, target=os.fsencode(tmp_path)), b""),
+        (GuestEntry(b"etc/a/escaped", EntryKind.FILE, size_bytes=3), b"out"),
+    )
+    hostile = Kept(tmp_path / "vault", entries)
+    (tmp_path / "place" / "etc").mkdir(parents=True)
+    (tmp_path / "place" / "etc" / "a").symlink_to(tmp_path)
+
+    hostile.get("/etc", tmp_path / "out")
+    with pytest.raises(NewhopeError):
+        hostile.get("/etc/a/escaped", tmp_path / "place" / "etc" / "a" / "x" / "y")
+
+    assert not (tmp_path / "escaped").exists()
+
+
+@pytest.mark.parametrize("name", [b"../out", b"etc/../../out", b"/etc/out", b"etc//out", b"etc/./out", b"etc/o\0ut"])
+def test_a_listing_with_a_name_that_leads_out_is_refused(tmp_path: Path, name: bytes):
+    hostile = Kept(tmp_path / "vault", ((GuestEntry(name, EntryKind.FILE, size_bytes=3), b"out"),))
+
+    with pytest.raises(RepositoryDamaged, match="leads somewhere else"):
+        hostile.get("/", tmp_path / "place")
+
+
+def test_another_name_of_what_is_not_kept_is_told(tmp_path: Path):
+    lonely = Kept(tmp_path / "vault", ((GuestEntry(b"a", EntryKind.HARD_LINK, target=b"gone"), b""),))
+
+    with pytest.raises(NotFound, match="not in the recovery point"):
+        lonely.get("/a", tmp_path / "a")
+
+
+def test_a_name_that_a_terminal_could_obey_is_escaped():
+    assert shown(b"a\x1b[31m\n\xff") == "a\\x1b[31m\\n\\xff"
+
+
+def test_a_place_that_cannot_be_written_is_told_without_a_traceback(kept: Kept, tmp_path: Path):
+    with pytest.raises(NewhopeError, match="cannot be written"):
+        kept.get("/data/dump", tmp_path / "no" / "such" / "folder")
