@@ -98,7 +98,7 @@ def _name(versions: tuple[str, ...]) -> str:
 def _own_name() -> str:
     """A name for what newhope itself puts in: its scripts, its choice of modules, the way they are packed."""
     digest = hashlib.sha256()
-    for part in (_FORMAT, *initramfs.MODULES):
+    for part in (_FORMAT, *initramfs.MODULES, initramfs.freeze_hook().hex()):
         digest.update(part.encode() + b"\0")
     for script in sorted((files("engine.lab") / "guest").iterdir(), key=lambda entry: entry.name):
         if script.is_file():

@@ -35,11 +35,14 @@ _SCRIPTS = {
 }
 
 
+_HOOKS_FOLDER = "etc/qemu/fsfreeze-hook.d"
+
+
 def build(parts: GuestParts) -> bytes:
     """Write the archive, uncompressed: under emulation unpacking it would cost more than reading it."""
     sink = io.BytesIO()
     archive = CpioWriter(sink)
-    for folder in ("dev", "proc", "sys", "run", "tmp", "data", "etc", "root", "var/log", "var/run"):
+    for folder in ("dev", "proc", "sys", "run", "tmp", "data", "etc", "root", "var/log", "var/run", _HOOKS_FOLDER):
         archive.folder(folder)
     archive.character_device("dev/console", 5, 1)
     archive.character_device("dev/null", 1, 3, 0o666)
@@ -52,6 +55,7 @@ def build(parts: GuestParts) -> bytes:
     archive.file("usr/sbin/qemu-ga", parts.agent, 0o755)
     for name, path in _SCRIPTS.items():
         archive.file(path, guest_script(name), 0o755)
+    archive.file("etc/qemu/fsfreeze-hook", freeze_hook(), 0o755)
     archive.file("etc/os-release", guest_script("os-release"))
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
     archive.file("etc/group", b"root:x:0:\n")
@@ -62,6 +66,11 @@ def build(parts: GuestParts) -> bytes:
 def guest_script(name: str) -> bytes:
     """Content of one of the files in `engine/lab/guest`."""
     return (files("engine.lab") / "guest" / name).read_bytes()
+
+
+def freeze_hook() -> bytes:
+    """What the agent of a guest runs at freeze and thaw: the same that newhope recommends for guests of one's own."""
+    return (files("engine.hosts") / "hooks" / "fsfreeze-hook").read_bytes()
 
 
 def _add_busybox(archive: CpioWriter, parts: GuestParts) -> None:
