@@ -36,6 +36,7 @@ from engine.hosts.model import AgentState, Disk, Vm, VmState
 from engine.hosts.vm_note import Act
 from engine.jobs import JobContext
 from engine.repository.model import Consistency
+from engine.settings.duration import format_duration
 from engine.settings.model import SHUTDOWN_TIMEOUT_S, Method
 
 FREEZE_TIMEOUT_S = 10.0
@@ -206,7 +207,14 @@ def _after_shutdown(
                     _let_run(lane, vm)
         except GuestDidNotShutDown as ignored:
             if not how.hot_if_ignored:
-                raise
+                again = f"newhope backup {vm.name} --method"
+                raise GuestDidNotShutDown(
+                    ignored.what,
+                    untouched=ignored.untouched,
+                    next_step="look at its console, or shut it down from inside. To ask again and wait longer: "
+                    f"{again} cold --shutdown-timeout {format_duration(2 * how.shutdown_timeout_s)}; to take it while"
+                    f" it runs: {again} hot",
+                ) from None
             context.log(f"{ignored.what} It is taken while it runs instead.", level="warn")
             opened = _while_running(lane, vm, marks, notes)
         else:

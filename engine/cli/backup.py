@@ -33,6 +33,7 @@ class Choices(Struct, frozen=True):
     full: bool
     allow_plain: bool
     kind: PointKind
+    shutdown_timeout_s: int | None = None
 
 
 @click.command("backup", cls=Command)
@@ -47,6 +48,11 @@ class Choices(Struct, frozen=True):
     " where it stood. [default: what the VM's level says]",
 )
 @click.option("--guest-files", is_flag=True, help="Only the files inside it that the settings name, by its agent.")
+@click.option(
+    "--shutdown-timeout",
+    metavar="DURATION",
+    help="How long cold waits for the guest to shut down, such as 10m. [default: what the VM's level says]",
+)
 @click.option("--full", is_flag=True, help="Read every disk whole, not only what was written since the last time.")
 @click.option("--allow-plain", is_flag=True, help="Keep encrypted disks even in a repository that is not encrypted.")
 @click.option("--repository", metavar="NAME", help="Where to. [default: the first in the settings]")
@@ -62,6 +68,7 @@ def backup(
     due: bool,
     method: str | None,
     guest_files: bool,
+    shutdown_timeout: str | None,
     full: bool,
     allow_plain: bool,
     repository: str | None,
@@ -73,8 +80,11 @@ def backup(
     """Make a recovery point of VM: all its disks at one moment, and everything else it needs to come back.
 
     The plan is shown first: what will be done, and what the guest will notice. The work then runs as a job that goes
-    on when this terminal dies. The exit status is the job's; with --all and --due it is 4 when all went well but for
-    the VMs of a host that does not answer, and with --due 11 while a VM waits because its last attempts failed.
+    on when this terminal dies. A guest that ignores its shutdown is never switched off: you are asked what to do; where
+    nobody can be asked, or with --yes, its level says it (shutdown_timeout, hot_if_ignored).
+
+    The exit status is the job's; with --all and --due it is 4 when all went well but for the VMs of a host that does
+    not answer, and with --due 11 while a VM waits because its last attempts failed.
 
     Runs may overlap: they share the limits of hosts and repositories, and no VM is backed up twice. What fails because
     something else is at work on a VM, or its host is away, is tried again three times by the same run.
@@ -88,9 +98,11 @@ def backup(
       newhope backup --due --yes              for a timer; also after a machine was off
     """
     from engine.repository import PointKind
+    from engine.settings import parse_duration
 
     kind = PointKind.GUEST if guest_files else PointKind.VM
-    choices = Choices(method, repository, host, yes, not follow, dry_run, full, allow_plain, kind)
+    timeout_s = parse_duration(shutdown_timeout) if shutdown_timeout is not None else None
+    choices = Choices(method, repository, host, yes, not follow, dry_run, full, allow_plain, kind, timeout_s)
     if guest_files and (due or full or method):
         raise Usage(
             f"--guest-files does not go with {'--due' if due else '--full' if full else '--method'}.",
@@ -114,6 +126,7 @@ def _one(invocation: Invocation, name: str, choices: Choices) -> ExitCode:
     from engine.cli import printing
     from engine.cli.confirmation import confirm, confirm_by_name
     from engine.cli.documents import plain
+    from engine.cli.ignored_shutdown import watch_or_ask
     from engine.cli.launching import launch_backup
     from engine.cli.named import find_vm, refuse_silent_host, refuse_unreachable_repository
     from engine.repository import PointKind
@@ -142,7 +155,10 @@ def _one(invocation: Invocation, name: str, choices: Choices) -> ExitCode:
             printing.say("Nothing was done.")
             return ExitCode.CANCELLED
     with invocation.journal() as journal:
-        return end_of(invocation, launch_backup(invocation.settings, journal, request), choices)
+        job = launch_backup(invocation.settings, journal, request)
+        if choices.yes or choices.detach:
+            return end_of(invocation, job, choices)
+        return watch_or_ask(invocation, journal, job, request)
 
 
 def _every(invocation: Invocation, choices: Choices) -> ExitCode:
@@ -224,9 +240,11 @@ def request_for(invocation: Invocation, vm: Vm, choices: Choices) -> Request:
         allow_plain=choices.allow_plain,
         kind=choices.kind,
     )
-    if level is None:
-        return request
-    return replace(request, shutdown_timeout_s=level.shutdown_timeout_s, hot_if_ignored=level.hot_if_ignored)
+    if level is not None:
+        request = replace(request, shutdown_timeout_s=level.shutdown_timeout_s, hot_if_ignored=level.hot_if_ignored)
+    if choices.shutdown_timeout_s is not None:
+        request = replace(request, shutdown_timeout_s=choices.shutdown_timeout_s)
+    return request
 
 
 def end_of(invocation: Invocation, job: Job, choices: Choices) -> ExitCode:

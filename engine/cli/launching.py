@@ -15,7 +15,9 @@ from engine.cli.wording import count
 from engine.fleet import keys_to_hand
 from engine.jobs import Job, Journal, launch
 from engine.repository import PointKind
-from engine.settings import Settings
+from engine.settings import Method, Settings
+from engine.settings.duration import format_duration
+from engine.settings.model import SHUTDOWN_TIMEOUT_S
 
 BACKUP = "backup"
 BACKUPS = "backups"
@@ -37,6 +39,8 @@ def launch_backup(settings: Settings, journal: Journal, request: backup.Request)
     """Start a backup as a job of its own; raises `Conflict` while another one works on the VM."""
     words = ["newhope", "backup", request.vm, "--host", request.host, "--method", request.method.value]
     words += ["--full"] if request.full else []
+    if request.method is Method.COLD and request.shutdown_timeout_s != SHUTDOWN_TIMEOUT_S:
+        words += ["--shutdown-timeout", format_duration(request.shutdown_timeout_s)]
     if request.kind is PointKind.GUEST:
         words = ["newhope", "backup", request.vm, "--guest-files", "--host", request.host]
     return launch(

@@ -3,7 +3,9 @@
 1. Look whether freezing makes sense: the VM runs, its agent answers, nobody else has frozen it. If not, that is the
    outcome, not an error: the recovery point is then as after a power cut, and says so.
 2. Start the second process (`thaw_guard`) and wait until it is ready. It thaws if this process dies or hangs.
-3. Freeze, with a time limit. A failed or late freeze is undone like a good one, because it may still come true.
+3. Freeze, with a time limit. Where the answer does not come (it was lost, or is late; or the command was), the guest is
+   asked once more what it is: frozen counts. A failed or late freeze is undone like a good one, because it may still
+   come true.
 4. The caller fixes its moment.
 5. Thaw until the guest says that it is thawed; only then release the second process.
 """
@@ -19,7 +21,7 @@ from msgspec import Struct
 from engine.errors import ExitCode, NewhopeError
 from engine.hosts import second_process, thaw, thaw_guard
 from engine.hosts.agent import AgentRefused
-from engine.hosts.errors import AGENT_UNRESPONSIVE, GuestDidNotAnswer, HostRefused
+from engine.hosts.errors import AGENT_UNRESPONSIVE, GuestDidNotAnswer, HostRefused, HostUnreachable
 from engine.settings.model import Host
 
 if TYPE_CHECKING:
@@ -138,16 +140,39 @@ def _freeze(lane: HostLane, uuid: str, timeout_s: float) -> FreezeOutcome:
     try:
         count = lane.run(freeze, timeout_s=timeout_s + _LANE_MARGIN_S)
     except HostRefused as refused:
-        return FreezeOutcome(frozen=False, note=_failed_because(refused, timeout_s))
+        if refused.code == AGENT_UNRESPONSIVE:
+            return _without_answer(lane, uuid, timeout_s)
+        return FreezeOutcome(frozen=False, note=_failed_because(refused))
+    except HostUnreachable:
+        # A daemon that was restarted in the middle took the answer with it; one that is gone says so again.
+        lane.forget_failure()
+        return _without_answer(lane, uuid, timeout_s)
     if count == 0:
         return FreezeOutcome(frozen=False, note="Not frozen: the guest had no file system that can be frozen.")
     plural = "s" if count > 1 else ""
     return FreezeOutcome(frozen=True, note=f"The guest agent froze {count} file system{plural}.")
 
 
-def _failed_because(refused: HostRefused, timeout_s: float) -> str:
-    if refused.code == AGENT_UNRESPONSIVE:
-        return f"Not frozen: the guest did not finish freezing within {timeout_s:.0f} s."
+def _without_answer(lane: HostLane, uuid: str, timeout_s: float) -> FreezeOutcome:
+    """What became of a freeze whose answer did not come, by the word of the guest. Raises HostUnreachable.
+
+    The agent does one thing after the other, so it only answers when the freeze is over, or never reached it.
+    libvirt waits up to 5 s for it, which is all that a late freeze is given.
+    """
+    try:
+        status = thaw.freeze_status(lane, uuid)
+    except (GuestDidNotAnswer, AgentRefused, HostRefused):
+        return FreezeOutcome(
+            frozen=False, note=f"Not frozen: the guest did not finish freezing within {timeout_s:.0f} s."
+        )
+    if status == "frozen":
+        return FreezeOutcome(frozen=True, note="The guest agent froze the file systems: it answered late, and says so.")
+    return FreezeOutcome(
+        frozen=False, note="Not frozen: the guest agent lost the command; it was restarted, or gave up."
+    )
+
+
+def _failed_because(refused: HostRefused) -> str:
     if "hook" in refused.text:
         return f"Not frozen: a freeze hook in the guest failed ({refused.text.rpartition(': ')[2].rstrip('.')})."
     return f"Not frozen: {refused.text.rstrip('.')}."

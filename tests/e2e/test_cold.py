@@ -1,13 +1,21 @@
 """Cold backups: a clean shutdown, the downtime of a reboot, and a guest that is back before its disks are read."""
 
+import os
+import pty
+import sys
+import time
+from collections.abc import Iterator
+
 import pytest
 
+from engine.errors import ExitCode
 from engine.hosts import agent
 from engine.hosts.model import VmState
 from engine.lab.journal import ask_journal, prove
 from engine.repository import Consistency
 from engine.settings import Method
 from tests.e2e.conftest import Operator
+from tests.hosts.live import in_guest
 
 pytestmark = pytest.mark.lab
 
@@ -43,3 +51,87 @@ def test_cold_leaves_a_vm_that_is_off_off(operator: Operator):
 
     assert point.manifest.downtime_s == 0
     assert operator.vm("build").state is VmState.OFF
+
+
+class Terminal:
+    """`newhope backup web --method cold`, typed at a terminal."""
+
+    def __init__(self, operator: Operator) -> None:
+        words = ["-m", "engine.cli", "--config", str(operator.lab.settings_file), "backup", "web"]
+        words += ["--method", "cold", "--shutdown-timeout", "3s", "--plain"]
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.execv(sys.executable, [sys.executable, *words])
+        self.shown = ""
+        self.said = ""
+
+    def answer(self, question: str, answer: str) -> None:
+        while question not in self.shown:
+            assert self._read(), self.said
+        self.shown = self.shown.partition(question)[2]
+        # What is typed before the question is complete may be thrown away.
+        time.sleep(0.2)
+        os.write(self.terminal, f"{answer}\n".encode())
+
+    def end(self) -> tuple[int, str]:
+        """Its exit status, and all that it showed."""
+        while self._read():
+            pass
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+        return os.waitstatus_to_exitcode(status), " ".join(self.said.split())
+
+    def _read(self) -> bool:
+        try:
+            piece = os.read(self.terminal, 4096).decode(errors="replace")
+        except OSError:
+            return False
+        self.shown += piece
+        self.said += piece
+        return bool(piece)
+
+
+@pytest.fixture
+def stubborn(operator: Operator) -> Iterator[Operator]:
+    """An operator whose guest `web` neither shuts down for its agent nor for its power button."""
+    vm, lane = operator.vm("web"), operator.lane("web")
+    deaf = "cp /sbin/shutdown /tmp/kept; printf '#!/bin/sh\n' >/sbin/shutdown"
+    in_guest(lane, vm, deaf)
+    yield operator
+    in_guest(lane, vm, "if [ -e /tmp/kept ]; then cp /tmp/kept /sbin/shutdown; fi")
+
+
+def test_whoever_sits_there_is_asked_what_to_do_with_a_guest_that_ignores_its_shutdown(stubborn: Operator) -> None:
+    known = {point.id for point in stubborn.points("web")}
+    lane, uuid = stubborn.lane("web"), stubborn.vm("web").uuid
+    before = ask_journal(lane, uuid)
+    terminal = Terminal(stubborn)
+
+    terminal.answer("Type web to go on", "web")
+    terminal.answer("What now?", "wait")
+    terminal.answer("What now?", "hot")
+    code, _ = terminal.end()
+
+    assert code == ExitCode.OK
+    (made,) = [point for point in stubborn.points("web") if point.id not in known]
+    assert made.manifest.consistency is Consistency.FILESYSTEM
+    assert ask_journal(lane, uuid).boot_id == before.boot_id
+    hot, waited, first = stubborn.journal.jobs(limit=3)
+    assert "--method hot" in hot.again
+    assert "--shutdown-timeout 6s" in waited.again
+    assert "--shutdown-timeout 3s" in first.again
+
+
+def test_giving_up_on_a_guest_that_ignores_its_shutdown_leaves_it_running_and_names_the_ways_on(stubborn: Operator):
+    known = {point.id for point in stubborn.points("web")}
+    terminal = Terminal(stubborn)
+
+    terminal.answer("Type web to go on", "web")
+    terminal.answer("What now?", "")
+    code, said = terminal.end()
+
+    assert code == ExitCode.GUEST
+    assert "newhope backup web --method cold --shutdown-timeout 6s" in said
+    assert "newhope backup web --method hot" in said
+    assert {point.id for point in stubborn.points("web")} == known
+    assert stubborn.vm("web").state is VmState.RUNNING

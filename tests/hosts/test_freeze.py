@@ -9,13 +9,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ExitCode
-from engine.hosts import GuestDidNotAnswer, HostLane, agent, freeze, power_off, resume, start, suspend, thaw
+from engine.hosts import HostLane, agent, freeze, power_off, resume, start, suspend, thaw
 from engine.hosts.model import Vm
 from engine.lab import Lab
 from engine.settings import Host
@@ -236,30 +235,17 @@ def test_a_daemon_that_is_restarted_while_the_guest_is_frozen_is_waited_for(
 
 
 class TestHooks:
-    """The agent of `web` runs with a freeze hook, as a database's would."""
+    """What the agent of `web` runs at freeze and thaw is replaced: no runner of ours ends what hangs."""
 
     @pytest.fixture(autouse=True)
-    def hooked(self, lane: HostLane, web: Vm) -> Iterator[None]:
-        script = (
-            "printf '#!/bin/sh\\nexit 0\\n' > /tmp/hook; chmod +x /tmp/hook; "
-            "test -e /usr/sbin/qemu-ga.real && exit; mv /usr/sbin/qemu-ga /usr/sbin/qemu-ga.real; "
-            "printf '#!/bin/sh\\nexec /usr/sbin/qemu-ga.real -F/tmp/hook \"$@\"\\n' > /usr/sbin/qemu-ga; "
-            "chmod +x /usr/sbin/qemu-ga; (sleep 1; kill $(pidof qemu-ga)) >/dev/null 2>&1 &"
-        )
-        # It may be gone before it has answered.
-        with suppress(GuestDidNotAnswer, agent.AgentRefused):
-            in_guest(lane, web, script)
-        assert wait_for(lambda: self.agent_has_hook(lane, web))
+    def own_hook(self, lane: HostLane, web: Vm) -> Iterator[None]:
+        in_guest(lane, web, "cp /etc/qemu/fsfreeze-hook /tmp/hook.kept")
         yield
-
-    def agent_has_hook(self, lane: HostLane, web: Vm) -> bool:
-        try:
-            return "-F/tmp/hook" in in_guest(lane, web, "tr '\\0' ' ' < /proc/$(pidof qemu-ga.real)/cmdline; true")
-        except (GuestDidNotAnswer, agent.AgentRefused):
-            return False
+        assert wait_for(lambda: agent.ping(lane, web.uuid) and is_thawed(lane, web))
+        in_guest(lane, web, "cp /tmp/hook.kept /etc/qemu/fsfreeze-hook")
 
     def hook(self, lane: HostLane, web: Vm, script: str) -> None:
-        in_guest(lane, web, f"printf '#!/bin/sh\\n{script}\\n' > /tmp/hook")
+        in_guest(lane, web, f"printf '#!/bin/sh\n{script}\n' > /etc/qemu/fsfreeze-hook")
 
     def test_a_hook_that_fails_is_a_reason_and_not_an_error(self, lane: HostLane, web: Vm) -> None:
         self.hook(lane, web, "exit 3")
@@ -273,7 +259,7 @@ class TestHooks:
         assert is_thawed(lane, web)
 
     def test_a_freeze_that_comes_true_after_its_time_is_thawed_all_the_same(self, lane: HostLane, web: Vm) -> None:
-        self.hook(lane, web, "[ $1 = thaw ] || sleep 9; exit 0")
+        self.hook(lane, web, "[ $1 = thaw ] || sleep 12; exit 0")
 
         with freeze.frozen(lane.host, lane, web.uuid, freeze_timeout_s=2) as outcome:
             pass
@@ -283,7 +269,30 @@ class TestHooks:
         )
         assert is_thawed(lane, web)
         assert journal_grows(lane, web)
-        time.sleep(3)
+        time.sleep(1)
+        assert is_thawed(lane, web)
+
+    def test_a_freeze_that_is_done_when_its_answer_is_overdue_counts(self, lane: HostLane, web: Vm) -> None:
+        self.hook(lane, web, "[ $1 = thaw ] || sleep 4; exit 0")
+
+        with freeze.frozen(lane.host, lane, web.uuid, freeze_timeout_s=2) as outcome:
+            status_inside = thaw.freeze_status(lane, web.uuid)
+
+        assert outcome.frozen
+        assert "late" in outcome.note
+        assert status_inside == "frozen"
+        assert is_thawed(lane, web)
+        assert journal_grows(lane, web)
+
+    def test_a_freeze_that_the_agent_lost_is_no_freeze(self, lane: HostLane, web: Vm) -> None:
+        self.hook(lane, web, "[ $1 = thaw ] || kill -9 $(pidof qemu-ga); exit 0")
+
+        with freeze.frozen(lane.host, lane, web.uuid) as outcome:
+            pass
+
+        assert outcome == freeze.FreezeOutcome(
+            frozen=False, note="Not frozen: the guest agent lost the command; it was restarted, or gave up."
+        )
         assert is_thawed(lane, web)
 
     def test_a_parent_killed_while_the_guest_still_freezes_leaves_no_frozen_guest(

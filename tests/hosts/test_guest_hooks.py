@@ -136,9 +136,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDb]:
     data = folder / "data"
     user = ["--user=root"] if os.getuid() == 0 else []
     install = ["mariadb-install-db", "--no-defaults", *user, f"--datadir={data}", "--skip-test-db"]
-    subprocess.run(
-        [*install, "--auth-root-authentication-method=normal"], check=True, capture_output=True, timeout=120
-    )
+    subprocess.run([*install, "--auth-root-authentication-method=normal"], check=True, capture_output=True, timeout=120)
     program = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/libexec")
     assert program is not None
     options = ["--no-defaults", *user, f"--datadir={data}", "--skip-networking", f"--socket={folder / 'socket'}"]
