@@ -4,7 +4,7 @@
    outcome, not an error: the recovery point is then as after a power cut, and says so.
 2. Start the second process (`thaw_guard`) and wait until it is ready. It thaws if this process dies or hangs.
 3. Freeze, with a time limit. Where the answer does not come (it was lost, or is late; or the command was), the guest is
-   asked once more what it is: frozen counts. A failed or late freeze is undone like a good one, because it may still
+   asked for a while what it is: frozen counts. A failed or late freeze is undone like a good one, because it may still
    come true.
 4. The caller fixes its moment.
 5. Thaw until the guest says that it is thawed; only then release the second process.
@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ LONGEST_S = 60.0
 THAW_TIMEOUT_S = 90.0
 
 _LANE_MARGIN_S = 8.0
+_LATE_ANSWER_S = 5.0
+_ASK_AGAIN_S = 0.2
 
 
 class FreezeOutcome(Struct, frozen=True):
@@ -157,11 +160,15 @@ def _without_answer(lane: HostLane, uuid: str, timeout_s: float) -> FreezeOutcom
     """What became of a freeze whose answer did not come, by the word of the guest. Raises HostUnreachable.
 
     The agent does one thing after the other, so it only answers when the freeze is over, or never reached it.
-    libvirt waits up to 5 s for it, which is all that a late freeze is given.
     """
-    try:
-        status = thaw.freeze_status(lane, uuid)
-    except (GuestDidNotAnswer, AgentRefused, HostRefused):
+    status = ""
+    deadline = time.monotonic() + _LATE_ANSWER_S
+    while not status and time.monotonic() < deadline:
+        try:
+            status = thaw.freeze_status(lane, uuid)
+        except (GuestDidNotAnswer, AgentRefused, HostRefused):
+            time.sleep(_ASK_AGAIN_S)
+    if not status:
         return FreezeOutcome(
             frozen=False, note=f"Not frozen: the guest did not finish freezing within {timeout_s:.0f} s."
         )
