@@ -95,7 +95,8 @@ class Terminal:
 def stubborn(operator: Operator) -> Iterator[Operator]:
     """An operator whose guest `web` neither shuts down for its agent nor for its power button."""
     vm, lane = operator.vm("web"), operator.lane("web")
-    deaf = "cp /sbin/shutdown /tmp/kept; printf '#!/bin/sh\n' >/sbin/shutdown"
+    # An agent that cannot shut down says so at once; for one that merely does not, libvirt waits a minute.
+    deaf = "cp /sbin/shutdown /tmp/kept; printf '#!/bin/sh\nexit 1\n' >/sbin/shutdown"
     in_guest(lane, vm, deaf)
     yield operator
     in_guest(lane, vm, "if [ -e /tmp/kept ]; then cp /tmp/kept /sbin/shutdown; fi")
