@@ -98,8 +98,10 @@ def plan_block(option: Option | None, view: VmView, width: int, others: tuple[Op
         body += wrapped(_sentence(sentence), width, first="  - ")
     for sentence in option.plan.warnings:
         body += wrapped(_sentence(sentence), width, first="  ! ", tone=Tone.WARN)
+    # Of four methods, the two that an operator weighs against each other; the list says what the others mean.
+    counterpart = Method.COLD if option.method is Method.HOT else Method.HOT
     for other in others:
-        if other.method is not option.method and other.repository == option.repository and other.plan:
+        if other.method is counterpart and other.repository == option.repository and other.plan:
             said = " ".join(_sentence(sentence) for sentence in other.plan.effects)
             body += wrapped(said, width, first=f"  {other.method.value} instead: ", indent="    ", tone=Tone.QUIET)
     body.append(rule("plan", width))
