@@ -31,6 +31,7 @@
     restores {"restores": [Entry + "state"]}                 engine.restore.journal; show: {"restore": Entry + "state"};
                                                             the original's definition is left out
                                                             resume, undo, commit: {"job": Job}
+    serve    {"serving": {"vm", "point", "repository", "disks": [{"target", "size_bytes", "uri"}]}}, once it can be read
     doctor   {"needs": [PackageCheck]}; --repair: {"repair": {"leftovers": [Leftover], "unseen": [sentence],
              "waiting": [KeptNote]}}, and once it is done "jobs": [Job], "refused": [sentence]
     backup, restore   --dry-run: {"plan": ...}; otherwise {"job": Job} when it is over (or launched, with --detach)

@@ -10,7 +10,7 @@ Reading a disk:
 3. A failed request is a `RequestFailed` with its offset; a server that died, fell silent or broke the protocol is an
    error of its own class. Nothing that was not received whole is ever given out as read.
 
-Serving: `Server` takes a socket path and named objects that fit `Export` (or `WritableExport`).
+Serving: `Server` takes a socket path (or a TCP port) and named objects that fit `Export` (or `WritableExport`).
 
 Where things are: `protocol` numbers and layouts, `wire` bytes on a socket, `negotiation` and `transmission` the
 client's two phases (the latter explains each shape a reply can have), `welcome` and `conversation` the server's; `tls`

@@ -1,4 +1,4 @@
-"""Taking a path for a Unix socket to listen on, and giving it back.
+"""Taking a path for a Unix socket, or a TCP port, to listen on, and giving it back.
 
 A server that was killed leaves its socket file behind, and nobody can bind to a path that exists. The file may be
 removed only if nobody listens on it. Between looking and removing, another server might take the path; so all of it
@@ -15,7 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engine.nbd.address import LONGEST_SOCKET_PATH
+from engine.nbd.address import LONGEST_SOCKET_PATH, TcpAddress
 from engine.nbd.errors import NotServable
 
 _BACKLOG = 64
@@ -61,6 +61,36 @@ class Listener:
         with suppress(OSError), _locked(self.path.parent):  # Its folder may be gone, and the file with it.
             if _identity(self.path) == self._identity:
                 self.path.unlink()
+        self.socket.close()
+
+
+class TcpListener:
+    """A listening TCP port. Who may connect is for the network to say: nothing on it is encrypted."""
+
+    def __init__(self, address: TcpAddress) -> None:
+        """Bind and listen. Raises `NotServable` if the port is taken or may not be used."""
+        self.socket = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            # Else a server that ended a moment ago keeps its port for a minute (TIME_WAIT).
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Inherited by what is accepted: a small answer must not wait for the client's acknowledgement.
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.socket.bind((address.host, address.port))
+            self.socket.listen(_BACKLOG)
+        except OSError as failure:
+            self.socket.close()
+            raise NotServable(
+                f"Nobody can listen on {address}: {failure.strerror or failure}.",
+                next_step="choose another port, or end the program that has it.",
+            ) from failure
+
+    def wake(self) -> None:
+        """Let a thread that waits in accept() return."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Stop listening."""
         self.socket.close()
 
 

@@ -1,4 +1,4 @@
-"""The server: a Unix socket, the exports behind it, and the threads between them."""
+"""The server: a Unix socket or TCP port, the exports behind it, and the threads between them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from engine.nbd.address import UnixAddress
+from engine.nbd.address import TcpAddress, UnixAddress
 from engine.nbd.conversation import Conversation, ServedFailure
 from engine.nbd.export import Export
-from engine.nbd.listening import Listener
+from engine.nbd.listening import Listener, TcpListener
 from engine.nbd.welcome import Welcome
 from engine.nbd.wire import Wire
 
@@ -35,17 +35,17 @@ class Server:
 
     def __init__(
         self,
-        socket_path: Path | str,
+        where: Path | str | TcpAddress,
         exports: Mapping[str, Export],
         *,
         workers: int = 4,
         most_connections: int = 32,
     ) -> None:
-        self.address = UnixAddress(str(socket_path))
+        self.address = where if isinstance(where, TcpAddress) else UnixAddress(str(where))
         self._exports = dict(exports)
         self._workers = workers
         self._most_connections = most_connections
-        self._listener: Listener | None = None
+        self._listener: Listener | TcpListener | None = None
         self._accepting: threading.Thread | None = None
         self._closing = threading.Event()
         self._failures: deque[ServedFailure] = deque(maxlen=_FAILURES_KEPT)
@@ -69,14 +69,17 @@ class Server:
         """Listen. Clients can connect when this returns. Raises `NotServable`."""
         if self._listener is not None or self._closing.is_set():
             raise RuntimeError("a server starts once")
-        self._listener = Listener(Path(self.address.path))
+        if isinstance(self.address, TcpAddress):
+            self._listener = TcpListener(self.address)
+        else:
+            self._listener = Listener(Path(self.address.path))
         self._accepting = threading.Thread(
             target=self._accept, args=(self._listener.socket,), name="nbd-accept", daemon=True
         )
         self._accepting.start()
 
     def close(self) -> None:
-        """End every connection and remove the socket, within a second; twice does no harm.
+        """End every connection and stop listening (a socket is removed), within a second; twice does no harm.
 
         A read that an export has begun and does not finish in that time ends by itself later; nobody gets its data.
         """

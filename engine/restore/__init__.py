@@ -11,7 +11,8 @@
 4. Whole, a restore is committed, or kept until somebody commits or undoes it (`settle.py`), or its time is over.
 5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository.
 
-Files by themselves are another way (`point_files.py`, `get_files.py`).
+Files by themselves are another way (`point_files.py`, `get_files.py`). Without any restore, other programs read a
+point's disks over NBD (`serving.py`, `served_disk.py`).
 
 Where data is lost in the repository, a restore stops. On request it brings back what is left (`salvage.py`).
 
