@@ -1,7 +1,8 @@
 """`./dev bench [--table NAME] [--size GIB] [--rounds N]`: measure, and print Markdown tables.
 
 Three of the tables, against other programs, belong together: full, incremental, restore. Two more tell why the
-repository is as it is, take long, and are made only when asked for: blocks, index. One more, due, is about many VMs.
+repository is as it is, take long, and are made only when asked for: blocks, index. due is about many VMs, sparse
+about a large disk that is nearly empty.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from pathlib import Path
 
 from engine import nbd
 from engine.hosts import image as images_of_hosts
-from tests.bench import block_sizes, due, full, image, incremental, index_scale, ours, peers, restores
+from tests.bench import block_sizes, due, full, image, incremental, index_scale, ours, peers, restores, sparse
 from tests.bench.measure import Row, run_rows, table
 from tests.bench.promises import Promise, below
 from tests.bench.promises import table as table_of_promises
 
 TABLES = ("full", "incremental", "restore")
-OWN_TABLES = ("blocks", "index", "due")
+OWN_TABLES = ("blocks", "index", "due", "sparse")
 """Made by programs of their own, without peers and promises."""
 SHARES = {"full": 0.4, "incremental": 0.35, "restore": 0.25}
 """Of the time there is. What a table leaves goes to those that follow."""
@@ -63,6 +64,8 @@ def main() -> None:
         block_sizes.main([*folder, "--size", str(chosen.size), "--rounds", str(chosen.rounds)])
     if chosen.table and "index" in chosen.table:
         index_scale.main([*folder, "--millions", str(chosen.millions)])
+    if chosen.table and "sparse" in chosen.table:
+        sparse.main([*folder, "--rounds", str(chosen.rounds)])
     if chosen.table and "due" in chosen.table:
         due.main(["--vms", str(chosen.vms), "--rounds", str(chosen.rounds)])
 

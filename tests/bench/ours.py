@@ -3,6 +3,7 @@
 python -m tests.bench.ours backup SOCKET REPOSITORY
 python -m tests.bench.ours backup-encrypted SOCKET REPOSITORY
 python -m tests.bench.ours changes SOCKET REPOSITORY CHANGES
+python -m tests.bench.ours bitmap SOCKET REPOSITORY BITMAP
 python -m tests.bench.ours restore REPOSITORY IMAGE
 
 CHANGES is a JSON file of offsets and lengths, which a host's dirty bitmap would tell.
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engine import nbd
+from engine.backup.changed_blocks import copy_changed_blocks
 from engine.backup.disk_copy import copy_changes, copy_disk
 from engine.hosts.disk_sink import open_sink
 from engine.repository import DiskRecord, Passphrase, Repository, Writer
@@ -72,6 +74,23 @@ def changes(socket: Path, folder: Path, told: Path) -> None:
         _commit(writer, disk.finish("what was written since"))
 
 
+def bitmap(socket: Path, folder: Path, name: Path) -> None:
+    """The same, and the server's dirty bitmap of that name tells what has changed; it is sampled as for a VM."""
+    context = nbd.dirty_bitmap_context(str(name))
+    with (
+        _open(folder) as repository,
+        repository.writer("bench") as writer,
+        repository.reader() as reader,
+        nbd.Client.connect(nbd.UnixAddress(str(socket)), contexts=(nbd.BASE_ALLOCATION, context)) as client,
+    ):
+        parent = repository.points()[0]
+        writer.lean_on(parent)
+        record = parent.manifest.disks[0]
+        disk = writer.disk("vda", client.size_bytes, "qcow2", parent=record)
+        copy_changed_blocks(client, context, disk, (reader, record), writer.block_bytes, _nothing, _nothing)
+        _commit(writer, disk.finish("what was written since"))
+
+
 def restore(folder: Path, target: Path) -> None:
     """Write the newest recovery point's disk to a new image."""
     with _open(folder) as repository, repository.reader() as reader:
@@ -105,5 +124,11 @@ def _commit(writer: Writer, disk: DiskRecord) -> None:
 
 if __name__ == "__main__":
     verb, *paths = sys.argv[1:]
-    verbs = {"backup": backup, "backup-encrypted": backup_encrypted, "changes": changes, "restore": restore}
+    verbs = {
+        "backup": backup,
+        "backup-encrypted": backup_encrypted,
+        "changes": changes,
+        "bitmap": bitmap,
+        "restore": restore,
+    }
     verbs[verb](*map(Path, paths))
