@@ -15,12 +15,12 @@ def test_what_may_pass_is_tried_three_times_again_each_time_later() -> None:
     assert waits == [20, 120, 600, None]
 
 
-@pytest.mark.parametrize("code", set(ExitCode) - {ExitCode.CONFLICT, ExitCode.HOST_UNREACHABLE})
+@pytest.mark.parametrize("code", sorted(set(ExitCode) - {ExitCode.CONFLICT, ExitCode.HOST_UNREACHABLE}))
 def test_nothing_else_is_tried_again(code: ExitCode) -> None:
     assert wait_before_again_s(Method.HOT, code, 1) is None
 
 
-@pytest.mark.parametrize("method", set(Method) - {Method.HOT})
+@pytest.mark.parametrize("method", sorted(set(Method) - {Method.HOT}))
 def test_no_guest_is_interrupted_twice_by_one_run(method: Method) -> None:
     assert wait_before_again_s(method, ExitCode.HOST_UNREACHABLE, 1) is None
     assert wait_before_again_s(method, ExitCode.CONFLICT, 1) is not None
