@@ -4,7 +4,8 @@
     vms      {"vms": [Vm + "protection": Exposure | null],   engine.hosts.model, engine.requirements
               "unseen": [Exposure]}                          VMs that only recovery points know
     points   {"points": [Point + "vm", "size_bytes",         engine.repository.model; show: {"point": Point + ...,
-              "volumes": [Volume]]}                      "copies": [names of repositories]}
+              "volumes": [Volume],                       "copies": [names of repositories]}
+              "proof": ProofMark | null]}
     repo     {"repository": RepositoryInfo}                 info: and "verification": VerificationState, "guarded": 3
                                                             verify: {"verification": Verification}, --dry-run:
                                                             {"plan": VerifyPlan}; {"job": Job} when it came to no
@@ -31,6 +32,7 @@
     restores {"restores": [Entry + "state"]}                 engine.restore.journal; show: {"restore": Entry + "state"};
                                                             the original's definition is left out
                                                             resume, undo, commit: {"job": Job}
+    prove    {"proof": Proof}; --dry-run: {"plan": RestorePlan}; {"job": Job} where it failed
     serve    {"serving": {"vm", "point", "repository", "disks": [{"target", "size_bytes", "uri"}]}}, once it can be read
     doctor   {"needs": [PackageCheck]}; --repair: {"repair": {"leftovers": [Leftover], "unseen": [sentence],
              "waiting": [KeptNote]}}, and once it is done "jobs": [Job], "refused": [sentence]

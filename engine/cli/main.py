@@ -28,6 +28,7 @@ SOURCES = {
     "points": _source("points", "points", "Recovery points: list them, or show one."),
     "files": _source("files", "files", "Files in a recovery point: list them, write them here."),
     "restore": _source("restore", "restore", "Bring a VM back on a host of your choice."),
+    "prove": _source("prove", "prove", "Boot a recovery point isolated, ask it, keep the answer."),
     "serve": _source("serve", "serve", "A point's disks over NBD, read-only, for any other tool."),
     "restores": _source("restores", "restores", "Interrupted restores, and those that can be undone or committed."),
     "check": _source("check", "check", "What would be lost, and why: findings with their fix."),

@@ -9,22 +9,37 @@ from engine.cli import printing
 from engine.cli.guest_point_page import show_guest_point
 from engine.cli.table import Column
 from engine.cli.wording import consistency, local, since, size
-from engine.repository import Manifest, Point, SnapshotRecord, VerificationState, Volume, five_volumes
+from engine.repository import (
+    Manifest,
+    Point,
+    Proof,
+    ProofVerdict,
+    SnapshotRecord,
+    VerificationState,
+    Volume,
+    five_volumes,
+)
 
 
 def show_point(
-    point: Point, homes: Sequence[str], state: VerificationState | None, *, sealed: bool | None, doubt: str | None
+    point: Point,
+    homes: Sequence[str],
+    state: VerificationState | None,
+    proof: Proof | None,
+    *,
+    sealed: bool | None,
+    doubt: str | None,
 ) -> None:
     """Print it.
 
-    `homes`: repositories with a copy; `state`: what is known of its own; `sealed`: is that encrypted; `doubt`: why the
-    point may have missed a write.
+    `homes`: repositories with a copy; `state`: what is known of its own; `proof`: its newest; `sealed`: is that
+    repository encrypted; `doubt`: why the point may have missed a write.
     """
     vm = point.manifest.vm
     if point.manifest.guest_files is not None:
         show_guest_point(point, point.manifest.guest_files, homes, _verified(point, state))
         return
-    printing.show_facts(_facts(point, homes, state, sealed=sealed))
+    printing.show_facts(_facts(point, homes, state, proof, sealed=sealed))
     if doubt:
         printing.say(f"  ! doubted: {doubt}")
     for note in point.manifest.notes:
@@ -44,7 +59,7 @@ def show_point(
 
 
 def _facts(
-    point: Point, homes: Sequence[str], state: VerificationState | None, *, sealed: bool | None
+    point: Point, homes: Sequence[str], state: VerificationState | None, proof: Proof | None, *, sealed: bool | None
 ) -> list[tuple[str, str]]:
     manifest = point.manifest
     vm = manifest.vm
@@ -64,6 +79,7 @@ def _facts(
         ("read", f"{size(manifest.read_bytes)}, of which new in the repository {size(manifest.new_bytes)}"),
         ("copies", f"{len(homes)}: {', '.join(homes)}"),
         ("verified", _verified(point, state)),
+        ("proven", _proven(point, proof)),
         ("checkpoint", manifest.checkpoint or "none: no disk could keep one"),
         ("written by", f"{manifest.writer}, finished {local(manifest.finished)}"),
     ]
@@ -88,6 +104,22 @@ def _verified(point: Point, state: VerificationState | None) -> str:
     if point.manifest.finished > last.finished:
         return f"not yet: the repository was verified {since(last.finished)} ago, before it was made"
     return f"sound, {since(last.finished)} ago ({_day(last.finished)}, {last.extent.value})"
+
+
+def _proven(point: Point, proof: Proof | None) -> str:
+    """What came of its newest proof."""
+    if proof is None:
+        return (
+            f"never: newhope prove {point.manifest.vm.name}@{point.id[:8]} boots it where it reaches nobody, and asks"
+        )
+    when = f"{since(proof.at)} ago on {proof.host} ({_day(proof.at)}, {proof.operator})"
+    match proof.verdict:
+        case ProofVerdict.ANSWERED:
+            return f"booted {when}: its guest agent answered after {proof.boot_s} s"
+        case ProofVerdict.SILENT:
+            return f"NO: started {when}, and its guest agent did not answer"
+        case ProofVerdict.STARTED:
+            return f"started {when}; it has no guest agent that could tell whether it booted"
 
 
 def _day(moment: datetime) -> str:

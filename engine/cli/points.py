@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,7 @@ from engine.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from engine.fleet import RepositoryView
-    from engine.repository import Point
+    from engine.repository import Point, ProofMark
 
 REPOSITORY = click.option(
     "--repository", metavar="NAME", help="Only this one: its name, or a path or s3:// address that no settings name."
@@ -56,10 +57,11 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
         named = {(each.manifest.vm.uuid, each.original_id) for each in one_of_each(found)[:limit]}
         found = tuple(each for each in found if (each.manifest.vm.uuid, each.original_id) in named)
     if invocation.json:
-        printing.show_json({"points": [of_point(point, doubted) for point in found]})
+        documents = [{**of_point(point, doubted), "proof": proof_in(views, point)} for point in found]
+        printing.show_json({"points": documents})
         return
     if found:
-        _show(found, doubted)
+        _show(found, doubted, views)
     else:
         printing.say("There is no recovery point yet. `newhope backup VM` makes one.")
     for view in views:
@@ -83,17 +85,28 @@ def show(invocation: Invocation, name: str, repository: str | None) -> None:
     views, found = read_points(invocation, repository)
     point, doubted = find_point(found, name), doubts(found)
     homes = sorted(each.repository for each in found if _same(each, point))
+    mark = proof_in(views, point)
     if invocation.json:
-        printing.show_json({"point": {**of_point(point, doubted), "copies": homes}})
+        printing.show_json({"point": {**of_point(point, doubted), "copies": homes, "proof": mark}})
         return
     from engine.cli.opened_repository import open_named
     from engine.cli.point_page import show_point
+    from engine.repository import read_proof
 
     info = next((view.info for view in views if view.name == point.repository), None)
     with open_named(lambda: invocation.settings, repository or point.repository) as opened:
         state = opened.verification_state()
+        proof = read_proof(opened, mark) if mark is not None else None
     doubt = doubted.get(point.original_id)
-    show_point(point, homes, state, sealed=info.encrypted if info is not None else None, doubt=doubt)
+    sealed = info.encrypted if info is not None else None
+    show_point(point, homes, state, proof, sealed=sealed, doubt=doubt)
+
+
+def proof_in(views: Sequence[RepositoryView], point: Point) -> ProofMark | None:
+    """The newest proof of a point in its repository. One of a copy elsewhere proves that copy."""
+    from engine.repository import last_proof
+
+    return last_proof(next((view.proofs for view in views if view.name == point.repository), ()), point)
 
 
 def _same(one: Point, other: Point) -> bool:
@@ -119,7 +132,7 @@ def read_points(invocation: Invocation, repository: str | None) -> tuple[tuple[R
     return views, tuple(sorted(found, key=lambda point: point.manifest.moment, reverse=True))
 
 
-def _show(found: tuple[Point, ...], doubted: dict[str, str]) -> None:
+def _show(found: tuple[Point, ...], doubted: dict[str, str], views: Sequence[RepositoryView]) -> None:
     from engine.cli import printing
     from engine.cli.table import Column
     from engine.cli.wording import local, since, size
@@ -151,9 +164,27 @@ def _show(found: tuple[Point, ...], doubted: dict[str, str]) -> None:
         )
         for point in one_of_each(found)
     ]
+    proofs = [_newest(proof_in(views, copy) for copy in found if _same(copy, point)) for point in one_of_each(found)]
+    if any(proofs):
+        columns = (*columns[:-1], Column("PROVEN"), columns[-1])
+        rows = [(*row[:-1], _proven(proof), row[-1]) for row, proof in zip(rows, proofs, strict=True)]
     printing.show_table(columns, rows)
     if any(point.original_id in doubted for point in found):
         printing.say("! doubted: it may hold older content in places; newhope points show VM@ID says why.")
+
+
+def _newest(proofs: Iterable[ProofMark | None]) -> ProofMark | None:
+    return max((proof for proof in proofs if proof is not None), key=lambda proof: proof.at, default=None)
+
+
+def _proven(proof: ProofMark | None) -> str:
+    """Its age, if the guest answered; otherwise what came of it."""
+    from engine.cli.wording import since
+    from engine.repository import ProofVerdict
+
+    if proof is None:
+        return "-"
+    return since(proof.at) if proof.verdict is ProofVerdict.ANSWERED else proof.verdict.value
 
 
 def _guest(point: Point) -> str:

@@ -130,18 +130,17 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
     from engine.cli.launching import launch_restore
     from engine.cli.restore_choices import Choices
 
-    plan = _plan(invocation, msgspec.convert(options, Choices))
+    plan = planned(invocation, msgspec.convert(options, Choices))
     if invocation.json and dry_run:
         figures = {"blocked": plan.blocked, "size_bytes": plan.size_bytes, "expected_s": plan.expected_s}
         printing.show_json({"plan": plain(plan) | figures})
         return ExitCode.PREFLIGHT if plan.blocked else ExitCode.OK
     if not invocation.json:
-        _show(invocation, plan)
-    if plan.blocked:
-        raise _blocked(plan)
+        show_plan(invocation, plan)
+    refuse_blocked(plan)
     if dry_run:
         return ExitCode.OK
-    if not yes and not _confirmed(invocation, plan):
+    if not yes and not confirmed(invocation, plan):
         printing.say("Nothing was done.")
         return ExitCode.CANCELLED
     with invocation.journal() as journal:
@@ -149,7 +148,8 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
         return watch(invocation, journal, job.id) if follow else tell_launched(invocation, journal, job)
 
 
-def _plan(invocation: Invocation, choices: Choices) -> RestorePlan:
+def planned(invocation: Invocation, choices: Choices) -> RestorePlan:
+    """The plan of the restore that the options ask for."""
     from engine import restore
     from engine.cli.named import find_point, refuse_without_repository
     from engine.cli.restore_choices import request_of
@@ -177,7 +177,8 @@ def _plan(invocation: Invocation, choices: Choices) -> RestorePlan:
     return restore.plan(settings, fleet, request, restore.load_rates(settings.state))
 
 
-def _confirmed(invocation: Invocation, plan: RestorePlan) -> bool:
+def confirmed(invocation: Invocation, plan: RestorePlan) -> bool:
+    """Ask whether to do it; by the VM's name where something is overwritten."""
     from engine.cli.confirmation import confirm, confirm_by_name
 
     request = plan.request
@@ -188,10 +189,13 @@ def _confirmed(invocation: Invocation, plan: RestorePlan) -> bool:
     return confirm(invocation, f"Restore {plan.vm} as {request.name} on {request.to_host} now?")
 
 
-def _blocked(plan: RestorePlan) -> RestoreBlocked:
+def refuse_blocked(plan: RestorePlan) -> None:
+    """Raise if a check of the plan failed."""
+    if not plan.blocked:
+        return
     failed = [check for check in plan.checks if str(check.state) == "fail"]
     reasons = "; ".join(f"{check.name}: {check.evidence}" for check in failed)
-    return RestoreBlocked(
+    raise RestoreBlocked(
         f"{plan.vm} cannot be restored to {plan.request.to_host}: {reasons}.",
         next_step=next((check.remedy for check in failed if check.remedy), "choose another host."),
     )
@@ -205,7 +209,8 @@ _MODES = {
 }
 
 
-def _show(invocation: Invocation, plan: RestorePlan) -> None:
+def show_plan(invocation: Invocation, plan: RestorePlan) -> None:
+    """All checks and steps, as people read them."""
     from engine.cli import printing, states
     from engine.cli.command_line import with_config
     from engine.cli.table import Column

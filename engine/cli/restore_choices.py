@@ -16,26 +16,26 @@ class Choices(Struct, frozen=True):
     """The options as they were typed; what is left open is for the plan to decide."""
 
     point_name: str
-    to_host: str
-    name: str
-    mode: str
-    pools: tuple[str, ...]
-    formats: tuple[str, ...]
-    devices: tuple[str, ...]
-    networks: tuple[str, ...]
-    macs: str
-    uuid: str
-    start: bool
-    memory: bool | None
-    autostart: bool | None
-    repository: str | None
-    verify: bool
-    salvage: bool
-    power_off: bool
-    keep_for: str
-    then: str | None
-    reason: str
-    ticket: str
+    to_host: str = ""
+    name: str = ""
+    mode: str = "beside"
+    pools: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    macs: str = "auto"
+    uuid: str = "auto"
+    start: bool = True
+    memory: bool | None = None
+    autostart: bool | None = None
+    repository: str | None = None
+    verify: bool = False
+    salvage: bool = False
+    power_off: bool = False
+    keep_for: str = ""
+    then: str | None = None
+    reason: str = ""
+    ticket: str = ""
 
 
 def request_of(choices: Choices, point: Point, operator: str) -> Request:

@@ -19,6 +19,7 @@ from engine.hosts import HostLane, take_snapshots
 from engine.hosts.model import HostSnapshot
 from engine.repository.model import Point, PointKind
 from engine.repository.point_names import of_kind
+from engine.repository.proofs import proof_marks
 from engine.settings import Repository as RepositorySettings
 from engine.settings import Settings
 
@@ -80,6 +81,7 @@ def look_into_repository(repository: RepositorySettings) -> tuple[RepositoryView
             info = opened.info()
             points = opened.points()
             damaged = opened.damaged
+            proofs = proof_marks(opened)
     except NewhopeError as error:
         return _unreachable(repository, error.what, error.next_step), ()
     except OSError as error:
@@ -96,6 +98,7 @@ def look_into_repository(repository: RepositorySettings) -> tuple[RepositoryView
         device=backing.device,
         machine_id=machine_id() if backing.here else None,
         damaged=damaged,
+        proofs=proofs,
     )
     return view, points
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from engine.hosts.model import HostSnapshot
 from engine.repository.model import DamagedObject, Point, RepositoryInfo
+from engine.repository.proofs import ProofMark
 
 
 class RepositoryView(Struct, frozen=True):
@@ -25,6 +26,8 @@ class RepositoryView(Struct, frozen=True):
     """Machine whose disks hold it; None if that is unknown or elsewhere (a network file system)."""
     damaged: tuple[DamagedObject, ...] = ()
     """What failed its checks while it was looked into; a damaged recovery point is not among the fleet's points."""
+    proofs: tuple[ProofMark, ...] = ()
+    """Every proof that is kept in it."""
 
 
 class DiskDevice(Struct, frozen=True):

@@ -129,6 +129,15 @@ from engine.repository.model import (
 from engine.repository.places import storage_at
 from engine.repository.point_names import local_time, of_kind, one_of_each, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
+from engine.repository.proofs import (
+    Proof,
+    ProofMark,
+    ProofVerdict,
+    keep_proof,
+    last_proof,
+    proof_marks,
+    read_proof,
+)
 from engine.repository.reader import Reader
 from engine.repository.repair import Repairer
 from engine.repository.repair_identity import (
@@ -229,6 +238,9 @@ __all__ = [
     "PointKind",
     "PointName",
     "PointRefused",
+    "Proof",
+    "ProofMark",
+    "ProofVerdict",
     "PropertyCheck",
     "Reader",
     "Refused",
@@ -284,13 +296,17 @@ __all__ = [
     "five_volumes",
     "identity_damage",
     "in_blocks",
+    "keep_proof",
+    "last_proof",
     "local_time",
     "of_kind",
     "one_of_each",
     "parse_point_name",
     "plan_identity",
+    "proof_marks",
     "read_guest_file",
     "read_listing",
+    "read_proof",
     "select_point",
     "storage_at",
     "try_storage",

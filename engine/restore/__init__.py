@@ -9,7 +9,8 @@
 3. A run that fails or is cancelled undoes what it made, in reverse order (`undoing.py`). One that is killed, or loses
    its host or repository, is resumed or undone: disks half written are read and recognised (`recognised.py`).
 4. Whole, a restore is committed, or kept until somebody commits or undoes it (`settle.py`), or its time is over.
-5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository.
+5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository; of a test, what it
+   proves of its point (`proof.py`).
 
 Files by themselves are another way (`point_files.py`, `get_files.py`). Without any restore, other programs read a
 point's disks over NBD (`serving.py`, `served_disk.py`).

@@ -22,12 +22,13 @@ from engine.errors import Conflict, ExitCode, NewhopeError
 from engine.fleet import open_repository
 from engine.hosts import HostLanes, HostUnreachable, checkpoints, scratch
 from engine.jobs import Cancelled, JobContext
-from engine.repository import Point, Repository
+from engine.repository import Point, Repository, keep_proof
 from engine.restore.carrying_out import WAYS
 from engine.restore.host_note import take_note_away
 from engine.restore.journal import Entry, Phase, RestoreJournal
 from engine.restore.model import Request, RestoreReport
 from engine.restore.plan import lock_of
+from engine.restore.proof import proof_of
 from engine.restore.rates import load_rates, save_rates
 from engine.restore.report import keep_report, report_of
 from engine.restore.step_disks import WRITE_KINDS, is_still_there
@@ -237,8 +238,11 @@ def _finish(work: Work, repository: Repository) -> RestoreReport:
     report = report_of(work)
     try:
         keep_report(repository, report)
+        proof = proof_of(work.entry, work.point)
+        if proof is not None:
+            keep_proof(repository, proof)
     except NewhopeError as error:
-        work.warn(f"Its report could not be kept in the repository: {error.what}")
+        work.warn(f"Its report and proof could not be kept in the repository: {error.what}")
         report = report_of(work)
     phase = Phase.KEPT if keeps else Phase.COMMITTED
     work.note(lambda entry: structs.replace(entry, phase=phase))
