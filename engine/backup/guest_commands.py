@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from enum import StrEnum
 
 from engine.errors import ExitCode, NewhopeError
 from engine.hosts import GuestDidNotAnswer, HostLane, agent
+from engine.hosts.guest_system import GuestSystem
 from engine.hosts.model import Vm
 from engine.jobs import JobContext
 from engine.repository import GuestCommand
@@ -22,26 +22,10 @@ _KEEP_THE_END = (
 )
 
 
-class GuestSystem(StrEnum):
-    """How commands are run in a guest."""
-
-    UNIX = "unix"
-    WINDOWS = "windows"
-
-
 class GuestCommandFailed(NewhopeError):
     """A command in the guest did not succeed."""
 
     exit_code = ExitCode.GUEST
-
-
-def system_of(lane: HostLane, vm: Vm) -> GuestSystem:
-    """What the agent says of its system; an agent that is too old to tell is a Unix one."""
-    try:
-        told = agent.ask(lane, vm.uuid, "guest-get-osinfo", dict[str, str])
-    except agent.AgentRefused:
-        return GuestSystem.UNIX
-    return GuestSystem.WINDOWS if told.get("id") == "mswindows" else GuestSystem.UNIX
 
 
 def run_before(

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from engine.backup.guest_commands import GuestSystem, run_after, run_before, system_of
+from engine.backup.guest_commands import run_after, run_before
 from engine.backup.guest_reading import GuestFilesSource, reading
 from engine.backup.plan import BackupPlan, Request, refuse_plain
 from engine.errors import Conflict, ExitCode, NewhopeError, NotFound
 from engine.fleet import facts_of, format_bytes, open_repository
 from engine.hosts import GuestDidNotAnswer, HostLane, HostLanes, HostUnreachable, find_vm, guest_channel, take_snapshot
+from engine.hosts.guest_system import GuestSystem, system_of
 from engine.hosts.model import AgentState, HostStatus, Vm, VmState
 from engine.hosts.tar_stream import TarEntry, TarKind, TarUnsound, read_entries
 from engine.jobs import JobContext, StepHandle
@@ -137,7 +138,7 @@ def make_guest_point(settings: Settings, request: Request, context: JobContext) 
             refuse_unasked(vm)
             for done in guest_channel.clear_leftovers(lane, vm):
                 context.log(done, level="warn")
-            system = system_of(lane, vm)
+            system = system_of(lane, vm.uuid)
             repository = open_repository(kept)
         with repository:
             refuse_plain(vm, request, kept, sealed=repository.encrypted)

@@ -16,9 +16,9 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from engine.backup.guest_commands import GuestSystem
 from engine.errors import ExitCode, NewhopeError
 from engine.hosts import GuestDidNotAnswer, HostLane, agent, guest_channel
+from engine.hosts.guest_system import GuestSystem
 from engine.hosts.model import Vm
 from engine.jobs import JobContext
 from engine.settings import GuestFilesSection
@@ -26,22 +26,12 @@ from engine.settings import GuestFilesSection
 STALL_S = 300.0
 _ASK_EVERY_S = 0.5
 _END_WITHIN_S = 30.0
-_NO_PORT = 90
 
 # $1 is the channel's name, then come patterns to leave out, `--`, and paths. Only GNU tar is told the patterns: what
 # others send all the same is left out on this side.
 _WRITE_TAR = f"""
 name=$1; shift
-patterns=; tries=0; port=
-while [ -z "$port" ]; do
-    for entry in /sys/class/virtio-ports/*; do
-        [ "$(cat "$entry/name" 2>/dev/null)" = "$name" ] && [ -c "/dev/${{entry##*/}}" ] && port=/dev/${{entry##*/}}
-    done
-    tries=$((tries + 1))
-    [ -n "$port" ] && break
-    [ $tries -lt 100 ] || {{ echo "the channel $name did not appear in the guest" >&2; exit {_NO_PORT}; }}
-    sleep 0.1 2>/dev/null || sleep 1
-done
+{guest_channel.FIND_PORT}
 if tar --version 2>/dev/null | grep -q 'GNU tar'; then
     echo gnu
     all="--format=posix --xattrs --xattrs-include=* --acls --selinux"

@@ -26,7 +26,8 @@
                                                             vm_uuid, id, moment, size_bytes}; otherwise {"job": Job}
                                                             test-storage: {"storage": StorageTest, "fit": true}
     files    {"files": [path, kind, mode, uid, gid, owner, group, changed, size_bytes, target], "point": id}; with --get
-             {"got": {"destination", "files", "size_bytes", "left_out"}}
+             {"got": {"destination", "files", "size_bytes", "left_out"}}; --put-back --dry-run: {"plan": PutBackPlan},
+             otherwise {"job": Job}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
     restores {"restores": [Entry + "state"]}                 engine.restore.journal; show: {"restore": Entry + "state"};

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 @click.option("-R", "--recursive", is_flag=True, help="List what is in folders, too.")
 @click.option("--get", "destination", metavar="DEST", type=click.Path(path_type=Path), help="Write it to this machine.")
 @click.option("--overwrite", is_flag=True, help="With --get: replace what has the same name.")
+@click.option("--put-back", is_flag=True, help="Put it back into the running guest that it is from.")
+@click.option("--as", "as_path", metavar="PATH", help="With --put-back: under this path. [default: its own]")
 @REPOSITORY
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--follow/--detach", "follow", default=True, help="Watch the job to its end, or leave at once.")
+@click.option("--dry-run", is_flag=True, help="With --put-back: show what would be done.")
 @click.pass_obj
 def files(
     invocation: Invocation,
@@ -36,33 +41,59 @@ def files(
     recursive: bool,
     destination: Path | None,
     overwrite: bool,
+    put_back: bool,
+    as_path: str | None,
     repository: str | None,
+    yes: bool,
+    follow: bool,
+    dry_run: bool,
 ) -> ExitCode:
     """The files in POINT: those of PATH, or all.
 
     Only points of kind guest have files to list; `newhope backup VM --guest-files` makes one. VM@latest is the newest
     of them here.
 
-    Nothing that is there already is replaced unless --overwrite says so, no link of the guest is followed, and owners
-    are set only for root. Programs lose their set-user-ID bits; devices and pipes are left out.
+    Put back, they get their old owners, modes and times; what has one of their names and another content is moved
+    aside in the guest, as NAME.before-TIME, and stays there. The guest needs its agent, a shell and tar.
+
+    Written here, nothing that is there already is replaced unless --overwrite says so, no link of the guest is
+    followed, and owners are set only for root. Programs lose their set-user-ID bits; devices and pipes are left out.
 
     \b
     Examples:
       newhope files web@latest /etc             what it holds there, like ls
       newhope files web@latest /etc/hosts --get /tmp
       newhope files a1b2c3 /etc --get ./etc-of-yesterday
+      newhope files web@-1 /etc/nginx --put-back
+      newhope files web@-1 /etc --put-back --as /root/etc-of-yesterday
     """
-    if overwrite and destination is None:
-        raise Usage("--overwrite goes with --get.", next_step="newhope files POINT PATH --get DEST --overwrite")
+    _refuse_what_does_not_go_together(destination, put_back, overwrite=overwrite, as_path=as_path, path=path)
     from engine.restore import plain_path
 
     wanted = plain_path(path)
     with opened_files(invocation, point_name, repository) as (point, found):
+        if put_back:
+            from engine.cli.files_back import Choices, put_files_back
+
+            return put_files_back(invocation, point, found, Choices(path, as_path, repository, yes, follow, dry_run))
         if destination is not None:
             _get(invocation, found, wanted, destination, overwrite=overwrite)
         else:
             _list(invocation, point, found, wanted, recursive=recursive)
     return ExitCode.OK
+
+
+def _refuse_what_does_not_go_together(
+    destination: Path | None, put_back: bool, *, overwrite: bool, as_path: str | None, path: str
+) -> None:
+    if destination is not None and put_back:
+        raise Usage("Say --get or --put-back, one of them.", next_step="`newhope files --help` has examples of both.")
+    if overwrite and destination is None:
+        raise Usage("--overwrite goes with --get.", next_step="newhope files POINT PATH --get DEST --overwrite")
+    if as_path is not None and not put_back:
+        raise Usage("--as goes with --put-back.", next_step="newhope files POINT PATH --put-back --as PATH")
+    if put_back and not path.strip("/"):
+        raise Usage("Name what to put back.", next_step="newhope files POINT /etc/hosts --put-back")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from engine.settings.model import SHUTDOWN_TIMEOUT_S
 BACKUP = "backup"
 BACKUPS = "backups"
 RESTORE = "restore"
+PUT_BACK = "put-back"
 SETTLE = "settle"
 
 
@@ -90,6 +91,24 @@ def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePl
         again=with_config(settings.file, plan.command),
         untouched=f"{plan.untouched} What it had made on {request.to_host} is kept, and taken back by"
         f" `newhope restores undo {request.id}`.",
+        handed=keys_for(settings, request.repository),
+    )
+
+
+def launch_put_back(settings: Settings, journal: Journal, request: restore.PutBackRequest) -> Job:
+    """Start exactly what was planned; raises `Conflict` while another job is at work inside that guest."""
+    point = f"{request.vm}@{request.point_id[:16]}"
+    words = ["newhope", "files", point, request.path, "--put-back", "--as", request.as_path]
+    return launch(
+        journal,
+        PUT_BACK,
+        request.vm,
+        request.host,
+        msgspec.json.encode(request),
+        lock=restore.lock_of_put_back(request),
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, shlex.join([*words, "--repository", request.repository])),
+        untouched=f"What had one of their names is still in {request.vm}, under its name or with {request.suffix}.",
         handed=keys_for(settings, request.repository),
     )
 

@@ -26,7 +26,7 @@ SOURCES = {
     "backup": _source("backup", "backup", "Make a recovery point of a VM, or of all."),
     "schedule": _source("schedule", "schedule", "Back up by itself: install a systemd timer, see it, remove it."),
     "points": _source("points", "points", "Recovery points: list them, or show one."),
-    "files": _source("files", "files", "Files in a recovery point: list them, write them here."),
+    "files": _source("files", "files", "Files in a recovery point: list them, get them, put them back."),
     "restore": _source("restore", "restore", "Bring a VM back on a host of your choice."),
     "prove": _source("prove", "prove", "Boot a recovery point isolated, ask it, keep the answer."),
     "serve": _source("serve", "serve", "A point's disks over NBD, read-only, for any other tool."),

@@ -42,6 +42,7 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
             launching.BACKUP: work_of_jobs.make_backup,
             launching.BACKUPS: backups_job.make_backups,
             launching.RESTORE: work_of_jobs.restore_vm,
+            launching.PUT_BACK: work_of_jobs.put_files_back,
             leftovers_job.REPAIR_VM: leftovers_job.repair_vm,
             launching.SETTLE: work_of_jobs.settle_restore,
             verify_job.VERIFY: verify_job.verify_repository,

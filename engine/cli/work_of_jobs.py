@@ -54,3 +54,13 @@ def restore_vm(settings: Settings, job: Job, context: JobContext) -> JobResult:
 def settle_restore(settings: Settings, job: Job, context: JobContext) -> str:
     """One restore committed or undone."""
     return restore.settle(settings, msgspec.json.decode(job.spec, type=restore.Settlement), context)
+
+
+def put_files_back(settings: Settings, job: Job, context: JobContext) -> JobResult:
+    """Files of a point into a running guest."""
+    request = msgspec.json.decode(job.spec, type=restore.PutBackRequest)
+    report = restore.put_back(settings, request, context)
+    aside = f" {count(len(report.aside), 'thing')} moved aside: {', '.join(report.aside[:3])}" if report.aside else ""
+    more = f" and {len(report.aside) - 3} more" if len(report.aside) > 3 else ""
+    files = f"{count(report.files, 'file')}, {size(report.size_bytes)}"
+    return JobResult(f"{files}, put back into {request.vm} as {request.as_path}.{aside}{more}{'.' if aside else ''}")

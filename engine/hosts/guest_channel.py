@@ -5,8 +5,8 @@ hands on as a stream, over any connection (`virDomainOpenChannel`).
 
 1. `plugged` hot-plugs the port into the running VM, never into its definition, and takes it away at the end. In the
    guest it is a device whose name stands in `/sys/class/virtio-ports/*/name`; who opens it there is up to the caller.
-2. `Incoming` is what a process in the guest writes into it; `send` writes to one that reads. The stream is read in a
-   lane of its own, so that the agent can be asked meanwhile.
+2. `Incoming` is what a process in the guest writes into it, `Outgoing` what one reads from it. The stream has a lane of
+   its own, so that the agent can be asked meanwhile; it is open before the process in the guest begins.
 3. A guest that closes its end is not seen here. So whoever reads also looks whether the process still runs.
 
 Traps, each seen with libvirt 9.0 and QEMU 7.2: what is sent while no process in the guest has the port open stops the
@@ -40,6 +40,20 @@ if TYPE_CHECKING:
     import libvirt
 
 PREFIX = "org.newhope."
+NO_PORT = 90
+FIND_PORT = f"""
+tries=0 port=
+while [ -z "$port" ]; do
+    for entry in /sys/class/virtio-ports/*; do
+        [ "$(cat "$entry/name" 2>/dev/null)" = "$name" ] && [ -c "/dev/${{entry##*/}}" ] && port=/dev/${{entry##*/}}
+    done
+    tries=$((tries + 1))
+    [ -n "$port" ] && break
+    [ $tries -lt 100 ] || {{ echo "the channel $name did not appear in the guest" >&2; exit {NO_PORT}; }}
+    sleep 0.1 2>/dev/null || sleep 1
+done
+"""
+"""Lines for a guest's shell: wait for the channel `$name`, whose device is then `$port`."""
 PIECE_BYTES = 256 * 1024
 HELD_PIECES = 16
 LONGEST_S = 7 * 86400.0
@@ -128,10 +142,7 @@ class Incoming:
         """Open the stream, before a process in the guest begins to write. Raises what a lane raises."""
         self._thread.start()
         if not self._opened.wait(timeout_s):
-            raise GuestDidNotAnswer(
-                f"The channel {self._name} could not be opened within {timeout_s:.0f} s.",
-                next_step="Check that the host's libvirt daemon is not overloaded, then try again.",
-            )
+            raise _not_opened(self._name, timeout_s)
         if not self._pieces.empty():
             self._raise_if_failed(self._pieces.queue[0])
 
@@ -208,31 +219,87 @@ class Incoming:
                 return
 
 
-def send(lane: HostLane, vm_uuid: str, name: str, pieces: Iterable[bytes]) -> None:
-    """Write to a process in the guest that has the channel open. Raises what a lane raises."""
-    outgoing = HostLane(lane.host)
+class Outgoing:
+    """What a process in the guest reads from a channel. `open` before that process begins: it would find no host."""
 
-    def pump(connection: libvirt.virConnect) -> None:
+    def __init__(self, lane: HostLane, vm_uuid: str, name: str) -> None:
+        self._host = lane
+        self._lane = HostLane(lane.host)
+        self._vm_uuid = vm_uuid
+        self._name = name
+        self._pieces: queue.SimpleQueue[Iterable[bytes]] = queue.SimpleQueue()
+        self._opened, self._all_sent, self._over = threading.Event(), threading.Event(), threading.Event()
+        self._failure: BaseException | None = None
+        self._progress_at = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"channel {name}", daemon=True)
+
+    def open(self, *, timeout_s: float = 20.0) -> None:
+        """Open the stream. Raises what a lane raises."""
+        self._thread.start()
+        if not self._opened.wait(timeout_s):
+            raise _not_opened(self._name, timeout_s)
+        if self._failure is not None:
+            raise self._failure
+
+    def send(self, pieces: Iterable[bytes], still_runs: Callable[[], bool], *, stall_s: float) -> None:
+        """Write to a process that has the channel open (`wait_for_reader`), and wait for its end.
+
+        Raises what a lane, `pieces` and `still_runs` raise. The stream stays open until the process has ended: QEMU
+        throws away what the guest has not read when it is closed. When the guest takes nothing for `stall_s`, the
+        channel is unplugged, so that its agent is not held up any longer, and GuestDidNotAnswer raised.
+        """
+        self._progress_at = time.monotonic()
+        self._pieces.put(pieces)
+        while still_runs():
+            self._thread.join(_LOOK_S)
+            if self._failure is not None:
+                raise self._failure
+            if not self._all_sent.is_set() and time.monotonic() - self._progress_at > stall_s:
+                unplug(self._host, self._vm_uuid, self._name)
+                raise GuestDidNotAnswer(
+                    f"The guest took nothing from the channel for {stall_s:.0f} s.",
+                    next_step="Look in the guest what the process that reads it waits for.",
+                    untouched="The VM runs on.",
+                )
+
+    def close(self) -> None:
+        """End the stream."""
+        self._over.set()
+        self._pieces.put(())
+        self._lane.begin_close()
+
+    def _run(self) -> None:
+        try:
+            self._lane.run(self._pump, timeout_s=LONGEST_S)
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._opened.set()
+
+    def _pump(self, connection: libvirt.virConnect) -> None:
         import libvirt
 
         stream = connection.newStream(0)
-        connection.lookupByUUIDString(vm_uuid).openChannel(name, stream, 0)
+        connection.lookupByUUIDString(self._vm_uuid).openChannel(self._name, stream, 0)
+        self._opened.set()
         try:
-            for piece in pieces:
+            for piece in self._pieces.get():
                 view = memoryview(piece)
                 while view:
-                    sent = stream.send(bytes(view[:PIECE_BYTES]))
-                    view = view[sent:]
-            stream.finish()
-        except BaseException:
+                    view = view[stream.send(bytes(view[:PIECE_BYTES])) :]
+                    self._progress_at = time.monotonic()
+            self._all_sent.set()
+            self._over.wait()
+        finally:
             with suppress(libvirt.libvirtError):
                 stream.abort()
-            raise
 
-    try:
-        outgoing.run(pump, timeout_s=LONGEST_S)
-    finally:
-        outgoing.close()
+
+def _not_opened(name: str, timeout_s: float) -> GuestDidNotAnswer:
+    return GuestDidNotAnswer(
+        f"The channel {name} could not be opened within {timeout_s:.0f} s.",
+        next_step="Check that the host's libvirt daemon is not overloaded, then try again.",
+    )
 
 
 def _names(lane: HostLane, vm_uuid: str) -> tuple[str, ...]:

@@ -12,8 +12,8 @@
 5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository; of a test, what it
    proves of its point (`proof.py`).
 
-Files by themselves are another way (`point_files.py`, `get_files.py`). Without any restore, other programs read a
-point's disks over NBD (`serving.py`, `served_disk.py`).
+Files by themselves are another way (`point_files.py`): to this machine (`get_files.py`), or back into a running guest
+(`put_back.py`). Without any restore, other programs read a point's disks over NBD (`serving.py`, `served_disk.py`).
 
 Where data is lost in the repository, a restore stops. On request it brings back what is left (`salvage.py`).
 
@@ -46,6 +46,15 @@ from engine.restore.point_files import (
     shown,
     size_of,
 )
+from engine.restore.put_back import (
+    PutBackPlan,
+    PutBackReport,
+    PutBackRequest,
+    lock_of_put_back,
+    plan_put_back,
+    put_back,
+    suffix_now,
+)
 from engine.restore.rates import load_rates
 from engine.restore.run import run
 from engine.restore.settle import Settlement, adopt, disks_of_original, overdue, refuse, settle
@@ -64,6 +73,9 @@ __all__ = [
     "Phase",
     "PlannedStep",
     "PointFiles",
+    "PutBackPlan",
+    "PutBackReport",
+    "PutBackRequest",
     "Request",
     "RestoreJournal",
     "RestorePlan",
@@ -77,13 +89,17 @@ __all__ = [
     "get",
     "load_rates",
     "lock_of",
+    "lock_of_put_back",
     "overdue",
     "plain_path",
     "plan",
+    "plan_put_back",
+    "put_back",
     "refuse",
     "run",
     "settle",
     "shown",
     "size_of",
+    "suffix_now",
     "suggest_name",
 ]

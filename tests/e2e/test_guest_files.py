@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
-from engine import backup
-from engine.cli.launching import launch_backup
+from engine import backup, restore
+from engine.cli.launching import launch_backup, launch_put_back
 from engine.errors import ExitCode
 from engine.fleet import open_repository
 from engine.hosts import HostRefused, agent
@@ -61,6 +61,13 @@ class FilesOperator:
         assert job.failure is not None
         assert self.operator.points("web") == known
         return job
+
+    def put_back(self, point: Point, path: str, as_path: str | None = None) -> Job:
+        vm = point.manifest.vm
+        request = restore.PutBackRequest(
+            point.repository, vm.uuid, vm.name, vm.host, point.id, path, as_path or path, restore.suffix_now()
+        )
+        return self.operator.finish(launch_put_back(self.operator.settings, self.operator.journal, request))
 
     def run(self, script: str) -> str:
         return in_guest(self.operator.lane("web"), self.operator.vm("web"), script)
@@ -194,8 +201,55 @@ def test_where_no_channel_can_be_plugged_in_the_agent_reads_the_files(files: Fil
         assert point.manifest.guest_files is not None
         assert "agent" in point.manifest.guest_files.way
         assert files.run("ls /tmp | grep -c newhope- || true").strip() == "0"
+        with _all_ports_taken(files):
+            assert files.put_back(point, "/etc/large", "/tmp/large").failure is None
+        assert files.run("cmp /etc/large /tmp/large && echo same").strip() == "same"
+        assert files.run("ls /tmp | grep -c newhope- || true").strip() == "0"
     finally:
-        files.run("rm /etc/large")
+        files.run("rm -f /etc/large /tmp/large")
+
+
+def test_a_folder_put_back_is_as_it_was_and_what_was_there_is_kept_aside(files: FilesOperator):
+    files.run(
+        "rm -rf /etc/app; mkdir -p /etc/app/deep; echo old > /etc/app/config; chmod 640 /etc/app/config;"
+        " chown 12:34 /etc/app/config; touch -d '2020-01-02 03:04:05' /etc/app/config;"
+        " head -c 3000000 /dev/urandom > /etc/app/deep/blob;"
+        " ln -s config /etc/app/link; ln /etc/app/config /etc/app/twin"
+    )
+    before = files.run("cd /etc/app && sha256sum config deep/blob && stat -c '%n %a %u:%g %Y' config")
+    point = files.keep(paths=("/etc",))
+    files.run("echo new > /etc/app/config; rm -r /etc/app/deep /etc/app/link; echo mine > /etc/app/own")
+
+    first = files.put_back(point, "/etc/app")
+    again = files.put_back(point, "/etc/app", "/root/app-of-then")
+
+    assert first.failure is None
+    assert again.failure is None
+    assert files.run("cd /etc/app && sha256sum config deep/blob && stat -c '%n %a %u:%g %Y' config") == before
+    assert files.run("cat /etc/app/config.before-*; cat /etc/app/own; readlink /etc/app/link") == "new\nmine\nconfig\n"
+    assert files.run("cd /root/app-of-then && sha256sum config deep/blob && stat -c '%n %a %u:%g %Y' config") == before
+    assert files.run("ls /root/app-of-then | wc -l").strip() == "4"
+    assert files.run("ls -a /etc /root | grep -c '^.newhope' || true").strip() == "0"
+    files.run("rm -rf /etc/app /root/app-of-then")
+
+
+def test_a_guest_without_room_takes_nothing_and_its_agent_goes_on(files: FilesOperator):
+    files.run(
+        "head -c 3000000 /dev/urandom > /etc/large; mkdir -p /tmp/small; mount -t tmpfs -o size=1m none /tmp/small"
+    )
+    try:
+        point = files.keep(paths=("/etc/large",))
+
+        job = files.put_back(point, "/etc/large", "/tmp/small/large")
+
+        assert job.failure is not None
+        assert job.failure.exit_code == ExitCode.GUEST
+        assert "could not be unpacked" in job.failure.what
+        assert files.run("ls -A /tmp/small") == ""
+        assert files.put_back(point, "/etc/large", "/tmp/enough").failure is None
+        assert files.run("cmp /etc/large /tmp/enough && echo same").strip() == "same"
+    finally:
+        files.run("umount /tmp/small; rm -f /etc/large /tmp/enough")
 
 
 def _pid_of(files: FilesOperator, job: Job) -> int | None:

@@ -1,0 +1,361 @@
+"""Files of a recovery point put back into a running guest, through its agent.
+
+1. A process in the guest unpacks what it is sent into a folder of its own beside the place: nothing is seen yet.
+2. Only when all of it is there, each file is moved to its place; what had its name, with another content, is moved
+   aside first, with a suffix that says when, and stays. Folders that are there stay and get the files.
+3. The folder is removed, whatever came of it. What was moved and what was put aside is told.
+
+The bytes come over a channel that is plugged in for it (`guest_channel`); where the host cannot plug one, the agent
+writes them into a file in the guest first. Needs a shell and `tar` in the guest.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from engine.errors import Conflict, ExitCode, NewhopeError, NotFound
+from engine.fleet import format_bytes, open_repository
+from engine.hosts import (
+    GuestDidNotAnswer,
+    HostLane,
+    HostLanes,
+    HostUnreachable,
+    agent,
+    find_vm,
+    guest_channel,
+    take_snapshot,
+)
+from engine.hosts.guest_system import GuestSystem, system_of
+from engine.hosts.model import AgentState, HostStatus, Vm, VmState
+from engine.hosts.tar_stream import END, TarEntry, TarKind, archive_bytes, header_of
+from engine.jobs import JobContext
+from engine.repository import EntryKind, GuestEntry, PointKind
+from engine.restore.point_files import GuestPointFiles, NoFilesInIt, PointFiles, below, plain_path, size_of
+from engine.settings import Settings, find_repository
+
+_LOOK = "look at the VM and its agent"
+_SEND = "put the files back"
+_READER_WITHIN_S = 30.0
+_END_WITHIN_S = 600.0
+_STALL_S = 60.0
+_LOOK_S = 0.2
+
+# $1 channel or empty, $2 file or empty, $3 bytes, $4 folder, $5 suffix. mv keeps owner, mode and times within one file
+# system, so the files are unpacked beside their place.
+_UNPACK = (
+    """
+name=$1 file=$2 bytes=$3 base=$4 suffix=$5
+mkdir -p "$base" && stage=$(mktemp -d "$base/.newhope-XXXXXX") || exit 91
+trap 'rm -rf "$stage"; [ -z "$file" ] || rm -f "$file"' EXIT
+options=
+if tar --version 2>/dev/null | grep -q 'GNU tar'; then
+    options="--xattrs --xattrs-include=* --acls --selinux"
+    tar $options -cf /dev/null --files-from /dev/null 2>/dev/null || options=
+fi
+if [ -n "$name" ]; then
+"""
+    + guest_channel.FIND_PORT
+    + """
+    # What is sent must be read to its end, also when it cannot be unpacked: the agent's own channel would stop too.
+    head -c "$bytes" < "$port" | { tar $options -C "$stage" -xpf - && exit; cat > /dev/null; exit 1; } || exit 92
+else
+    tar $options -C "$stage" -xpf "$file" || exit 92
+fi
+moved=0
+told=0
+put() {
+    if [ -d "$1" ] && [ ! -L "$1" ] && [ -d "$2" ] && [ ! -L "$2" ]; then
+        for each in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+            if [ -e "$each" ] || [ -L "$each" ]; then put "$each" "$2/${each##*/}" || return 1; fi
+        done
+    else
+        if [ -f "$1" ] && [ -f "$2" ] && [ ! -L "$1" ] && [ ! -L "$2" ] && cmp -s "$1" "$2"; then
+            :  # the same content: nothing is lost by putting this one in its place
+        elif [ -e "$2" ] || [ -L "$2" ]; then
+            mv "$2" "$2$suffix" || return 1
+            told=$((told + 1))
+            [ $told -gt 100 ] || echo "$2$suffix"
+        fi
+        mv "$1" "$2" || return 1
+        moved=$((moved + 1))
+    fi
+}
+for top in "$stage"/* "$stage"/.[!.]* "$stage"/..?*; do
+    if [ -e "$top" ] || [ -L "$top" ]; then put "$top" "${base%/}/${top##*/}" || exit 93; fi
+done
+"""
+)
+_WHERE_IT_FAILED = {
+    90: "the channel did not appear in the guest, and nothing was changed there",
+    91: "the folder could not be written, and nothing was changed there",
+    92: "the files could not be unpacked, and nothing was changed there",
+    93: "moving them to their places stopped halfway; what was moved aside has the suffix",
+}
+
+
+class PutBackFailed(NewhopeError):
+    """The guest did not take the files."""
+
+    exit_code = ExitCode.GUEST
+
+
+class PutBackRequest(Struct, frozen=True):
+    """Files to put back, decided in every detail: the specification of its job."""
+
+    repository: str
+    vm_uuid: str
+    vm: str
+    host: str
+    point_id: str
+    path: str
+    """In the point; text as an operator wrote it."""
+    as_path: str
+    """Absolute path in the guest that it gets."""
+    suffix: str
+    """Of what is moved aside."""
+
+
+class PutBackPlan(Struct, frozen=True):
+    """What is shown before."""
+
+    request: PutBackRequest
+    files: int
+    size_bytes: int
+    steps: tuple[str, ...]
+
+
+class PutBackReport(Struct, frozen=True):
+    """What came of it."""
+
+    files: int
+    size_bytes: int
+    aside: tuple[str, ...]
+    """What had its name before, under the name that it has now; the first hundred."""
+
+
+def suffix_now() -> str:
+    """The suffix of what is moved aside now."""
+    return f".before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def lock_of_put_back(request: PutBackRequest) -> str:
+    """At most one at a time works inside a guest: it would get between the other's files."""
+    return f"guest-files:{request.vm_uuid}"
+
+
+def plan_put_back(files: PointFiles, vm: Vm, request: PutBackRequest) -> PutBackPlan:
+    """What will be done. Raises NotFound, and Conflict or GuestDidNotAnswer where the guest cannot be asked now."""
+    refuse_unreachable_guest(vm)
+    _split(request)
+    entries = list(below(files, plain_path(request.path)))
+    size_bytes = sum(size_of(files, entry) for entry in entries)
+    count = sum(entry.kind is not EntryKind.FOLDER for entry in entries)
+    return PutBackPlan(
+        request,
+        count,
+        size_bytes,
+        (
+            f"send {count} files, {format_bytes(size_bytes)}, into a new folder beside {request.as_path} in {vm.name}",
+            f"move what has one of their names and another content aside, as NAME{request.suffix}",
+            "move each to its place, with its owner, mode and time",
+        ),
+    )
+
+
+def refuse_unreachable_guest(vm: Vm) -> None:
+    """Raise if the guest cannot be asked: it is not running, or its agent is not there."""
+    if vm.state is not VmState.RUNNING:
+        raise Conflict(
+            f"{vm.name} on {vm.host} is {vm.state.value}; files go into a running guest.",
+            next_step="Start it first, or write them to this machine: newhope files POINT PATH --get DEST.",
+        )
+    if vm.agent is not AgentState.CONNECTED:
+        raise GuestDidNotAnswer(
+            f"The guest agent of {vm.name} on {vm.host} is not there, and files go through it.",
+            next_step="Install and start qemu-guest-agent in it, or write them here: newhope files ... --get DEST.",
+        )
+
+
+def put_back(settings: Settings, request: PutBackRequest, context: JobContext) -> PutBackReport:
+    """Put the files back. Raises a `NewhopeError` that says how far it came."""
+    context.plan([_LOOK, _SEND])
+    kept = find_repository(settings, request.repository)
+    with HostLanes(settings) as lanes, open_repository(kept) as repository, repository.reader() as reader:
+        lane = lanes[request.host]
+        with context.step(_LOOK):
+            vm = _look(lane, request)
+            for done in guest_channel.clear_leftovers(lane, vm):
+                context.log(done, level="warn")
+            if system_of(lane, vm.uuid) is GuestSystem.WINDOWS:
+                raise PutBackFailed(
+                    f"{vm.name} runs Windows: files are put back by a shell, which it has not.",
+                    next_step="Write them to this machine (newhope files ... --get) and copy them over.",
+                )
+            point = repository.point(request.vm_uuid, request.point_id)
+            if point.manifest.kind is not PointKind.GUEST:
+                raise NoFilesInIt(
+                    f"{request.vm}@{request.point_id[:8]} holds no files of a guest.",
+                    next_step=f"Choose another: newhope points {request.vm}.",
+                )
+            files = GuestPointFiles(reader, point)
+            base, entries = _renamed(files, request)
+        with context.step(_SEND, total_bytes=sum(entry.size_bytes for _, entry in entries)) as step:
+            pieces = _archive(files, entries, step.advance, context)
+            length = sum(archive_bytes(entry) for _, entry in entries) + len(END)
+            aside = _send(lane, vm, (base, request.suffix), length, pieces, context)
+    for each in aside:
+        context.log(f"moved aside: {each}")
+    files_put = sum(entry.kind is not TarKind.FOLDER for _, entry in entries)
+    return PutBackReport(files_put, sum(entry.size_bytes for _, entry in entries), aside)
+
+
+def _look(lane: HostLane, request: PutBackRequest) -> Vm:
+    snapshot = take_snapshot(lane)
+    if snapshot.status is not HostStatus.ONLINE:
+        raise HostUnreachable(
+            request.host,
+            snapshot.reason or "no answer",
+            untouched=f"{request.vm} is as it was.",
+            next_step=snapshot.next_step or "newhope hosts shows when it answers again.",
+        )
+    vm = find_vm(snapshot, request.vm_uuid)
+    refuse_unreachable_guest(vm)
+    return vm
+
+
+def _split(request: PutBackRequest) -> tuple[str, bytes]:
+    """The folder in the guest, and the name in it. Raises NotFound."""
+    path = plain_path(request.as_path)
+    if not path or not request.as_path.startswith("/"):
+        raise NotFound(
+            f"{request.as_path!r} is no place for a file in the guest.",
+            next_step="Name a file or folder from the root on: newhope files POINT /etc --put-back --as /etc-restored.",
+        )
+    folder, _, name = path.rpartition(b"/")
+    return f"/{folder.decode(errors='surrogateescape')}", name
+
+
+def _renamed(files: PointFiles, request: PutBackRequest) -> tuple[str, list[tuple[GuestEntry, TarEntry]]]:
+    """The folder that all goes into, and every entry beside what it is in the archive; hard links come last."""
+    path = plain_path(request.path)
+    base, name = _split(request)
+    chosen = {entry.path for entry in below(files, path)}
+    entries: list[tuple[GuestEntry, TarEntry]] = []
+    for entry in below(files, path):
+        # What leads to a name that does not come along comes as a file of its own.
+        alone = entry.kind is EntryKind.HARD_LINK and entry.target not in chosen
+        content = files.stat(entry.target) if alone else entry
+        is_file = content.kind is EntryKind.FILE
+        target = entry.target
+        if entry.kind is EntryKind.HARD_LINK:
+            target = b"" if alone else name + entry.target[len(path) :]
+        entries.append(
+            (
+                entry,
+                TarEntry(
+                    path=name + entry.path[len(path) :],
+                    kind=TarKind(content.kind.value),
+                    mode=entry.mode,
+                    uid=entry.uid,
+                    gid=entry.gid,
+                    owner=entry.owner,
+                    group=entry.group,
+                    mtime_ns=entry.mtime_ns,
+                    size_bytes=content.size_bytes if is_file else 0,
+                    target=target,
+                    device=entry.device,
+                    attributes=entry.attributes,
+                ),
+            )
+        )
+    return base, sorted(entries, key=lambda pair: pair[1].kind is TarKind.HARD_LINK)
+
+
+def _archive(
+    files: PointFiles,
+    entries: Iterable[tuple[GuestEntry, TarEntry]],
+    advance: Callable[[int], None],
+    context: JobContext,
+) -> Iterator[bytes]:
+    for entry, written in entries:
+        context.raise_if_cancelled()
+        yield header_of(written)
+        if written.size_bytes:
+            for piece in files.read(entry):
+                yield piece
+                advance(len(piece))
+            yield bytes(-written.size_bytes % 512)
+    yield END
+
+
+def _send(
+    lane: HostLane, vm: Vm, place: tuple[str, str], length: int, pieces: Iterator[bytes], context: JobContext
+) -> tuple[str, ...]:
+    """Send the archive to a process that unpacks it; what that moved aside."""
+    argv = ["/bin/sh", "-c", _UNPACK, "newhope"]
+    try:
+        with guest_channel.plugged(lane, vm) as name:
+            outgoing = guest_channel.Outgoing(lane, vm.uuid, name)
+            try:
+                outgoing.open()
+                unpacking = _Unpacking(lane, vm, agent.begin(lane, vm.uuid, [*argv, name, "", str(length), *place]))
+                if guest_channel.wait_for_reader(lane, vm.uuid, name, unpacking.runs, timeout_s=_READER_WITHIN_S):
+                    outgoing.send(pieces, unpacking.runs, stall_s=_STALL_S)
+                return unpacking.outcome()
+            finally:
+                outgoing.close()
+    except guest_channel.ChannelRefused as refused:
+        context.log(f"{refused.what} The agent writes the files, which is slower.", level="warn")
+    file = f"/tmp/newhope-{secrets.token_hex(6)}.tar"  # noqa: S108 (in the guest, where root makes it)
+    try:
+        agent.write_file(lane, vm.uuid, file, pieces)
+        return _Unpacking(lane, vm, agent.begin(lane, vm.uuid, [*argv, "", file, "0", *place])).outcome()
+    except BaseException:
+        with suppress(NewhopeError):
+            agent.run(lane, vm.uuid, ["rm", "-f", file])
+        raise
+
+
+class _Unpacking:
+    """The process in the guest that unpacks the files and moves them to their places."""
+
+    def __init__(self, lane: HostLane, vm: Vm, pid: int) -> None:
+        self._lane = lane
+        self._vm = vm
+        self._pid = pid
+        self._result: agent.CommandResult | None = None
+
+    def runs(self) -> bool:
+        """Whether it has not ended. Raises what the agent raises."""
+        if self._result is None:
+            self._result = agent.ended(self._lane, self._vm.uuid, self._pid)
+        return self._result is None
+
+    def outcome(self) -> tuple[str, ...]:
+        """Wait for its end; what it moved aside. Raises PutBackFailed, GuestDidNotAnswer."""
+        deadline = time.monotonic() + _END_WITHIN_S
+        while self.runs():
+            if time.monotonic() > deadline:
+                raise GuestDidNotAnswer(
+                    f"The process that puts the files back in {self._vm.name} does not end.",
+                    next_step=f"Look in the guest what process {self._pid} waits for.",
+                    untouched="What had one of their names is still there, under its name or with the suffix.",
+                )
+            time.sleep(_LOOK_S)
+        result = self._result
+        if result is None or result.exit_code:
+            status = result.exit_code if result is not None else -1
+            where = _WHERE_IT_FAILED.get(status, f"status {status}")
+            words = " ".join((result.stderr if result is not None else b"").decode(errors="replace").split())[-400:]
+            raise PutBackFailed(
+                f"The files were not put back in {self._vm.name}: {where}{': ' + words.rstrip('.') if words else ''}.",
+                untouched="Nothing was deleted in the guest.",
+                next_step="Correct it in the guest, then do it again.",
+            )
+        return tuple(result.stdout.decode(errors="replace").splitlines())
