@@ -2,7 +2,7 @@
 
 Three of the tables, against other programs, belong together: full, incremental, restore. Two more tell why the
 repository is as it is, take long, and are made only when asked for: blocks, index. due is about many VMs, sparse
-about a large disk that is nearly empty.
+about a large disk that is nearly empty, latency about what a guest notices.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 
 from engine import nbd
 from engine.hosts import image as images_of_hosts
-from tests.bench import block_sizes, due, full, image, incremental, index_scale, ours, peers, restores, sparse
+from tests.bench import block_sizes, due, full, image, incremental, index_scale, latency, ours, peers, restores, sparse
 from tests.bench.measure import Row, run_rows, table
 from tests.bench.promises import Promise, below
 from tests.bench.promises import table as table_of_promises
 
 TABLES = ("full", "incremental", "restore")
-OWN_TABLES = ("blocks", "index", "due", "sparse")
+OWN_TABLES = ("blocks", "index", "due", "sparse", "latency")
 """Made by programs of their own, without peers and promises."""
 SHARES = {"full": 0.4, "incremental": 0.35, "restore": 0.25}
 """Of the time there is. What a table leaves goes to those that follow."""
@@ -66,6 +66,8 @@ def main() -> None:
         index_scale.main([*folder, "--millions", str(chosen.millions)])
     if chosen.table and "sparse" in chosen.table:
         sparse.main([*folder, "--rounds", str(chosen.rounds)])
+    if chosen.table and "latency" in chosen.table:
+        latency.main(["--rounds", str(chosen.rounds)])
     if chosen.table and "due" in chosen.table:
         due.main(["--vms", str(chosen.vms), "--rounds", str(chosen.rounds)])
 
