@@ -30,10 +30,13 @@ settings.load_profile("newhope")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for a lab is marked so: `-m "not lab"` is the quick run."""
+    """Whatever asks for a lab is marked so: `-m "not lab"` is the quick run. Files that take longest come first."""
     for item in items:
         if isinstance(item, pytest.Function) and {"lab", "lab_factory"} & set(item.fixturenames):
             item.add_marker(pytest.mark.lab)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    # Several processes work side by side, a file each: one that takes minutes must not be begun last.
+    items.sort(key=lambda item: (item.path not in slow, "e2e" not in item.path.parts))
 
 
 def _new_folder() -> Path:
