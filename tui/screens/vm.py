@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Vertical
 
-from engine.repository.model import Point
+from engine.repository.model import Point, PointKind
 from tui.actions import Place
 from tui.keys import bindings_of
 from tui.screens.base import ConsoleScreen
@@ -69,13 +69,15 @@ class VmScreen(ConsoleScreen[None]):
             return
         rpo_s = view.level.rpo_s if view.level else None
         jobs = tuple(job for job in picture.jobs if job.subject == view.name)
-        strips = timeline_lines(view.points, jobs, picture.now, width - 1, rpo_s=rpo_s)
+        strips = timeline_lines(view.points_of_every_kind, jobs, picture.now, width - 1, rpo_s=rpo_s)
         self.line("timeline").show(
             ((*line(" "), *protection_line(view, picture)), BLANK, *((*line(" "), *one) for one in strips))
         )
         points = self.table("points")
+        files = f", {len(view.guest_points)} of files" if view.guest_points else ""
+        count = f"{len(view.points)}{files}"
         self.line("rule-points").show_line(
-            rule(f"RECOVERY POINTS ({len(view.points)})", points.size.width, "newest first, each complete by itself")
+            rule(f"RECOVERY POINTS ({count})", points.size.width, "newest first, each complete by itself")
         )
         # New points come on top; that is no reason for the cursor to leave its own.
         points.show(point_table(view, picture, points.size.width), in_order=True)
@@ -95,7 +97,7 @@ class VmScreen(ConsoleScreen[None]):
         view, key = self.view, self.table("points").key
         if view is None:
             return None
-        return next((point for point in view.points if point_key(point) == key), None)
+        return next((point for point in view.points_of_every_kind if point_key(point) == key), None)
 
     def why_not(self, action: str) -> str | None:
         """Backup and restore need what they need."""
@@ -106,7 +108,13 @@ class VmScreen(ConsoleScreen[None]):
             return why_no_backup(view, self.console.picture)
         if action in ("restore", "copy_id") and self.selected() is None:
             return f"{view.name} has no recovery point yet; B makes one."
-        return None
+        return self._why_no_restore(view) if action == "restore" else None
+
+    def _why_no_restore(self, view: VmView) -> str | None:
+        point = self.selected()
+        if point is None or point.manifest.kind is PointKind.VM:
+            return None
+        return f"It holds files from inside the guest, no VM: newhope files {view.name}@{point.id[:8]}"
 
     def on_keyed_table_moved(self, event: KeyedTable.Moved) -> None:
         """Show the point under the cursor."""

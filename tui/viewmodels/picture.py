@@ -63,6 +63,15 @@ class VmView(Struct, frozen=True):
     job: Job | None
     """What newhope is doing to it now."""
 
+    guest_points: tuple[Point, ...] = ()
+    """Files from inside it, newest first. They bring no VM back: what `points` say of it, they do not."""
+
+    @property
+    def points_of_every_kind(self) -> tuple[Point, ...]:
+        """All that can be looked at, newest first."""
+        both = (*self.points, *self.guest_points)
+        return tuple(sorted(both, key=lambda point: point.manifest.moment, reverse=True))
+
     @property
     def newest(self) -> Point | None:
         """Its newest recovery point."""
@@ -127,6 +136,9 @@ def _views(picture: Picture) -> tuple[VmView, ...]:
     if fleet is None:
         return ()
     points = points_by_vm(fleet)
+    guest_points: dict[str, list[Point]] = {}
+    for point in fleet.guest_points:
+        guest_points.setdefault(point.manifest.vm.uuid, []).append(point)
     exposures = {exposure.vm_uuid: exposure for exposure in picture.exposures}
     running = {job.subject: job for job in picture.jobs if not job.state.over}
     known = [(vm.uuid, vm.name, vm.host, vm) for vm in known_vms(fleet)]
@@ -146,6 +158,7 @@ def _views(picture: Picture) -> tuple[VmView, ...]:
                 exposure=exposure,
                 level=exposure.level if exposure else None,
                 job=running.get(name),
+                guest_points=tuple(guest_points.get(uuid, ())),
             )
         )
     return tuple(sorted(views, key=worst_first))

@@ -7,6 +7,7 @@ Each day (or hour) has the letter of its best recovery point. Letters, best firs
     c  as after a power cut
     x  none, and a backup failed
     !  none, though the level asks for one in that time
+    g  none of the VM, only files from inside its guest
     .  none
 """
 
@@ -20,8 +21,14 @@ from engine.repository.model import Consistency, Point
 from tui.viewmodels.figures import local
 from tui.viewmodels.text import Block, Line, Span, Tone, clipped, line, quiet
 
-_LETTERS = {Consistency.OFF: "o", Consistency.MEMORY: "m", Consistency.FILESYSTEM: "f", Consistency.CRASH: "c"}
-_BEST_FIRST = "omfcx!."
+_LETTERS = {
+    Consistency.OFF: "o",
+    Consistency.MEMORY: "m",
+    Consistency.FILESYSTEM: "f",
+    Consistency.CRASH: "c",
+    Consistency.FILES: "g",
+}
+_BEST_FIRST = "omfcx!g."
 _TONES = {
     "o": Tone.GOOD,
     "m": Tone.GOOD,
@@ -29,11 +36,12 @@ _TONES = {
     "c": Tone.PLAIN,
     "x": Tone.BAD,
     "!": Tone.WARN,
+    "g": Tone.PLAIN,
     ".": Tone.QUIET,
 }
 _DAY_S, _HOUR_S = 86400, 3600
 
-LEGEND: Line = line(quiet("o off  m memory  f frozen  c crash  x failed  ! missed  . none"))
+LEGEND: Line = line(quiet("o off  m memory  f frozen  c crash  x fail  ! missed  g files  . none"))
 
 
 def strip(
@@ -55,8 +63,9 @@ def strip(
             letters[place] = letter
 
     moments = [(point.manifest.moment, _LETTERS[point.manifest.consistency]) for point in points]
-    if moments and rpo_s is not None and rpo_s <= bucket_s:
-        first = buckets - 1 - _buckets_ago(min(at for at, _ in moments), now, bucket_s, zone)
+    of_vm = [at for at, letter in moments if letter != "g"]
+    if of_vm and rpo_s is not None and rpo_s <= bucket_s:
+        first = buckets - 1 - _buckets_ago(min(of_vm), now, bucket_s, zone)
         letters = ["!" if first < place < buckets - 1 else "." for place in range(buckets)]
     for at, letter in moments:
         mark(at, letter)

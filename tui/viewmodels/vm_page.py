@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.hosts.model import HostStatus
 from engine.repository import doubts
-from engine.repository.model import Consistency, Point
+from engine.repository.model import Consistency, GuestFiles, Point, PointKind
 from tui.viewmodels.figures import age, ago, limit, lost, moment, size, span, stamp
 from tui.viewmodels.picture import Picture, VmView, protection, state_word
 from tui.viewmodels.text import (
@@ -27,7 +27,7 @@ CONSISTENCY_WORDS = {
     Consistency.FILESYSTEM: "frozen",
     Consistency.OFF: "off",
     Consistency.MEMORY: "memory",
-    Consistency.FILES: "files",
+    Consistency.FILES: "# files",
 }
 
 
@@ -92,7 +92,7 @@ def point_table(view: VmView, picture: Picture, width: int) -> Table:
     doubted = doubts(view.points)
     rows = tuple(
         Row(point_key(point), tuple(_point_cell(column.key, point, view, picture, doubted) for column in columns))
-        for point in view.points
+        for point in view.points_of_every_kind
     )
     empty = (
         line(strong("No recovery point yet."), f"  If {view.host or 'its host'} dies now, {view.name} is lost."),
@@ -108,19 +108,25 @@ def point_key(point: Point) -> str:
 
 def copies_of(point: Point, view: VmView) -> tuple[str, ...]:
     """The repositories that hold the same moment of the same VM."""
-    same = [other.repository for other in view.points if other.manifest.moment == point.manifest.moment]
+    every = view.points_of_every_kind
+    same = [
+        other.repository
+        for other in every
+        if (other.manifest.moment, other.manifest.kind) == (point.manifest.moment, point.manifest.kind)
+    ]
     return tuple(sorted(set(same)))
 
 
 def _point_cell(key: str, point: Point, view: VmView, picture: Picture, doubted: dict[str, str]) -> Span:
     manifest = point.manifest
+    files = manifest.kind is PointKind.GUEST
     weak = manifest.consistency is Consistency.CRASH or point.original_id in doubted
     word = "! doubted" if point.original_id in doubted else CONSISTENCY_WORDS[manifest.consistency]
     texts = {
         "when": Span(moment(manifest.moment, picture.now)),
-        "loss": Span(age((picture.now - manifest.moment).total_seconds())),
+        "loss": Span("-" if files else age((picture.now - manifest.moment).total_seconds())),
         "method": Span(manifest.method),
-        "consistency": Span(word, Tone.WARN if weak else Tone.GOOD),
+        "consistency": Span(word, Tone.WARN if weak else Tone.PLAIN if files else Tone.GOOD),
         "size": Span(size(point.size_bytes)),
         "new": Span(size(manifest.new_bytes)),
         "copies": Span(",".join(copies_of(point, view))),
@@ -134,6 +140,8 @@ def point_lines(point: Point | None, view: VmView, picture: Picture, width: int)
     if point is None:
         return ()
     manifest = point.manifest
+    if manifest.guest_files is not None:
+        return _guest_point_lines(point, manifest.guest_files, view, picture, width)
     doubt = doubts(view.points).get(point.original_id)
     loss = lost((picture.now - manifest.moment).total_seconds())
     disks = ", ".join(
@@ -150,4 +158,22 @@ def point_lines(point: Point | None, view: VmView, picture: Picture, width: int)
         *labelled("kept too", ", ".join(kept) or "the definition", width),
         *labelled("made", f"{manifest.method}, {stood}, copied in {took}, on {manifest.vm.host}", width),
         *labelled("name", f"{view.name}@{point.id[:8]} in {point.repository}", width),
+    )
+
+
+def _guest_point_lines(point: Point, kept: GuestFiles, view: VmView, picture: Picture, width: int) -> Block:
+    """A point of files from inside the guest: what it holds, and how to get at it."""
+    manifest = point.manifest
+    old = ago((picture.now - manifest.moment).total_seconds())
+    entries = f"{kept.entries} entries, {size(kept.size_bytes)}, {size(manifest.new_bytes)} new in the repository"
+    failed = [f"{each.command}: exit status {each.exit_code}" for each in kept.commands if each.exit_code]
+    return (
+        *labelled("moment", f"{stamp(manifest.moment)} ({old})   {manifest.consistency_note}", width),
+        *labelled("holds", "files from inside the guest; no VM comes back from it", width),
+        *labelled("paths", ", ".join(kept.paths), width),
+        *labelled("files", entries, width),
+        *labelled("made", f"{kept.way}, as [guest_files.{kept.section}] says", width),
+        *(labelled("failed", "; ".join(failed), width) if failed else ()),
+        *(labelled("tar said", "; ".join(kept.notes[:3]), width) if kept.notes else ()),
+        *labelled("get them", f"newhope files {view.name}@{point.id[:8]}", width),
     )

@@ -2,7 +2,7 @@ from datetime import UTC, timedelta
 
 from engine.jobs import JobState
 from engine.repository.model import Consistency, Point
-from tests.builders import NOW, ago, make_point
+from tests.builders import NOW, ago, make_guest_point, make_point
 from tests.tui.pictures import make_job, texts
 from tui.viewmodels.text import plain_text
 from tui.viewmodels.timeline import painted, strip, timeline_lines
@@ -81,3 +81,10 @@ def test_every_line_fits_and_the_strips_end_now() -> None:
         assert lines[0].rstrip().endswith("now")
         assert lines[1].endswith("f|")
         assert lines[1].index("|") - 1 == lines[0].index("now")
+
+
+def test_files_of_a_guest_show_only_where_nothing_else_is_to_be_said() -> None:
+    points = [make_guest_point(moment=ago(age)) for age in ("6d", "3d", "2d", "1h")] + [make_point(age="5d")]
+
+    assert days(points) == "gf.gg.g"
+    assert days(points, rpo_s=HOUR_S) == "gf!!!!g"

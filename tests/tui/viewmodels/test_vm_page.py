@@ -1,6 +1,16 @@
 from engine.hosts.model import AgentState, HostStatus
 from engine.repository.model import Consistency
-from tests.builders import make_disk, make_disk_record, make_fleet, make_host, make_point, make_settings, make_vm
+from tests.builders import (
+    ago,
+    make_disk,
+    make_disk_record,
+    make_fleet,
+    make_guest_point,
+    make_host,
+    make_point,
+    make_settings,
+    make_vm,
+)
 from tests.tui.pictures import make_picture, row_of, texts
 from tui.viewmodels.picture import VmView, find_view
 from tui.viewmodels.text import plain_text
@@ -116,3 +126,19 @@ def test_a_stale_host_marks_the_state_of_its_vms() -> None:
     picture = make_picture(make_fleet(hosts=[make_host(status=HostStatus.STALE, vms=[make_vm()])]))
 
     assert plain_text(facts_line(view_of(picture))).startswith("? RUN")
+
+
+def test_files_of_a_guest_are_listed_with_a_sign_of_their_own_and_protect_nothing() -> None:
+    files = make_guest_point("web", moment=ago("5m"))
+    picture = make_picture(make_fleet(points=[make_point(age="2h"), files]))
+    view = view_of(picture)
+
+    table = point_table(view, picture, 80)
+    lines = texts(point_lines(files, view, picture, 78))
+
+    assert [row_of(table, row.key)["consistency"] for row in table.rows] == ["# files", "frozen"]
+    assert row_of(table, point_key(files))["method"] == "guest"
+    assert row_of(table, point_key(files))["loss"] == "-"
+    assert any("no VM comes back from it" in text for text in lines)
+    assert any(f"newhope files web@{files.id[:8]}" in text for text in lines)
+    assert "exceeded" in plain_text(protection_line(view, picture))
