@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("-R", "--recursive", is_flag=True, help="List what is in folders, too.")
 @click.option("--get", "destination", metavar="DEST", type=click.Path(path_type=Path), help="Write it to this machine.")
 @click.option("--overwrite", is_flag=True, help="With --get: replace what has the same name.")
+@click.option("--salvage", is_flag=True, help="From damaged disks: what is left, and a list of what is lost.")
 @click.option("--put-back", is_flag=True, help="Put it back into the running guest that it is from.")
 @click.option("--as", "as_path", metavar="PATH", help="With --put-back: under this path. [default: its own]")
 @REPOSITORY
@@ -41,6 +42,7 @@ def files(
     recursive: bool,
     destination: Path | None,
     overwrite: bool,
+    salvage: bool,
     put_back: bool,
     as_path: str | None,
     repository: str | None,
@@ -50,8 +52,12 @@ def files(
 ) -> ExitCode:
     """The files in POINT: those of PATH, or all.
 
-    Only points of kind guest have files to list; `newhope backup VM --guest-files` makes one. VM@latest is the newest
-    of them here.
+    A point of a VM has disks: without PATH their volumes are listed, with /PATH what the root file system has there,
+    with VOLUME:/PATH what that volume has. No host, no root and no room for disks is needed. Partitions, LVM, ext2/3/4,
+    XFS, Btrfs, NTFS and FAT are read by a process that may do nothing else; what a guest encrypted cannot be.
+
+    A point of kind guest has files (`newhope backup VM --guest-files`). Where a VM has such points, VM@latest is the
+    newest of them here, unless PATH names a volume; an id always means the one point.
 
     Put back, they get their old owners, modes and times; what has one of their names and another content is moved
     aside in the guest, as NAME.before-TIME, and stays there. The guest needs its agent, a shell and tar.
@@ -61,17 +67,29 @@ def files(
 
     \b
     Examples:
+      newhope files web@latest                  the volumes in its disks, or its files
       newhope files web@latest /etc             what it holds there, like ls
+      newhope files web@latest vg0/root:/etc    the same of one volume
       newhope files web@latest /etc/hosts --get /tmp
       newhope files a1b2c3 /etc --get ./etc-of-yesterday
       newhope files web@-1 /etc/nginx --put-back
       newhope files web@-1 /etc --put-back --as /root/etc-of-yesterday
     """
     _refuse_what_does_not_go_together(destination, put_back, overwrite=overwrite, as_path=as_path, path=path)
+    chosen = _chosen(invocation, point_name, path, repository, put_back=put_back)
+    if _has_disks(chosen) and not put_back:
+        from engine.cli.files_of_disks import Wanted, show_or_get
+
+        if recursive:
+            raise Usage("-R lists points of kind guest.", next_step="newhope files POINT PATH --get DEST has it all.")
+        if destination is not None and not path:
+            raise Usage("Name what to get.", next_step=f"newhope files {point_name} /etc/hosts --get {destination}")
+        show_or_get(invocation, chosen, Wanted(path, destination, overwrite, salvage, repository))
+        return ExitCode.OK
     from engine.restore import plain_path
 
     wanted = plain_path(path)
-    with opened_files(invocation, point_name, repository) as (point, found):
+    with opened_files(invocation, chosen, repository) as (point, found):
         if put_back:
             from engine.cli.files_back import Choices, put_files_back
 
@@ -97,26 +115,39 @@ def _refuse_what_does_not_go_together(
 
 
 @contextmanager
-def opened_files(
-    invocation: Invocation, point_name: str, repository: str | None
-) -> Generator[tuple[Point, PointFiles]]:
-    """The point that is named, and its files. Raises NotFound, NoFilesInIt."""
-    from engine.cli.named import find_point
+def opened_files(invocation: Invocation, point: Point, repository: str | None) -> Generator[tuple[Point, PointFiles]]:
+    """A point of kind guest, and its files. Raises NoFilesInIt."""
     from engine.cli.opened_repository import open_named
-    from engine.cli.points import read_points
-    from engine.repository import PointKind
     from engine.restore import GuestPointFiles, NoFilesInIt
 
-    point = find_point(read_points(invocation, repository)[1], point_name, PointKind.GUEST)
-    if point.manifest.kind is not PointKind.GUEST:
+    if _has_disks(point):
         vm = point.manifest.vm.name
         raise NoFilesInIt(
-            f"{vm}@{point.id[:8]} holds disks; files are read from points of kind guest.",
-            next_step=f"Restore it (newhope restore {vm}@{point.id[:8]}), or use such a point: newhope points {vm}.",
+            f"{vm}@{point.id[:8]} holds disks; files are put back from points of kind guest.",
+            next_step=f"Get them here first (--get DEST), or use such a point: newhope points {vm}.",
         )
     name = point.repository if repository is None else repository
     with open_named(lambda: invocation.settings, name) as opened, opened.reader() as reader:
         yield point, GuestPointFiles(reader, point)
+
+
+def _chosen(invocation: Invocation, name: str, path: str, repository: str | None, *, put_back: bool) -> Point:
+    """The point that a name means here: of guest files where the VM has such points and PATH names no volume."""
+    from engine.cli.named import find_point
+    from engine.cli.points import read_points
+    from engine.repository import PointKind, parse_point_name
+
+    found = read_points(invocation, repository)[1]
+    vm, _ = parse_point_name(name)
+    of_guest = any(not _has_disks(each) and vm in (each.manifest.vm.name, each.manifest.vm.uuid) for each in found)
+    on_volume = ":" in path and not path.startswith("/")
+    return find_point(found, name, PointKind.GUEST if put_back or (of_guest and not on_volume) else PointKind.VM)
+
+
+def _has_disks(point: Point) -> bool:
+    from engine.repository import PointKind
+
+    return point.manifest.kind is not PointKind.GUEST
 
 
 def _list(invocation: Invocation, point: Point, found: PointFiles, path: bytes, *, recursive: bool) -> None:

@@ -1,0 +1,293 @@
+"""Our side: starts the reading process, gives it blocks, checks what it says, and ends it when it does not behave."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import NoReturn, Self, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from engine.disk_files.protocol import (
+    MAX_PIECE_BYTES,
+    MAX_WANTED_BYTES,
+    Content,
+    Ended,
+    Entries,
+    Entry,
+    Failed,
+    Find,
+    FromReader,
+    Kind,
+    List,
+    Look,
+    Piece,
+    Read,
+    Volume,
+    Volumes,
+    Wanted,
+    receive_from_reader,
+    send,
+)
+from engine.errors import ExitCode, MissingPackage, NewhopeError, NotFound
+
+PATIENCE_S = 120.0
+"""How long the process may think about one message, without the time in which it waits for blocks."""
+MAX_ENTRIES = 2_000_000
+MAX_VOLUMES = 4096
+_VOLUME_NAME = re.compile(r"[A-Za-z0-9+_.#-]{1,128}(/[A-Za-z0-9+_.-]{1,128})?")
+_NEXT = "take the disk as a whole: `newhope restore`; `newhope points` lists other recovery points."
+
+Path = tuple[bytes, ...]
+Answer = TypeVar("Answer", bound=Struct)
+
+
+class FileSystemUnreadable(NewhopeError):
+    """A guest's file system is damaged, of a kind that is not supported, or does strange things to its reader."""
+
+    exit_code = ExitCode.GUEST
+
+
+class NoSuchFile(NotFound):
+    """There is no such volume, file or folder in a recovery point."""
+
+
+class Disk(Struct, frozen=True):
+    """A disk to be looked into."""
+
+    name: str
+    """`vda`."""
+    size_bytes: int
+    read: Callable[[int, int], bytes]
+    """The bytes of a range; may raise `NewhopeError` where they are lost."""
+
+
+def open_disks(disks: Sequence[Disk], *, salvage: bool = False, patience_s: float = PATIENCE_S) -> DiskFiles:
+    """Start a process that looks into these disks. With `salvage` what is lost reads as zero, and `lost` says so.
+
+    Raises `MissingPackage` where the parsers are not installed.
+    """
+    if importlib.util.find_spec("dissect") is None or importlib.util.find_spec("dissect.extfs") is None:
+        raise MissingPackage(
+            "The part of newhope that reads file systems inside disks is not installed.",
+            next_step="install it: `pip install 'newhope[files]'` (it brings dissect, under the AGPL-3.0 licence).",
+        )
+    return DiskFiles(disks, salvage=salvage, patience_s=patience_s)
+
+
+class DiskFiles:
+    """An open look into disks. Safe for any number of threads, which take turns."""
+
+    def __init__(self, disks: Sequence[Disk], *, salvage: bool, patience_s: float) -> None:
+        self._disks = disks
+        self._salvage = salvage
+        self._patience_s = patience_s
+        self._turn = threading.RLock()
+        self._volumes: tuple[Volume, ...] | None = None
+        self._failure: NewhopeError | None = None
+        self.lost = False
+        """With `salvage`: whether something that was needed since this was last set to False is lost."""
+        self._link, theirs = socket.socketpair()
+        names = {"disks": [(disk.name, disk.size_bytes) for disk in disks]}
+        module = "engine.disk_files.serving"
+        command = [sys.executable, "-I", "-m", module, str(theirs.fileno()), msgspec.json.encode(names).decode()]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={"LANG": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The reading process."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._link.close()
+
+    def volumes(self) -> tuple[Volume, ...]:
+        """What is on the disks. Raises `FileSystemUnreadable`, and what reading the disks raises."""
+        with self._turn:
+            if self._volumes is None:
+                [answer] = self._ask(Look(), Volumes)
+                self._check(len(answer.volumes) <= MAX_VOLUMES, "too many volumes")
+                self._check(all(map(_is_sound_volume, answer.volumes)), "a volume that cannot be")
+                self._volumes = answer.volumes
+            return self._volumes
+
+    def find(self, volume: str, path: Path, *, follow: bool = False) -> Entry:
+        """What is at a path. Symlinks on the way are followed, inside the volume; the last one with `follow`."""
+        with self._turn:
+            self.volumes()
+            [answer] = self._ask(Find(volume, path, follow), Entries, self._named(volume, path))
+            self._check(len(answer.entries) == 1, "more than one answer")
+            [entry] = answer.entries
+            self._check(_is_sound(entry, top=True), "an entry that cannot be")
+            return entry
+
+    def entries(self, volume: str, path: Path) -> tuple[list[Entry], int]:
+        """What is in a folder, by name, and how many names could not be names."""
+        with self._turn:
+            self.volumes()
+            found: list[Entry] = []
+            left_out = 0
+            for answer in self._ask(List(volume, path), Entries, self._named(volume, path)):
+                self._check(all(map(_is_sound, answer.entries)), "an entry that cannot be")
+                found += answer.entries
+                left_out += answer.left_out
+                self._check(len(found) <= MAX_ENTRIES, "a folder without an end")
+            self._check(len({entry.name for entry in found}) == len(found), "one name twice")
+            return sorted(found, key=lambda entry: entry.name), left_out
+
+    def read(self, volume: str, path: Path, offset: int, length: int) -> bytes | int:
+        """A piece of a file: its bytes, or how many zeroes they are. Up to `MAX_PIECE_BYTES`; fewer at the end."""
+        with self._turn:
+            self.volumes()
+            [answer] = self._ask(Read(volume, path, offset, length), Piece, self._named(volume, path))
+            self._check(0 <= answer.zeroes <= length and len(answer.data) <= length, "more than was asked for")
+            self._check(not (answer.zeroes and answer.data), "two answers in one")
+            return answer.zeroes or answer.data
+
+    def _named(self, volume: str, path: Path) -> str:
+        return f"{volume}:/{b'/'.join(path).decode(errors='backslashreplace')}"
+
+    def _ask(self, question: Struct, kind: type[Answer], about: str = "these disks") -> Iterator[Answer]:
+        if self._failure is not None:
+            raise self._failure
+        self._tell(question)
+        while True:
+            answer = self._hear()
+            if isinstance(answer, Wanted):
+                self._give(answer)
+            elif isinstance(answer, Failed):
+                raise _failed(answer, about, lost=self.lost)
+            elif isinstance(answer, kind):
+                yield answer
+                if not isinstance(answer, Entries) or not answer.more:
+                    return
+            else:
+                self._check(False, "an answer to another question")
+
+    def _give(self, wanted: Wanted) -> None:
+        self._check(0 <= wanted.disk < len(self._disks), "a disk that is not there")
+        disk = self._disks[wanted.disk]
+        inside = wanted.offset >= 0 and 0 < wanted.length <= MAX_WANTED_BYTES
+        self._check(inside and wanted.offset + wanted.length <= disk.size_bytes, "a range that is not there")
+        try:
+            content = Content(disk.read(wanted.offset, wanted.length))
+        except NewhopeError as error:
+            if not self._salvage:
+                self._end(error)
+                raise
+            self.lost = True
+            content = Content(bytes(wanted.length), lost=True)
+        self._tell(content)
+
+    def _tell(self, message: Struct) -> None:
+        try:
+            self._link.settimeout(self._patience_s)
+            send(self._link, message)
+        except OSError:
+            self._gone("it ended")
+
+    def _hear(self) -> FromReader:
+        began = time.monotonic()
+        self._link.settimeout(self._patience_s)
+        try:
+            return receive_from_reader(self._link)
+        except TimeoutError:
+            self._gone(f"it was given up after {time.monotonic() - began:.0f} s without an answer")
+        except (Ended, OSError):
+            self._gone("it ended")
+        except msgspec.DecodeError:
+            self._gone("it said something that is no answer")
+
+    def _check(self, sound: bool, wrong: str) -> None:
+        if not sound:
+            self._gone(f"it answered with {wrong}")
+
+    def _gone(self, why: str) -> NoReturn:
+        self._process.kill()
+        status = self._process.wait()
+        more = {3: "out of memory", 1: "it could not be started or confined"}.get(status, "")
+        error = FileSystemUnreadable(
+            f"The process that reads the guest's file systems was stopped: {more or why}.",
+            untouched="The recovery point is as it was; what was fetched before stays.",
+            next_step=f"the file system may be damaged, or made to do this; {_NEXT}",
+        )
+        self._end(error)
+        raise error
+
+    def _end(self, failure: NewhopeError) -> None:
+        self._failure = failure
+        self._process.kill()
+
+
+def _failed(answer: Failed, about: str, *, lost: bool) -> NewhopeError:
+    reason = _printable(answer.reason)
+    if lost:
+        reason += " A part of what it is found by is lost in the repository."
+    elif answer.missing:
+        return NoSuchFile(
+            f"{about}: {reason}", next_step="list the folder above it, or all volumes: `newhope files POINT`."
+        )
+    return FileSystemUnreadable(f"{about}: {reason}", untouched="The recovery point is as it was.", next_step=_NEXT)
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
+
+
+def _is_sound_volume(volume: Volume) -> bool:
+    return bool(
+        _VOLUME_NAME.fullmatch(volume.name)
+        and 0 <= volume.size_bytes < 1 << 63
+        and -1 <= volume.used_bytes < 1 << 63
+        and len(volume.note) < 1000
+        and len(volume.label) < 1000
+    )
+
+
+def _is_sound(entry: Entry, *, top: bool = False) -> bool:
+    name = entry.name
+    named = b"/" not in name and b"\0" not in name and name not in (b".", b"..") and len(name) <= 1024
+    return bool(
+        named
+        and (name or top)
+        and entry.mode == entry.mode & 0o7777
+        and -1 <= entry.uid < 1 << 32
+        and -1 <= entry.gid < 1 << 32
+        and 0 <= entry.size_bytes < 1 << 62
+        and (not entry.size_bytes or entry.kind is Kind.FILE)
+        and abs(entry.mtime_ns) <= 1 << 62
+        and b"\0" not in entry.target
+        and len(entry.target) <= 4096
+    )
+
+
+__all__ = ["MAX_PIECE_BYTES", "Disk", "DiskFiles", "FileSystemUnreadable", "NoSuchFile", "open_disks"]

@@ -1,0 +1,74 @@
+"""FAT12, FAT16 and FAT32: EFI system partitions, old data disks."""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from engine.disk_files.protocol import Kind
+from engine.disk_files.tree import Facts, FileSystem, Node, Unreadable, dissect, text_as_bytes
+
+_LOWER_BASE, _LOWER_EXTENSION = 0x08, 0x10
+_DIRECTORY, _READ_ONLY, _VOLUME_NAME = 0x10, 0x01, 0x08
+
+
+def open_fat(stream: BinaryIO) -> FileSystem:
+    """Open one."""
+    opened = dissect("fat.fat").FATFS(stream)
+    label = "" if opened.volume_label == "NO NAME" else opened.volume_label
+    return FileSystem("fat", FatNode(opened, opened.root), label, folds_case=True)
+
+
+class FatNode(Node):
+    """An entry of a folder."""
+
+    def __init__(self, opened: Any, entry: Any) -> None:
+        self._fs = opened
+        self._entry = entry
+
+    def facts(self) -> Facts:
+        """What the entry says."""
+        if self._entry is self._fs.root:
+            return Facts(Kind.FOLDER, 0o755, -1, -1, 0, 0)
+        raw = self._entry.dirent
+        mode = 0o555 if raw.DIR_Attr & _READ_ONLY else 0o755
+        folder = bool(raw.DIR_Attr & _DIRECTORY)
+        kind, size = (Kind.FOLDER, 0) if folder else (Kind.FILE, raw.DIR_FileSize)
+        return Facts(kind, mode if folder else mode & 0o666, -1, -1, self._mtime_ns(), size)
+
+    def children(self) -> Iterator[tuple[bytes, Node]]:
+        """Every name, long where there is a long one."""
+        for entry in self._entry.iterdir():
+            if entry.name not in (".", "..") and not entry.dirent.DIR_Attr & _VOLUME_NAME:
+                yield text_as_bytes(_as_written(entry)), FatNode(self._fs, entry)
+
+    def open(self) -> BinaryIO:
+        """Its clusters."""
+        clusters = sum(count for _, count in self._entry.dataruns())
+        if clusters * self._fs.cluster_size < self._entry.size:
+            raise Unreadable("Its chain of clusters is shorter than the file.")
+        return self._entry.open()
+
+    def target(self) -> bytes:
+        """FAT has no links."""
+        return b""
+
+    def _mtime_ns(self) -> int:
+        try:
+            return calendar.timegm(self._entry.mtime.timetuple()) * 10**9
+        except ValueError:
+            return 0
+
+
+def _as_written(entry: Any) -> str:
+    """A short name in the case that Windows NT notes beside it, as Linux and Windows show it."""
+    if entry.ldirents:
+        return entry.name
+    base, dot, extension = entry.name.partition(".")
+    flags = entry.dirent.DIR_NTRes
+    return (
+        (base.lower() if flags & _LOWER_BASE else base)
+        + dot
+        + (extension.lower() if flags & _LOWER_EXTENSION else extension)
+    )
