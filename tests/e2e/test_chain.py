@@ -50,7 +50,7 @@ from tests.e2e.whole_disks import (
 )
 from tests.hosts.live import in_guest, kill_qemu, lab_of_its_own, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
 
 MIB = 1 << 20
 SEED = 20261128

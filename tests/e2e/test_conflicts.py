@@ -46,6 +46,7 @@ def done_by_somebody(uri: str, work: Callable[[libvirt.virDomain], object]) -> I
 def refused(operator: Operator, vm: Vm, owner: str) -> None:
     """A backup fails because of `owner`, which goes on; nothing was begun."""
     known = len(operator.points(vm.name))
+    marks = checkpoints.own_checkpoints(operator.lanes[vm.host], vm.uuid)
 
     assert wait_for(lambda: operator.vm(vm.name).job is not None, 30)
     job = operator.finish(operator.start_backup(vm.name))
@@ -56,7 +57,7 @@ def refused(operator: Operator, vm: Vm, owner: str) -> None:
     assert owner in job.failure.what
     assert operator.vm(vm.name).job is not None
     assert len(operator.points(vm.name)) == known
-    assert checkpoints.own_checkpoints(operator.lanes[vm.host], vm.uuid) == ()
+    assert checkpoints.own_checkpoints(operator.lanes[vm.host], vm.uuid) == marks
 
 
 def test_a_migration_is_named(operator: Operator) -> None:
@@ -95,8 +96,8 @@ def test_a_snapshot_is_named(operator: Operator) -> None:
             refused(operator, web, "a snapshot")
         finally:
             os.close(reader)
+            pipe.unlink(missing_ok=True)
 
-    pipe.unlink(missing_ok=True)
     assert wait_for(lambda: operator.vm("web").job is None)
 
 

@@ -84,7 +84,7 @@ def test_new_vms_are_found_and_backed_up_once_though_runs_overlap_and_something_
         assert len(states(journal, "idle")) == 1
         assert any("It is tried again at" in line.text for line in journal.log(run.id))
     points = operator.knows("points")["points"]
-    assert sorted(point["vm"]["name"] for point in points) == ["busy", "idle"]
+    assert sorted(point["vm"] for point in points) == ["busy", "idle"]
     assert operator.knows("backup", "--due", "--dry-run")["due"] == []
 
 

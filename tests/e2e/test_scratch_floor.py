@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine import nbd
-from engine.backup.moment import Marks, fixed_moment
+from engine.backup.moment import How, Marks, fixed_moment
 from engine.backup.vm_notes import VmNotes
 from engine.backup.watching import BackupInterrupted
 from engine.errors import ExitCode, NoSpace
@@ -66,7 +66,7 @@ def test_a_job_ends_before_its_scratch_folder_is_full_and_the_guest_goes_on(
 
     with (
         pytest.raises(NoSpace) as failure,
-        fixed_moment(lane, web, Method.HOT, Marks(checkpoints.new_name()), notes, None) as moment,  # type: ignore[arg-type]
+        fixed_moment(lane, web, How(Method.HOT), Marks(checkpoints.new_name()), notes, None) as moment,  # type: ignore[arg-type]
     ):
         in_guest(lane, web, "dd if=/dev/urandom of=/data/area bs=1M count=45 conv=notrunc 2>&1; sync")
         read_until_it_breaks(moment.disks[0].address, moment.disks[0].export)
@@ -88,7 +88,7 @@ def test_too_little_room_is_refused_before_the_guest_is_touched(operator: Operat
 
     with (
         pytest.raises(NoSpace) as failure,
-        fixed_moment(lane, web, Method.HOT, Marks("none"), VmNotes(operator.settings.state), None),  # type: ignore[arg-type]
+        fixed_moment(lane, web, How(Method.HOT), Marks("none"), VmNotes(operator.settings.state), None),  # type: ignore[arg-type]
     ):
         pass
 
@@ -103,7 +103,7 @@ def test_a_vm_that_crashes_during_its_backup_is_named_as_the_reason(operator: Op
     try:
         with (
             pytest.raises(BackupInterrupted) as failure,
-            fixed_moment(lane, web, Method.HOT, marks, notes, None) as moment,  # type: ignore[arg-type]
+            fixed_moment(lane, web, How(Method.HOT), marks, notes, None) as moment,  # type: ignore[arg-type]
         ):
             kill_qemu(lab, lane, web)
             read_until_it_breaks(moment.disks[0].address, moment.disks[0].export)
@@ -123,7 +123,7 @@ def test_a_job_that_somebody_else_ends_is_named_as_the_reason(operator: Operator
 
     with (
         pytest.raises(BackupInterrupted) as failure,
-        fixed_moment(lane, web, Method.HOT, marks, notes, None) as moment,  # type: ignore[arg-type]
+        fixed_moment(lane, web, How(Method.HOT), marks, notes, None) as moment,  # type: ignore[arg-type]
     ):
         lane.run(lambda connection: connection.lookupByUUIDString(web.uuid).abortJob())
         read_until_it_breaks(moment.disks[0].address, moment.disks[0].export)

@@ -1,5 +1,7 @@
 """A `newhope` that is killed after its n-th call to libvirt: `python killed_after_libvirt_call.py N RECORD ARG...`.
 
+Instead of a number, N may be the name of a call: it is killed after the first of that name.
+
 Only calls that may change something count: after one that merely reads, the host is as it was after the one before. The
 name of the last call is written to RECORD; without that file the command came to its own end. It counts below
 libvirt's Python classes, at the functions of its C module, so newhope itself knows nothing of it.
@@ -27,9 +29,10 @@ READS = re.compile(
 class CountedCalls:
     """libvirt's C module, but for the end after a number of calls."""
 
-    def __init__(self, module: Any, kill_after: int, record: Path) -> None:
+    def __init__(self, module: Any, kill_after: str, record: Path) -> None:
         self._module = module
-        self._left = kill_after
+        self._left = int(kill_after) if kill_after.isdecimal() else 0
+        self._name = kill_after
         self._record = record
         self._lock = threading.Lock()
 
@@ -44,7 +47,7 @@ class CountedCalls:
             result = function(*arguments)
             with self._lock:
                 self._left -= 1
-                if self._left == 0:
+                if self._left == 0 or name == self._name:
                     self._record.write_text(name)
                     os.kill(os.getpid(), signal.SIGKILL)
             return result
@@ -56,7 +59,7 @@ def main() -> None:
     """Count, and be newhope."""
     import libvirt
 
-    counted = CountedCalls(libvirt.libvirtmod, int(sys.argv[1]), Path(sys.argv[2]))
+    counted = CountedCalls(libvirt.libvirtmod, sys.argv[1], Path(sys.argv[2]))
     libvirt.libvirtmod = counted
     sys.argv = ["newhope", *sys.argv[3:]]
     from engine.cli.main import main as newhope

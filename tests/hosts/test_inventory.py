@@ -139,7 +139,7 @@ def test_a_backup_and_a_block_job_under_way_are_named(lane, bare_host, tiny_vm) 
     socket = bare_host.layout.folder / "nbd.sock"
     backup = f"<domainbackup mode='pull'><server transport='unix' socket='{socket}'/></domainbackup>"
     lane.run(lambda connection: connection.lookupByUUIDString(uuid).backupBegin(backup, None), timeout_s=30)
-    assert seen(lane).job == "a backup"
+    assert (seen(lane).job or "").startswith("a backup by another program")
     lane.run(lambda connection: connection.lookupByUUIDString(uuid).abortJob())
     assert wait_for(lambda: seen(lane).job is None)
 
