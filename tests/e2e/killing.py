@@ -17,7 +17,10 @@ from tests.faults import killed_after_libvirt_call
 
 
 def back_up_killed_after(operator: Operator, vm: Vm, method: Method, calls: int | str, folder: Path) -> str | None:
-    """Back up as a job that is killed after so many calls of libvirt, or the first of a name; the last one, or None if it came to its end."""
+    """Back up as a job that is killed after so many calls of libvirt, or the first of a name.
+
+    The last call, or None if it came to its end.
+    """
     record = folder / f"{vm.name}-{method.value}-{calls}"
     request = backup.Request(vm.uuid, vm.name, vm.host, operator.settings.repositories[0].name, method)
     job = launch(
