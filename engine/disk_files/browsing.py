@@ -40,7 +40,9 @@ from engine.disk_files.protocol import (
 from engine.errors import ExitCode, MissingPackage, NewhopeError, NotFound
 
 PATIENCE_S = 120.0
-"""How long the process may think about one message, without the time in which it waits for blocks."""
+"""How long the process may think about one answer, without the time in which it waits for blocks."""
+MAX_WANTED = 200_000
+"""How often it may ask for blocks for one answer: a folder of a million files needs fewer, an endless loop more."""
 MAX_ENTRIES = 2_000_000
 MAX_VOLUMES = 4096
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9+_.#-]{1,128}(/[A-Za-z0-9+_.-]{1,128})?")
@@ -180,9 +182,14 @@ class DiskFiles:
         if self._failure is not None:
             raise self._failure
         self._tell(question)
+        thought_s, wanted = 0.0, 0
         while True:
-            answer = self._hear()
+            began = time.monotonic()
+            answer = self._hear(self._patience_s - thought_s)
+            thought_s += time.monotonic() - began
             if isinstance(answer, Wanted):
+                wanted += 1
+                self._check(wanted <= MAX_WANTED, "questions without an end")
                 self._give(answer)
             elif isinstance(answer, Failed):
                 raise _failed(answer, about, lost=self.lost)
@@ -190,6 +197,7 @@ class DiskFiles:
                 yield answer
                 if not isinstance(answer, Entries) or not answer.more:
                     return
+                thought_s, wanted = 0.0, 0
             else:
                 self._check(False, "an answer to another question")
 
@@ -215,13 +223,13 @@ class DiskFiles:
         except OSError:
             self._gone("it ended")
 
-    def _hear(self) -> FromReader:
-        began = time.monotonic()
-        self._link.settimeout(self._patience_s)
+    def _hear(self, patience_s: float) -> FromReader:
+        # Not 0, which would mean not to wait at all.
+        self._link.settimeout(max(patience_s, 0.001))
         try:
             return receive_from_reader(self._link)
         except TimeoutError:
-            self._gone(f"it was given up after {time.monotonic() - began:.0f} s without an answer")
+            self._gone(f"it was given up after {self._patience_s:.0f} s without an answer")
         except (Ended, OSError):
             self._gone("it ended")
         except msgspec.DecodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -163,3 +164,21 @@ def test_a_confined_process_cannot_open_connect_start_or_kill_anything() -> None
 
     assert done.stderr == "done"
     assert done.returncode == 0
+
+
+def test_a_chain_of_clusters_that_leads_in_a_circle_is_given_up(tree: Path, tmp_path: Path) -> None:
+    image = images.fat(tmp_path / "disk", tree)
+    content = bytearray(image.read_bytes())
+    sector, reserved = struct.unpack_from("<H", content, 11)[0], struct.unpack_from("<H", content, 14)[0]
+    table = sector * reserved
+    entry = content.index(b"ALONGN~1DAT")
+    first = struct.unpack_from("<H", content, entry + 26)[0]
+    struct.pack_into("<H", content, table + 2 * first, first)
+    image.write_bytes(content)
+
+    with open_disks([disk("vda", image)], patience_s=3) as files:
+        assert files.volumes()[0].readable
+        with pytest.raises(FileSystemUnreadable) as refused:
+            files.read("vda", (b"A long name.dat",), 0, 1000)
+
+    assert "stopped" in refused.value.what and refused.value.next_step

@@ -1,12 +1,16 @@
 """Hot backups of guests that write, restored elsewhere, booted, and held against what the guests had acknowledged."""
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
+from engine.fleet import open_repository
+from engine.from_disks import Place, extract, open_files
 from engine.hosts import image
 from engine.hosts.model import VmState
-from engine.lab.journal import ask_journal, prove
-from engine.repository import Consistency
+from engine.lab.journal import ask_journal, prove, read_journal
+from engine.repository import Consistency, Point
 from tests.e2e.conftest import Operator
 
 pytestmark = pytest.mark.lab
@@ -96,3 +100,33 @@ def test_a_second_backup_stores_only_what_changed(operator: Operator):
     second = operator.back_up("web")
 
     assert second.manifest.new_bytes < first.manifest.read_bytes // 10
+
+
+def journal_in(operator: Operator, point: Point, folder: Path) -> bytes:
+    with open_repository(operator.settings.repositories[0]) as repository, open_files(repository, point) as files:
+        extract(files, Place("vda", (b"journal",)), folder)
+    return (folder / "journal").read_bytes()
+
+
+def test_a_single_file_comes_out_of_the_disk_with_all_that_its_guest_had_acknowledged(
+    operator: Operator, tmp_path: Path
+):
+    original = operator.vm("web")
+    lane = operator.lanes[original.host]
+    before = ask_journal(lane, original.uuid)
+
+    point = operator.back_up("web")
+    after = ask_journal(lane, original.uuid)
+    kept = journal_in(operator, point, tmp_path)
+
+    assert before.acked_bytes <= len(kept) <= after.acked_bytes + 100
+    assert read_journal(lane, original.uuid, len(kept)) == kept
+
+
+def test_a_file_of_a_guest_that_was_not_frozen_is_whole_as_its_journal_says(operator: Operator, tmp_path: Path):
+    point = operator.back_up("legacy")
+
+    numbers = [int(line.split()[0]) for line in journal_in(operator, point, tmp_path).splitlines()]
+
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers
