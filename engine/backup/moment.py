@@ -157,7 +157,6 @@ def _standing_still(
         if method is Method.MEMORY:
             saved_state.refuse_unsavable(vm, files=lane.files.reachable)
             memory = saved_state.new_file(lane, vm)
-        stopped = time.monotonic()
         with _paused(lane, vm, notes) if ours else nullcontext():
             stopped = time.monotonic()
             if memory is not None:

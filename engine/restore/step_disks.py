@@ -40,7 +40,7 @@ def write(work: Work, step: Step, handle: StepHandle) -> str:
     made = _image_of(work, step, record)
     there = _recognise(work, record, made.path, disk.format, handle.advance) if made.existed else None
     lost = Lost()
-    with _sink(work, made, disk.format) as sink:
+    with sink_of(work, made.path, disk.format, keep=made.existed) as sink:
         if there is not None:
             _zero_what_is_wrong(there, sink, record, work.reader.block_bytes)
         elif disk.device:
@@ -139,11 +139,12 @@ def _image_of(work: Work, step: Step, record: DiskRecord) -> MadeSure:
     return volumes.make_sure(work.lane, disk.pool, disk.volume, disk.format, record.size_bytes)
 
 
-def _sink(work: Work, made: MadeSure, image_format: str) -> AbstractContextManager[DiskSink]:
+def sink_of(work: Work, path: str, image_format: str, *, keep: bool = False) -> AbstractContextManager[DiskSink]:
+    """Where an image of the target is written, by the way that its host offers; `keep` keeps what it held."""
     if work.request.through_libvirt:
-        return nullcontext(UploadedDisk(work.lane, made.path))
+        return nullcontext(UploadedDisk(work.lane, path))
     socket = scratch.own_socket(work.lane, work.request.new_uuid)
-    return open_sink(made.path, image_format, socket, work.lane.reach, keep=made.existed)
+    return open_sink(path, image_format, socket, work.lane.reach, keep=keep)
 
 
 def _recognise(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
-from engine.hosts import power, saved_state, scratch, volumes
-from engine.hosts.disk_sink import DiskSink, open_sink
+from engine.hosts import power, saved_state, volumes
 from engine.hosts.model import Definition, VmState
-from engine.hosts.volume_upload import UploadedDisk
 from engine.jobs import StepHandle
 from engine.repository import as_disk
-from engine.restore.step_disks import write_disk
+from engine.restore.step_disks import sink_of, write_disk
 from engine.restore.step_target import memory_volume
 from engine.restore.step_vm import adapted
 from engine.restore.steps import MEMORY, Step
@@ -24,7 +20,7 @@ def put(work: Work, step: Step, handle: StepHandle) -> str:
     handle.expect(file.size_bytes)
     volumes.delete(work.lane, pool, name)
     path = volumes.create(work.lane, pool, name, "raw", file.size_bytes)
-    with _sink(work, path) as sink:
+    with sink_of(work, path, "raw") as sink:
         write_disk(work.reader, as_disk(file), sink, handle.advance, work.raise_if_to_stop)
     return ""
 
@@ -39,9 +35,3 @@ def wake(work: Work, step: Step, handle: StepHandle) -> str:
     power.resume(work.lane, uuid)
     volumes.delete(work.lane, pool, name)
     return "it goes on where it stood"
-
-
-def _sink(work: Work, path: str) -> AbstractContextManager[DiskSink]:
-    if work.request.through_libvirt:
-        return nullcontext(UploadedDisk(work.lane, path))
-    return open_sink(path, "raw", scratch.own_socket(work.lane, work.request.new_uuid), work.lane.reach)
