@@ -92,6 +92,10 @@ def newhope(context: click.Context) -> None:
       newhope points web                         the recovery points of VM web
       newhope restore web@latest --to HOST       shows the plan, asks, brings it back
 
+    \b
+    With nothing left but a repository and its passphrase, on an empty machine, first:
+      newhope init --repository PLACE            a folder or s3://BUCKET/PREFIX; --host adds hosts
+
     Nothing is changed before its plan was shown and confirmed. Long work runs as a job that
     goes on when this terminal dies; `newhope jobs` shows it.
     """

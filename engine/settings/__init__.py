@@ -18,7 +18,7 @@ from engine.settings.bandwidth import InvalidRate, format_rate, limit_at, parse_
 from engine.settings.byte_size import InvalidSize, format_size, parse_size
 from engine.settings.duration import InvalidDuration, format_duration, parse_duration
 from engine.settings.find import find_host, find_repository, repository_at
-from engine.settings.first_settings import propose
+from engine.settings.first_settings import named_host, propose
 from engine.settings.guest_files import guest_files_for
 from engine.settings.levels import exclusion_of, level_for
 from engine.settings.location import default_file, default_state
@@ -68,6 +68,7 @@ __all__ = [
     "level_for",
     "limit_at",
     "load",
+    "named_host",
     "parse_duration",
     "parse_rate",
     "parse_size",

@@ -11,10 +11,16 @@ Three levels, meant to be changed; each VM gets the first one whose patterns mat
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from msgspec import structs
+
+from engine.settings.find import repository_at
 from engine.settings.location import default_file, default_state
 from engine.settings.model import Host, Level, Method, Repository, Settings
 
@@ -32,25 +38,44 @@ LEVELS = (
 
 
 def propose(
-    repository: Path,
+    place: Path | str,
     *,
+    hosts: Sequence[Host] = (),
     file: Path | None = None,
     machine: str | None = None,
     system_sockets: tuple[Path, ...] = SYSTEM_SOCKETS,
 ) -> Settings:
-    """Return settings with this machine as the only host, and a repository on it at `repository`.
+    """Return settings with these hosts, or this machine as the only one, and a repository at `place`.
 
-    The system daemon is chosen where one of its sockets exists, the user's session otherwise. `machine` is the
-    host's name, by default the first part of this machine's own.
+    `place` is a folder or an `s3://` address (`repository_at`). Of this machine the system daemon is chosen where one
+    of its sockets exists, the user's session otherwise; it is called `machine`, by default the first part of its own
+    name. Raises `NotFound` for an address that cannot be understood.
     """
-    wanted = machine or socket.gethostname().split(".")[0]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip(".-") or "this-machine"
     system = any(path.exists() for path in system_sockets)
-    folder = repository.expanduser().absolute()
+    here = Host(name=_host_name(machine or socket.gethostname()), uri=f"qemu:///{'system' if system else 'session'}")
     return Settings(
         file=(file or default_file()).absolute(),
-        hosts=(Host(name=name, uri="qemu:///system" if system else "qemu:///session"),),
-        repositories=(Repository(name="main", path=folder),),
+        hosts=tuple(hosts) or (here,),
+        repositories=(structs.replace(repository_at(os.path.expanduser(place)), name="main"),),
         levels=LEVELS,
         state=default_state(),
     )
+
+
+def named_host(text: str) -> Host:
+    """The host that `NAME=URI` or `URI` says; without a name it is called after the machine in the URI, or this one."""
+    named = re.match(r"([A-Za-z0-9._-]+)=(.+)", text)
+    if named is not None:
+        return Host(name=named[1], uri=named[2])
+    try:
+        machine = urlsplit(text).hostname
+    except ValueError:
+        # Reading the settings says what is wrong with it.
+        machine = None
+    return Host(name=_host_name(machine or socket.gethostname()), uri=text)
+
+
+def _host_name(machine: str) -> str:
+    """A name that settings can hold, from that of a machine; an address stays whole."""
+    first = machine if re.fullmatch(r"[0-9.]+|.*:.*", machine) else machine.split(".")[0]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", first).strip(".-") or "this-machine"

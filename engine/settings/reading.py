@@ -16,7 +16,7 @@ from engine.settings.sections import read_exclude, read_host, read_level, read_r
 from engine.settings.table import Complaints, Table
 
 _FIRST_STEPS = (
-    "`newhope init` writes a first settings file for this machine; "
+    "`newhope init` writes a first settings file for this machine, also where all that is left is a repository; "
     "`newhope lab up` makes practice hosts with settings of their own."
 )
 _SYNTAX_LINE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")

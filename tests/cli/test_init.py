@@ -2,6 +2,7 @@ import tomllib
 
 from engine.cli.main import main
 from engine.errors import ExitCode
+from engine.repository import Passphrase, Repository
 from tests.cli.conftest import Place, Run
 
 
@@ -48,3 +49,50 @@ def test_without_config_it_goes_where_settings_are_looked_for(place: Place) -> N
 
     assert (place.folder / "xdg-config" / "newhope" / "newhope.toml").exists()
     assert main(["repo", "init", "--no-encryption"]) == 0
+
+
+def test_a_repository_that_is_there_is_found_and_left_as_it_is(newhope: Run, place: Place) -> None:
+    place.settings_file.unlink()
+    Repository.create(place.vault, passphrase=Passphrase(b"of the vault")).close()
+    before = sorted(place.vault.rglob("*"))
+
+    answer = newhope("init", "--repository", place.vault, "--host", "rescue=qemu:///session")
+
+    assert answer.code == ExitCode.OK
+    assert "There is a repository" in answer.out and "encrypted" in answer.out
+    assert "restore VM@latest" in answer.out
+    assert "repo init" not in answer.out
+    assert sorted(place.vault.rglob("*")) == before
+    assert tomllib.loads(place.settings_file.read_text())["hosts"] == {"rescue": {"uri": "qemu:///session"}}
+
+
+def test_a_repository_that_cannot_be_asked_is_told_with_what_helps(newhope: Run, place: Place) -> None:
+    place.settings_file.unlink()
+    (place.vault / "packs").mkdir(parents=True)
+    (place.vault / "newhope-repository").write_bytes(b"no identity")
+
+    answer = newhope("init", "--repository", place.vault)
+
+    assert answer.code == ExitCode.OK
+    assert "cannot be opened now" in answer.out and "What helps: " in answer.out
+    assert "repo info main" in answer.out
+
+
+def test_two_hosts_of_one_name_are_refused_before_anything_is_written(newhope: Run, place: Place) -> None:
+    place.settings_file.unlink()
+
+    hosts = ["--host", "a=qemu:///system", "--host", "a=qemu:///session"]
+    answer = newhope("init", "--repository", place.vault, *hosts)
+
+    assert answer.code == ExitCode.USAGE
+    assert not place.settings_file.exists()
+
+
+def test_a_uri_that_is_none_is_explained_and_nothing_is_written(newhope: Run, place: Place) -> None:
+    place.settings_file.unlink()
+
+    answer = newhope("init", "--repository", place.vault, "--host", "qemu://system")
+
+    assert answer.code == ExitCode.SETTINGS
+    assert "three slashes" in answer.err
+    assert not place.settings_file.exists()
