@@ -1,6 +1,7 @@
 """`./dev bench [--table NAME] [--size GIB] [--rounds N]`: measure, and print Markdown tables.
 
-Three of the tables, against other programs, belong together: full, incremental, restore. Two more tell why the
+Five of the tables, against other programs, belong together: full, incremental, restore (to a raw file),
+restore-qcow2 and restore-two (two disks at once). Two more tell why the
 repository is as it is, take long, and are made only when asked for: blocks, index. due is about many VMs, sparse
 about a large disk that is nearly empty, latency about what a guest notices.
 """
@@ -27,10 +28,10 @@ from tests.bench.measure import Row, run_rows, table
 from tests.bench.promises import Promise, below
 from tests.bench.promises import table as table_of_promises
 
-TABLES = ("full", "incremental", "restore")
+TABLES = ("full", "incremental", "restore", "restore-qcow2", "restore-two")
 OWN_TABLES = ("blocks", "index", "due", "sparse", "latency")
 """Made by programs of their own, without peers and promises."""
-SHARES = {"full": 0.4, "incremental": 0.35, "restore": 0.25}
+SHARES = {"full": 0.35, "incremental": 0.25, "restore": 0.15, "restore-qcow2": 0.1, "restore-two": 0.15}
 """Of the time there is. What a table leaves goes to those that follow."""
 MOST_MEMORY_MIB = 300
 
@@ -53,7 +54,7 @@ def main() -> None:
         "--folder",
         type=Path,
         default=Path.home() / ".cache" / "newhope-bench",
-        help="where images and results go (~/.cache/newhope-bench); needs three times the image's size",
+        help="where images and results go (~/.cache/newhope-bench); needs six times the image's size",
     )
     chosen = arguments.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
@@ -111,19 +112,21 @@ class _Bench:
         rounds = run_rows(
             rows, self._folder, self._chosen.rounds, limit_s=self._chosen.limit, until=until, warm=self._warm
         )
-        print(table(f"{title} of a {self._chosen.size} GiB disk", rows, rounds), flush=True)
+        print(table(f"{title} of {self._chosen.size} GiB", rows, rounds), flush=True)
         self.our_rows += [row for row in rows if row.name.startswith("newhope")]
         return judge(rows)
 
     def _tables(self) -> dict[str, tuple[Callable[[], list[Row]], str, Callable[[Sequence[Row]], list[Promise]]]]:
         return {
-            "full": (self._full, "Full backup", full.promises),
+            "full": (self._full, "Full backup of a disk", full.promises),
             "incremental": (
                 self._incremental,
-                "Incremental backup, 5 % changed in pieces of 64 KiB,",
+                "Incremental backup, 5 % changed in pieces of 64 KiB, of a disk",
                 incremental.promises,
             ),
-            "restore": (self._restore, "Restore to a raw file", restores.promises),
+            "restore": (self._restore, "Restore to a raw file of a disk", restores.promises),
+            "restore-qcow2": (self._restore_qcow2, "Restore to a qcow2 file of a disk", restores.no_promises),
+            "restore-two": (self._restore_two, "Restore at once of two disks", restores.no_promises),
         }
 
     def _full(self) -> list[Row]:
@@ -134,7 +137,13 @@ class _Bench:
         return incremental.rows(self.images, changed, self._served, self._repository, self._rivals, self._bases)
 
     def _restore(self) -> list[Row]:
-        return restores.rows(self.images, self._repository, self._encrypted, self._rivals, self._bases)
+        return restores.to_raw(self.images, self._repository, self._encrypted, self._rivals, self._bases)
+
+    def _restore_qcow2(self) -> list[Row]:
+        return restores.to_qcow2(self.images, self._repository, self._encrypted, self._both)
+
+    def _restore_two(self) -> list[Row]:
+        return restores.two_at_once(self.images, self._rivals, self._both)
 
     @property
     def _warm(self) -> list[Path]:
@@ -169,7 +178,13 @@ class _Bench:
 
     @cached_property
     def _bases(self) -> dict[str, Path]:
-        return full.base_repositories(self._folder, self.images, self._rivals)
+        return full.base_repositories(self._folder, self._rivals, self.images.raw)
+
+    @cached_property
+    def _both(self) -> restores.Backups:
+        print("backing two disks up with every program", file=sys.stderr, flush=True)
+        changed = self._serve(self.images.changed, "raw")
+        return restores.fill_both(self._folder / "both", self.images, (self._served.path, changed.path), self._rivals)
 
 
 def _heading(images: image.Images, size_gib: int) -> str:

@@ -63,18 +63,18 @@ def promises(measured: Sequence[Row]) -> list[Promise]:
     ]
 
 
-def base_repositories(folder: Path, images: Images, rivals: Sequence[peers.Peer]) -> dict[str, Path]:
-    """One repository a peer with the disk in it, for incremental backups and restores; by the peer's name.
+def base_repositories(folder: Path, rivals: Sequence[peers.Peer], *disks: Path) -> dict[str, Path]:
+    """One repository a peer with the disks in it, for incremental backups and restores; by the peer's name.
 
     A peer that cannot make one is left out, and its rows say so.
     """
     made: dict[str, Path] = {}
     for number, peer in enumerate(rivals):
         home = folder / f"base-{number}"
-        home.mkdir()
+        home.mkdir(parents=True)
         try:
             peer.create(home)
-            peer.fill(home, images.raw)
+            peer.fill(home, *disks)
         except subprocess.SubprocessError as failure:
             print(f"{peer.name} made no repository: {failure}", file=sys.stderr, flush=True)
             continue

@@ -26,7 +26,7 @@ from typing import Any
 
 from engine.hosts import HostLane, agent
 from engine.lab import Lab
-from tests.bench import peers
+from tests.bench import peers, virtnbd
 
 GUEST = "web"
 BOUNDARIES_NS = tuple(int(10 ** (4 + step / 10)) for step in range(61))
@@ -136,7 +136,7 @@ def _rows(lab: Lab) -> list[Row]:
     return [
         Row("nothing", lambda _: time.sleep(10)),
         Row("**newhope**", lambda _: _run([*newhope, "backup", GUEST, "--full", "--yes"])),
-        Row(f"virtnbdbackup {_version()}", lambda folder: _run([*virtnbdbackup, str(folder / "backup")])),
+        Row(f"virtnbdbackup {virtnbd.version()}", lambda folder: _run([*virtnbdbackup, str(folder / "backup")])),
         Row(
             f"libvirt's pull backup, qemu-img {peers.version_of('qemu-img')} convert -c",
             lambda folder: _pull(uri, scratch, folder),
@@ -213,7 +213,3 @@ class _Guest:
 
 def _run(command: list[str]) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ)
-
-
-def _version() -> str:
-    return subprocess.run(["virtnbdbackup", "--version"], check=True, capture_output=True, text=True).stdout.split()[-1]

@@ -113,16 +113,29 @@ class _Watched:
         return usage
 
     def _watch(self) -> None:
-        status = Path(f"/proc/{self._process.pid}/status")
         while not self._over.wait(0.02):
-            try:
-                found = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
-            except OSError:
-                return
-            self.peak_kib = max(self.peak_kib, int(found.split()[1]) if found else 0)
+            # Of a shell that runs several programs at once, theirs together count.
+            watched = _children(self._process.pid) if self._process.args[0] == "sh" else [self._process.pid]
+            self.peak_kib = max(self.peak_kib, sum(_peak_kib(pid) for pid in watched))
             if time.monotonic() > self._ends and not self.too_long:
                 self.too_long = True
                 self._process.kill()
+
+
+def _peak_kib(pid: int) -> int:
+    """The most memory that a process has had; 0 for one that is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def run_rows(

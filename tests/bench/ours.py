@@ -5,8 +5,11 @@ python -m tests.bench.ours backup-encrypted SOCKET REPOSITORY
 python -m tests.bench.ours changes SOCKET REPOSITORY CHANGES
 python -m tests.bench.ours bitmap SOCKET REPOSITORY BITMAP
 python -m tests.bench.ours restore REPOSITORY IMAGE
+python -m tests.bench.ours backup-both SOCKET SOCKET REPOSITORY
+python -m tests.bench.ours restore-both REPOSITORY FOLDER FORMAT
 
-CHANGES is a JSON file of offsets and lengths, which a host's dirty bitmap would tell.
+An image whose name ends with .qcow2 is one, every other is raw. Both disks of a point are written at once, as a
+restore does. CHANGES is a JSON file of offsets and lengths, which a host's dirty bitmap would tell.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +26,7 @@ from engine import nbd
 from engine.backup.changed_blocks import copy_changed_blocks
 from engine.backup.disk_copy import copy_changes, copy_disk
 from engine.hosts.disk_sink import open_sink
-from engine.repository import DiskRecord, Passphrase, Repository, Writer
+from engine.repository import DiskRecord, Passphrase, Reader, Repository, Writer
 from engine.repository.model import Consistency, VmFacts
 from engine.restore.step_disks import write_disk
 
@@ -94,10 +98,34 @@ def bitmap(socket: Path, folder: Path, name: Path) -> None:
 def restore(folder: Path, target: Path) -> None:
     """Write the newest recovery point's disk to a new image."""
     with _open(folder) as repository, repository.reader() as reader:
-        record = repository.points()[0].manifest.disks[0]
-        subprocess.run(["qemu-img", "create", "-q", "-f", "raw", target, str(record.size_bytes)], check=True)
-        with open_sink(target, "raw", target.with_suffix(".sock")) as sink:
-            write_disk(reader, record, sink, _nothing, _nothing)
+        _write(reader, repository.points()[0].manifest.disks[0], target)
+
+
+def backup_both(first: Path, second: Path, folder: Path) -> None:
+    """Make a recovery point of two exported disks."""
+    with Repository.create(folder) as repository, repository.writer("bench") as writer:
+        records: list[DiskRecord] = []
+        for target, socket in (("vda", first), ("vdb", second)):
+            with _connected(socket) as client:
+                disk = writer.disk(target, client.size_bytes, "raw")
+                copy_disk(client, disk, writer.block_bytes, _nothing, _nothing)
+                records.append(disk.finish("full"))
+        _commit(writer, *records)
+
+
+def restore_both(folder: Path, into: Path, image_format: Path) -> None:
+    """Write all disks of the newest recovery point to new images side by side."""
+    with _open(folder) as repository, repository.reader() as reader, ThreadPoolExecutor() as disks:
+        records = repository.points()[0].manifest.disks
+        for written in [disks.submit(_write, reader, each, into / f"{each.target}.{image_format}") for each in records]:
+            written.result()
+
+
+def _write(reader: Reader, record: DiskRecord, target: Path) -> None:
+    image_format = "qcow2" if target.suffix == ".qcow2" else "raw"
+    subprocess.run(["qemu-img", "create", "-q", "-f", image_format, target, str(record.size_bytes)], check=True)
+    with open_sink(target, image_format, target.with_suffix(".sock")) as sink:
+        write_disk(reader, record, sink, _nothing, _nothing)
 
 
 def _open(folder: Path) -> Repository:
@@ -108,14 +136,14 @@ def _connected(socket: Path) -> nbd.Client:
     return nbd.Client.connect(nbd.UnixAddress(str(socket)), contexts=(nbd.BASE_ALLOCATION,))
 
 
-def _commit(writer: Writer, disk: DiskRecord) -> None:
+def _commit(writer: Writer, *disks: DiskRecord) -> None:
     writer.commit(
         vm=_VM,
         moment=datetime.now(UTC),
         method="hot",
         consistency=Consistency.CRASH,
         consistency_note="a benchmark",
-        disks=(disk,),
+        disks=disks,
         files=(),
         downtime_s=0.0,
         writer="bench",
@@ -130,5 +158,7 @@ if __name__ == "__main__":
         "changes": changes,
         "bitmap": bitmap,
         "restore": restore,
+        "backup-both": backup_both,
+        "restore-both": restore_both,
     }
     verbs[verb](*map(Path, paths))

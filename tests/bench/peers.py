@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -49,9 +50,9 @@ class Peer:
         """Make an empty repository in a folder."""
         _run(self.init, folder)
 
-    def fill(self, folder: Path, file: Path) -> None:
-        """Back a file up into the repository in `folder`, not measured."""
-        _run([*self.backup, str(file)], folder)
+    def fill(self, folder: Path, *files: Path) -> None:
+        """Back files up into the repository in `folder`, not measured."""
+        _run([*self.backup, *map(str, files)], folder)
 
 
 def _run(command: Sequence[str], folder: Path) -> str:
@@ -106,6 +107,19 @@ def archive_of(peer: Peer, folder: Path) -> tuple[str, ...]:
         return peer.restore
     archives = _run([peer.restore[0], "list", "--short"], folder).split()
     return (*peer.restore, f"::{archives[0]}")
+
+
+def file_of(peer: Peer, folder: Path, file: Path) -> tuple[str, ...]:
+    """The command that restores one file of the one archive of a repository."""
+    if peer.restore[0] == "restic":
+        return (*peer.restore, "--include", str(file))
+    return (*archive_of(peer, folder), str(file).removeprefix("/"))
+
+
+def side_by_side(*commands: Sequence[str]) -> list[str]:
+    """One command that runs several at once and fails if one of them does."""
+    script = " ".join(f"{shlex.join(command)} & p{number}=$!;" for number, command in enumerate(commands))
+    return ["sh", "-c", f"{script} {' && '.join(f'wait $p{number}' for number in range(len(commands)))}"]
 
 
 def _newest_borg(folder: Path) -> str:

@@ -51,7 +51,7 @@ def main(words: list[str]) -> None:
         folder = Path(temporary)
         images = _build(folder, chosen.size, chosen.data)
         rivals = [peers.restic(), peers.borg_best(chosen.folder)]
-        bases = base_repositories(folder, images, rivals)
+        bases = base_repositories(folder, rivals, images.raw)
         served = stack.enter_context(images_of_hosts.serve(images.qcow2, "qcow2", folder / "before.sock"))
         home = folder / "base-newhope"
         home.mkdir()
