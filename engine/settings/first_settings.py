@@ -11,7 +11,6 @@ Three levels, meant to be changed; each VM gets the first one whose patterns mat
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from msgspec import structs
 
 from engine.settings.find import repository_at
 from engine.settings.location import default_file, default_state
-from engine.settings.model import Host, Level, Method, Repository, Settings
+from engine.settings.model import Host, Level, Method, Settings
 
 SYSTEM_SOCKETS = (
     Path("/run/libvirt/libvirt-sock"),
@@ -51,12 +50,13 @@ def propose(
     of its sockets exists, the user's session otherwise; it is called `machine`, by default the first part of its own
     name. Raises `NotFound` for an address that cannot be understood.
     """
+    address = str(place) if "://" in str(place) else str(Path(place).expanduser())
     system = any(path.exists() for path in system_sockets)
     here = Host(name=_host_name(machine or socket.gethostname()), uri=f"qemu:///{'system' if system else 'session'}")
     return Settings(
         file=(file or default_file()).absolute(),
         hosts=tuple(hosts) or (here,),
-        repositories=(structs.replace(repository_at(os.path.expanduser(place)), name="main"),),
+        repositories=(structs.replace(repository_at(address), name="main"),),
         levels=LEVELS,
         state=default_state(),
     )
