@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -17,16 +16,10 @@ from tests.faults.figures import pytest_sessionfinish, pytest_terminal_summary, 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
 # How fast a machine makes up examples says nothing about what is tested: others work on it too.
-hypothesis.settings.register_profile(
-    "shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("shared machine")
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 LabFactory = Callable[..., Lab]
-
-# On a busy machine making an example may take seconds: that says nothing about what is tested.
-settings.register_profile("newhope", suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("newhope")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

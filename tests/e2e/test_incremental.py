@@ -47,7 +47,7 @@ def test_the_second_point_reads_what_was_written_and_is_complete_by_itself(opera
     restored = operator.restore(second, "coruscant")
 
     assert reason(second) == f"what was written since web@{first.id[:8]}"
-    assert read_from_disks(second) < read_from_disks(first)
+    assert read_from_disks(second) < second.manifest.disks[0].data_bytes
     elsewhere = operator.lanes["coruscant"]
     assert prove((lane, web.uuid), (elsewhere, restored.uuid), before, after).compared_bytes > 0
     wanted = in_guest(lane, web, "md5sum < /data/fresh")

@@ -112,28 +112,6 @@ def test_a_backup_killed_at_any_moment_leaves_a_thawed_guest_and_no_half_recover
         assert repository.damaged == ()
 
 
-def test_a_restore_killed_at_any_moment_is_done_again_and_leaves_nothing_behind(operator: Operator):
-    point = operator.back_up("web")
-    untouched = pool_files(operator, "coruscant")
-    lost = 0
-
-    for number, delay_s in enumerate(KILL_AFTER_S):
-        plan = operator.plan_restore(point, "coruscant", name=f"killed-{number}")
-        job = running(operator, operator.start_restore(plan))
-        time.sleep(delay_s)
-        kill(job)
-        job = operator.finish(job)
-        lost += job.state is JobState.LOST
-
-        vms = {vm.name for vm in take_snapshot(operator.lanes["coruscant"]).vms}
-        if plan.request.name not in vms:
-            operator.restore(point, "coruscant", name=plan.request.name, start=False)
-        operator.remove_restored()
-
-    assert lost > 0
-    assert pool_files(operator, "coruscant") == untouched
-
-
 def test_a_cancelled_restore_takes_back_what_it_made(operator: Operator):
     point = operator.back_up("db")
     untouched = pool_files(operator, "yavin")

@@ -131,7 +131,7 @@ def test_settings_and_repository_are_ready(lab: Lab) -> None:
     assert settings.repositories[0].name == "vault-store"
     assert settings.repositories[0].on_host == "yavin"
     with open_repository(settings.repositories[0]) as repository:
-        assert repository.points() == ()
+        assert repository.damaged == ()
 
 
 def test_guests_and_daemons_never_run_as_root(lab: Lab) -> None:
