@@ -15,19 +15,21 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from msgspec.structs import asdict
+
 from engine.backup.guest_commands import run_after, run_before
 from engine.backup.guest_reading import GuestFilesSource, reading
 from engine.backup.plan import BackupPlan, Request, refuse_plain
 from engine.errors import Conflict, ExitCode, NewhopeError, NotFound
+from engine.file_entry import FileEntry
 from engine.fleet import facts_of, format_bytes, open_repository
 from engine.hosts import GuestDidNotAnswer, HostLane, HostLanes, HostUnreachable, find_vm, guest_channel, take_snapshot
 from engine.hosts.guest_system import GuestSystem, system_of
 from engine.hosts.model import AgentState, HostStatus, Vm, VmState
-from engine.hosts.tar_stream import TarEntry, TarKind, TarUnsound, read_entries
+from engine.hosts.tar_stream import TarUnsound, read_entries
 from engine.jobs import JobContext, StepHandle
 from engine.repository import (
     Consistency,
-    EntryKind,
     GuestCommand,
     GuestContentWriter,
     GuestEntry,
@@ -254,21 +256,8 @@ def left_out(path: bytes, exclude: Sequence[str]) -> bool:
     )
 
 
-def _kept_entry(entry: TarEntry) -> GuestEntry:
-    return GuestEntry(
-        path=entry.path,
-        kind=EntryKind(entry.kind.value),
-        mode=entry.mode,
-        uid=entry.uid,
-        gid=entry.gid,
-        owner=entry.owner,
-        group=entry.group,
-        mtime_ns=entry.mtime_ns,
-        size_bytes=entry.size_bytes if entry.kind is TarKind.FILE else 0,
-        target=entry.target,
-        device=entry.device,
-        attributes=entry.attributes,
-    )
+def _kept_entry(entry: FileEntry) -> GuestEntry:
+    return GuestEntry(**asdict(entry))
 
 
 def _counted(read: Callable[[int], bytes], step: StepHandle) -> Callable[[int], bytes]:

@@ -98,7 +98,8 @@ def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePl
 def launch_put_back(settings: Settings, journal: Journal, request: restore.PutBackRequest) -> Job:
     """Start exactly what was planned; raises `Conflict` while another job is at work inside that guest."""
     point = f"{request.vm}@{request.point_id[:16]}"
-    words = ["newhope", "files", point, request.path, "--put-back", "--as", request.as_path]
+    place = f"{request.volume}:{request.path}" if request.volume else request.path
+    words = ["newhope", "files", point, place, "--put-back", "--as", request.as_path]
     return launch(
         journal,
         PUT_BACK,

@@ -22,11 +22,9 @@ from engine.disk_files.protocol import (
     Content,
     Ended,
     Entries,
-    Entry,
     Failed,
     Find,
     FromReader,
-    Kind,
     List,
     Look,
     Piece,
@@ -38,6 +36,7 @@ from engine.disk_files.protocol import (
     send,
 )
 from engine.errors import ExitCode, MissingPackage, NewhopeError, NotFound
+from engine.file_entry import FileEntry, FileKind, is_plain, shown
 
 PATIENCE_S = 120.0
 """How long the process may think about one answer, without the time in which it waits for blocks."""
@@ -45,6 +44,7 @@ MAX_WANTED = 200_000
 """How often it may ask for blocks for one answer: a folder of a million files needs fewer, an endless loop more."""
 MAX_ENTRIES = 2_000_000
 MAX_VOLUMES = 4096
+MAX_NAME_BYTES = 1024
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9+_.#-]{1,128}(/[A-Za-z0-9+_.-]{1,128})?")
 _NEXT = "take the disk as a whole: `newhope restore`; `newhope points` lists other recovery points."
 
@@ -142,7 +142,7 @@ class DiskFiles:
                 self._volumes = answer.volumes
             return self._volumes
 
-    def find(self, volume: str, path: Path, *, follow: bool = False) -> Entry:
+    def find(self, volume: str, path: Path, *, follow: bool = False) -> FileEntry:
         """What is at a path. Symlinks on the way are followed, inside the volume; the last one with `follow`."""
         with self._turn:
             self.volumes()
@@ -152,26 +152,29 @@ class DiskFiles:
             self._check(_is_sound(entry, top=True), "an entry that cannot be")
             return entry
 
-    def entries(self, volume: str, path: Path) -> tuple[list[Entry], int]:
+    def entries(self, volume: str, path: Path) -> tuple[list[FileEntry], int]:
         """What is in a folder, by name, and how many names could not be names."""
         with self._turn:
             self.volumes()
-            found: list[Entry] = []
+            found: list[FileEntry] = []
             left_out = 0
             for answer in self._ask(List(volume, path), Entries, self._named(volume, path)):
                 self._check(all(map(_is_sound, answer.entries)), "an entry that cannot be")
                 found += answer.entries
                 left_out += answer.left_out
                 self._check(len(found) <= MAX_ENTRIES, "a folder without an end")
-            self._check(len({entry.name for entry in found}) == len(found), "one name twice")
-            return sorted(found, key=lambda entry: entry.name), left_out
+            self._check(len({entry.path for entry in found}) == len(found), "one name twice")
+            return sorted(found, key=lambda entry: entry.path), left_out
 
     def read(self, volume: str, path: Path, offset: int, length: int) -> bytes | int:
-        """A piece of a file: its bytes, or how many zeroes they are. Up to `MAX_PIECE_BYTES`; fewer at the end."""
+        """A piece of a file: its bytes, fewer than asked for only at the end, or how many zeroes follow.
+
+        Up to `MAX_PIECE_BYTES`; zeroes may be fewer or more than asked for.
+        """
         with self._turn:
             self.volumes()
             [answer] = self._ask(Read(volume, path, offset, length), Piece, self._named(volume, path))
-            self._check(0 <= answer.zeroes <= length and len(answer.data) <= length, "more than was asked for")
+            self._check(0 <= answer.zeroes < 1 << 62 and len(answer.data) <= length, "more than was asked for")
             self._check(not (answer.zeroes and answer.data), "two answers in one")
             return answer.zeroes or answer.data
 
@@ -257,7 +260,7 @@ class DiskFiles:
 
 
 def _failed(answer: Failed, about: str, *, lost: bool) -> NewhopeError:
-    reason = _printable(answer.reason)
+    reason = shown(answer.reason)
     if lost:
         reason += " A part of what it is found by is lost in the repository."
     elif answer.missing:
@@ -265,10 +268,6 @@ def _failed(answer: Failed, about: str, *, lost: bool) -> NewhopeError:
             f"{about}: {reason}", next_step="list the folder above it, or all volumes: `newhope files POINT`."
         )
     return FileSystemUnreadable(f"{about}: {reason}", untouched="The recovery point is as it was.", next_step=_NEXT)
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
 
 
 def _is_sound_volume(volume: Volume) -> bool:
@@ -281,17 +280,16 @@ def _is_sound_volume(volume: Volume) -> bool:
     )
 
 
-def _is_sound(entry: Entry, *, top: bool = False) -> bool:
-    name = entry.name
-    named = b"/" not in name and b"\0" not in name and name not in (b".", b"..") and len(name) <= 1024
+def _is_sound(entry: FileEntry, *, top: bool = False) -> bool:
+    name = entry.path
+    named = is_plain(name) and b"/" not in name and len(name) <= MAX_NAME_BYTES
     return bool(
-        named
-        and (name or top)
+        (named or (top and not name))
         and entry.mode == entry.mode & 0o7777
         and -1 <= entry.uid < 1 << 32
         and -1 <= entry.gid < 1 << 32
         and 0 <= entry.size_bytes < 1 << 62
-        and (not entry.size_bytes or entry.kind is Kind.FILE)
+        and (not entry.size_bytes or entry.kind is FileKind.FILE)
         and abs(entry.mtime_ns) <= 1 << 62
         and b"\0" not in entry.target
         and len(entry.target) <= 4096

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from engine.disk_files.ext4_journal import Replayed, replay
-from engine.disk_files.protocol import Kind
 from engine.disk_files.tree import Facts, FileSystem, Node, Unreadable, dissect, kind_of
+from engine.file_entry import FileKind
 
 _RECOVER = 0x4
 _FILETYPE = 0x2
@@ -103,7 +103,7 @@ class ExtNode(Node):
     def _size(self) -> int:
         # The upper half had another meaning for whatever is no file, once.
         raw = self._inode.inode
-        return raw.i_size_lo | (raw.i_size_high << 32 if kind_of(raw.i_mode) in (Kind.FILE, Kind.FOLDER) else 0)
+        return raw.i_size_lo | (raw.i_size_high << 32 if kind_of(raw.i_mode) in (FileKind.FILE, FileKind.FOLDER) else 0)
 
     def _refuse(self, *, content: bool) -> None:
         flags = self._inode.inode.i_flags

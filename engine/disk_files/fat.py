@@ -6,8 +6,8 @@ import calendar
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from engine.disk_files.protocol import Kind
 from engine.disk_files.tree import Facts, FileSystem, Node, Unreadable, dissect, text_as_bytes
+from engine.file_entry import FileKind
 
 _LOWER_BASE, _LOWER_EXTENSION = 0x08, 0x10
 _DIRECTORY, _READ_ONLY, _VOLUME_NAME = 0x10, 0x01, 0x08
@@ -30,11 +30,11 @@ class FatNode(Node):
     def facts(self) -> Facts:
         """What the entry says."""
         if self._entry is self._fs.root:
-            return Facts(Kind.FOLDER, 0o755, -1, -1, 0, 0)
+            return Facts(FileKind.FOLDER, 0o755, -1, -1, 0, 0)
         raw = self._entry.dirent
         mode = 0o555 if raw.DIR_Attr & _READ_ONLY else 0o755
         folder = bool(raw.DIR_Attr & _DIRECTORY)
-        kind, size = (Kind.FOLDER, 0) if folder else (Kind.FILE, raw.DIR_FileSize)
+        kind, size = (FileKind.FOLDER, 0) if folder else (FileKind.FILE, raw.DIR_FileSize)
         return Facts(kind, mode if folder else mode & 0o666, -1, -1, self._mtime_ns(), size)
 
     def children(self) -> Iterator[tuple[bytes, Node]]:

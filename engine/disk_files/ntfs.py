@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from engine.disk_files.protocol import Kind
 from engine.disk_files.tree import Facts, FileSystem, Node, Unreadable, dissect, text_as_bytes
+from engine.file_entry import FileKind
 
 _DOS_NAME_ONLY = 2
 _SYMLINK, _MOUNT_POINT = 0xA000000C, 0xA0000003
@@ -33,11 +33,11 @@ class NtfsNode(Node):
         information = record.attributes[codes.STANDARD_INFORMATION]
         mtime_ns = information.last_modification_time_ns if information else 0
         if self._tag() in (_SYMLINK, _MOUNT_POINT):
-            return Facts(Kind.SYMLINK, 0, -1, -1, mtime_ns, 0)
+            return Facts(FileKind.SYMLINK, 0, -1, -1, mtime_ns, 0)
         if record.is_dir():
-            return Facts(Kind.FOLDER, 0, -1, -1, mtime_ns, 0)
+            return Facts(FileKind.FOLDER, 0, -1, -1, mtime_ns, 0)
         size = record.size() if record.has_stream() else 0
-        return Facts(Kind.FILE, 0, -1, -1, mtime_ns, size)
+        return Facts(FileKind.FILE, 0, -1, -1, mtime_ns, size)
 
     def children(self) -> Iterator[tuple[bytes, Node]]:
         """Every long name; the file system's own files at the top are left out."""

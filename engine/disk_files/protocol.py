@@ -13,46 +13,16 @@ Any question may be answered by `Failed` instead; the reader is then ready for t
 from __future__ import annotations
 
 import socket
-from enum import StrEnum
 
 import msgspec
 from msgspec import Struct
+
+from engine.file_entry import FileEntry
 
 MAX_FRAME_BYTES = 24 << 20
 MAX_PIECE_BYTES = 8 << 20
 MAX_WANTED_BYTES = 1 << 20
 ENTRIES_A_FRAME = 500
-
-
-class Kind(StrEnum):
-    """What an entry is."""
-
-    FILE = "file"
-    FOLDER = "folder"
-    SYMLINK = "symlink"
-    SPECIAL = "special"
-    """A device, FIFO or socket."""
-    UNREADABLE = "unreadable"
-    """Its name is known; what it is cannot be read."""
-
-
-class Entry(Struct, frozen=True, omit_defaults=True):
-    """One name in a folder of a guest."""
-
-    name: bytes
-    kind: Kind
-    mode: int = 0
-    """Permission bits, with set-user-ID, set-group-ID and sticky; 0 where the file system knows none."""
-    uid: int = -1
-    """-1 where the file system knows no owners."""
-    gid: int = -1
-    mtime_ns: int = 0
-    """Last change of the content, since 1970; of a FAT file system in its guest's local time, taken as UTC."""
-    size_bytes: int = 0
-    target: bytes = b""
-    """Where a symlink leads."""
-    problem: str = ""
-    """Why an entry is `UNREADABLE`."""
 
 
 class Volume(Struct, frozen=True, omit_defaults=True):
@@ -126,14 +96,18 @@ class Volumes(Struct, frozen=True, tag="volumes"):
 class Entries(Struct, frozen=True, tag="entries"):
     """Answers `List` and `Find`."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[FileEntry, ...]
+    """Their paths are names alone."""
     more: bool = False
     left_out: int = 0
     """Entries whose names cannot be names."""
 
 
 class Piece(Struct, frozen=True, tag="piece"):
-    """Answers `Read`: the bytes, or how many zeroes they are. Fewer than asked for only at the end of the file."""
+    """Answers `Read`: the bytes, fewer than asked for only at the end of the file, or how many zeroes follow.
+
+    Zeroes may be fewer or more than was asked for: they are told as far as the file system itself knows of them.
+    """
 
     data: bytes = b""
     zeroes: int = 0

@@ -12,9 +12,10 @@ import select
 import socket
 import sys
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 from msgspec import Struct
@@ -27,10 +28,8 @@ from engine.disk_files.protocol import (
     Content,
     Ended,
     Entries,
-    Entry,
     Failed,
     Find,
-    Kind,
     List,
     Look,
     Piece,
@@ -43,6 +42,7 @@ from engine.disk_files.protocol import (
 )
 from engine.disk_files.tree import Node, Unreadable, dissect
 from engine.disk_files.volumes import Opened, find_volumes
+from engine.file_entry import FileEntry, FileKind
 
 _PARSERS = (
     "util.stream", "util.ts", "volume.disk", "volume.lvm", "extfs.extfs", "xfs.xfs", "btrfs.btrfs", "ntfs.ntfs",
@@ -109,7 +109,7 @@ class Reader:
 
     def _list(self, question: List) -> Iterator[Entries]:
         path = self._real(question.volume, question.path, follow=True)
-        found: list[Entry] = []
+        found: list[FileEntry] = []
         left_out = 0
         for name, node in self._folder(question.volume, path).items():
             if _is_no_name(name):
@@ -125,10 +125,12 @@ class Reader:
         if self._open_file is None or self._open_file[:2] != (question.volume, question.path):
             node = self._node(question.volume, self._real(question.volume, question.path))
             facts = node.facts()
-            if facts.kind is not Kind.FILE:
+            if facts.kind is not FileKind.FILE:
                 raise Unreadable("It is no file.")
             self._open_file = (question.volume, question.path, node.open(), facts.size_bytes)
         _, _, content, size = self._open_file
+        if hole := _hole_at(content, question.offset, size):
+            return Piece(zeroes=hole)
         length = max(0, min(question.length, MAX_PIECE_BYTES, size - question.offset))
         content.seek(question.offset)
         data = content.read(length)
@@ -160,7 +162,7 @@ class Reader:
             self._folders.move_to_end((volume, path))
             return kept
         node = self._node(volume, path)
-        if node.facts().kind is not Kind.FOLDER:
+        if node.facts().kind is not FileKind.FOLDER:
             raise Unreadable("It is no folder.")
         kept = dict(node.children())
         self._folders[volume, path] = kept
@@ -181,7 +183,7 @@ class Reader:
                 done = done[:-1]
                 continue
             node = self._node(volume, (*done, part))
-            if (left or follow) and node.facts().kind is Kind.SYMLINK:
+            if (left or follow) and node.facts().kind is FileKind.SYMLINK:
                 links += 1
                 if links > _MAX_LINKS:
                     raise Unreadable("Its symlinks lead in a circle.")
@@ -193,25 +195,41 @@ class Reader:
         return tuple(done)
 
 
+def _hole_at(content: Any, offset: int, size: int) -> int:
+    """How many bytes from here on were never written, where the file system says so: a hole of 1 TiB is one answer."""
+    if not isinstance(content, dissect("util.stream").RunlistStream):
+        return 0
+    number = bisect_right(content._runlist_offsets, offset // content.block_size)
+    if number >= len(content.runlist) or content.runlist[number][0] is not None:
+        return 0
+    first = content._runlist_offsets[number - 1] if number else 0
+    end = (first + content.runlist[number][1]) * content.block_size
+    return max(0, min(end, size) - offset)
+
+
 def _is_no_name(name: bytes) -> bool:
     return name in (b"", b".", b"..") or b"/" in name or b"\0" in name or len(name) > _MAX_NAME_BYTES
 
 
-def _entry(name: bytes, node: Node) -> Entry:
+def _entry(name: bytes, node: Node) -> FileEntry:
     try:
         facts = node.facts()
-        target = node.target()[:4096] if facts.kind is Kind.SYMLINK else b""
+        target = node.target()[:4096] if facts.kind is FileKind.SYMLINK else b""
     except MemoryError:
         raise
     except Exception as error:
-        return Entry(name, Kind.UNREADABLE, problem=_sentence(error))
+        return _unreadable(name, _sentence(error))
     # dissect's numbers are of classes of its own.
     mtime_ns = max(-(1 << 62), min(int(facts.mtime_ns), 1 << 62))
-    size_bytes = int(facts.size_bytes) if facts.kind is Kind.FILE else 0
+    size_bytes = int(facts.size_bytes) if facts.kind is FileKind.FILE else 0
     mode, uid, gid = int(facts.mode) & 0o7777, int(facts.uid), int(facts.gid)
     if not 0 <= size_bytes < 1 << 62 or b"\0" in target:
-        return Entry(name, Kind.UNREADABLE, problem="Its size or target is impossible.")
-    return Entry(name, facts.kind, mode, uid, gid, mtime_ns, size_bytes, target)
+        return _unreadable(name, "Its size or target is impossible.")
+    return FileEntry(name, facts.kind, mode, uid, gid, mtime_ns=mtime_ns, size_bytes=size_bytes, target=target)
+
+
+def _unreadable(name: bytes, problem: str) -> FileEntry:
+    return FileEntry(name, FileKind.UNREADABLE, uid=-1, gid=-1, problem=problem)
 
 
 def _sentence(error: BaseException) -> str:

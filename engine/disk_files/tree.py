@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 from msgspec import Struct
 
-from engine.disk_files.protocol import Kind
+from engine.file_entry import FileKind
 
-_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.SYMLINK}
+_KINDS = {stat.S_IFREG: FileKind.FILE, stat.S_IFDIR: FileKind.FOLDER, stat.S_IFLNK: FileKind.SYMLINK}
 
 
 class Unreadable(Exception):
@@ -22,7 +22,7 @@ class Unreadable(Exception):
 class Facts(Struct, frozen=True):
     """What a file system says of a node."""
 
-    kind: Kind
+    kind: FileKind
     mode: int
     uid: int
     gid: int
@@ -62,9 +62,9 @@ class FileSystem(Struct, frozen=True):
     note: str = ""
 
 
-def kind_of(mode: int) -> Kind:
+def kind_of(mode: int) -> FileKind:
     """The kind that a Unix mode says."""
-    return _KINDS.get(stat.S_IFMT(mode), Kind.SPECIAL)
+    return _KINDS.get(stat.S_IFMT(mode), FileKind.SPECIAL)
 
 
 def text_as_bytes(name: str) -> bytes:

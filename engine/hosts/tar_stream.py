@@ -12,10 +12,9 @@ limit, and a name that leads out of the folder it is in ends the reading. Nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from typing import NamedTuple
 
-from msgspec import Struct
+from engine.file_entry import FileEntry, FileKind
 
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
@@ -35,49 +34,18 @@ class TarUnsound(Exception):
     """What a guest sent is not an archive that could be believed; the text says why, as the end of a sentence."""
 
 
-class TarKind(StrEnum):
-    """What an entry is."""
-
-    FILE = "file"
-    FOLDER = "folder"
-    SYMLINK = "symlink"
-    HARD_LINK = "hard-link"
-    CHARACTER_DEVICE = "character-device"
-    BLOCK_DEVICE = "block-device"
-    FIFO = "fifo"
-
-
 _KIND_OF = {
-    b"0": TarKind.FILE,
-    b"\0": TarKind.FILE,
-    b"7": TarKind.FILE,
-    b"1": TarKind.HARD_LINK,
-    b"2": TarKind.SYMLINK,
-    b"3": TarKind.CHARACTER_DEVICE,
-    b"4": TarKind.BLOCK_DEVICE,
-    b"5": TarKind.FOLDER,
-    b"6": TarKind.FIFO,
+    b"0": FileKind.FILE,
+    b"\0": FileKind.FILE,
+    b"7": FileKind.FILE,
+    b"1": FileKind.HARD_LINK,
+    b"2": FileKind.SYMLINK,
+    b"3": FileKind.CHARACTER_DEVICE,
+    b"4": FileKind.BLOCK_DEVICE,
+    b"5": FileKind.FOLDER,
+    b"6": FileKind.FIFO,
 }
 _TYPE_OF = {kind: letter for letter, kind in _KIND_OF.items() if letter not in (b"\0", b"7")}
-
-
-class TarEntry(Struct, frozen=True):
-    """One entry of an archive."""
-
-    path: bytes
-    """Without a slash in front or behind, and without `.` and `..`."""
-    kind: TarKind
-    mode: int = 0
-    uid: int = 0
-    gid: int = 0
-    owner: str = ""
-    group: str = ""
-    mtime_ns: int = 0
-    size_bytes: int = 0
-    target: bytes = b""
-    device: tuple[int, int] = (0, 0)
-    attributes: dict[str, bytes] = {}
-    """Extended attributes, by the keywords of pax headers."""
 
 
 class _Header(NamedTuple):
@@ -88,7 +56,7 @@ class _Header(NamedTuple):
     size_bytes: int
 
 
-def read_entries(read: Read) -> Iterator[tuple[TarEntry, Read]]:
+def read_entries(read: Read) -> Iterator[tuple[FileEntry, Read]]:
     """Every entry with a way to read its content, to be used before the next one is asked for. Raises `TarUnsound`."""
     everywhere: dict[str, bytes] = {}
     while (header := _next_header(read, everywhere)) is not None:
@@ -107,10 +75,10 @@ def read_entries(read: Read) -> Iterator[tuple[TarEntry, Read]]:
         _exactly(read, -entry.size_bytes % BLOCK_BYTES)
 
 
-def header_of(entry: TarEntry) -> bytes:
+def header_of(entry: FileEntry) -> bytes:
     """The blocks that stand before an entry's content: pax records, then a ustar header."""
     records = dict(entry.attributes)
-    records["path"] = entry.path + (b"/" if entry.kind is TarKind.FOLDER else b"")
+    records["path"] = entry.path + (b"/" if entry.kind is FileKind.FOLDER else b"")
     if entry.target:
         records["linkpath"] = entry.target
     records["size"] = b"%d" % entry.size_bytes
@@ -123,7 +91,7 @@ def header_of(entry: TarEntry) -> bytes:
     if _fits(entry, records):
         return ustar
     extra = b"".join(_record(keyword, value) for keyword, value in records.items())
-    stand_in = TarEntry(b"pax/" + entry.path[:80].rstrip(b"/"), TarKind.FILE, mode=0o600, size_bytes=len(extra))
+    stand_in = FileEntry(b"pax/" + entry.path[:80].rstrip(b"/"), FileKind.FILE, mode=0o600, size_bytes=len(extra))
     return _ustar(stand_in, b"x", 0, len(extra)) + padded(extra) + ustar
 
 
@@ -132,7 +100,7 @@ def padded(content: bytes) -> bytes:
     return content + bytes(-len(content) % BLOCK_BYTES)
 
 
-def archive_bytes(entry: TarEntry) -> int:
+def archive_bytes(entry: FileEntry) -> int:
     """How many bytes an entry takes in an archive."""
     return len(header_of(entry)) + entry.size_bytes + -entry.size_bytes % BLOCK_BYTES
 
@@ -178,22 +146,24 @@ def _next_header(read: Read, everywhere: dict[str, bytes]) -> _Header | None:
         return _Header(block, records, size_bytes)
 
 
-def _entry_of(header: _Header) -> TarEntry:
+def _entry_of(header: _Header) -> FileEntry:
     block, records = header.block, header.records
     letter = block[156:157]
     if letter not in _KIND_OF:
         raise TarUnsound(f"there is an entry of the unknown type {letter!r}")
     name = records.get("path") or _name_of(block)
     kind = _KIND_OF[letter]
-    if kind is TarKind.FILE and name.endswith(b"/"):
-        kind = TarKind.FOLDER
+    if kind is FileKind.FILE and name.endswith(b"/"):
+        kind = FileKind.FOLDER
     if not 0 <= header.size_bytes <= LARGEST_FILE_BYTES:
         raise TarUnsound(f"a file would have {header.size_bytes} bytes")
-    target = (records.get("linkpath") or _text(block[157:257])) if kind in (TarKind.SYMLINK, TarKind.HARD_LINK) else b""
+    target = (
+        (records.get("linkpath") or _text(block[157:257])) if kind in (FileKind.SYMLINK, FileKind.HARD_LINK) else b""
+    )
     if len(target) > LONGEST_NAME_BYTES or b"\0" in target:
         raise TarUnsound(f"a link leads to a name of {len(target)} bytes")
-    device = kind in (TarKind.CHARACTER_DEVICE, TarKind.BLOCK_DEVICE)
-    return TarEntry(
+    device = kind in (FileKind.CHARACTER_DEVICE, FileKind.BLOCK_DEVICE)
+    return FileEntry(
         path=clean_path(name),
         kind=kind,
         mode=_number(block[100:108]) & 0o7777,
@@ -202,8 +172,8 @@ def _entry_of(header: _Header) -> TarEntry:
         owner=(records.get("uname") or _text(block[265:297])).decode(errors="replace"),
         group=(records.get("gname") or _text(block[297:329])).decode(errors="replace"),
         mtime_ns=_nanoseconds(records["mtime"]) if "mtime" in records else _number(block[136:148]) * 10**9,
-        size_bytes=header.size_bytes if kind is TarKind.FILE else 0,
-        target=clean_path(target) if kind is TarKind.HARD_LINK else target,
+        size_bytes=header.size_bytes if kind is FileKind.FILE else 0,
+        target=clean_path(target) if kind is FileKind.HARD_LINK else target,
         device=(_number(block[329:337]), _number(block[337:345])) if device else (0, 0),
         attributes={word: value for word, value in records.items() if word.startswith(_KEPT_KEYWORDS)},
     )
@@ -281,7 +251,7 @@ def _exactly(read: Read, length: int) -> bytes:
     return b"".join(pieces)
 
 
-def _fits(entry: TarEntry, records: dict[str, bytes]) -> bool:
+def _fits(entry: FileEntry, records: dict[str, bytes]) -> bool:
     """Whether a ustar header alone says all."""
     return (
         len(records["path"]) <= 100
@@ -293,8 +263,8 @@ def _fits(entry: TarEntry, records: dict[str, bytes]) -> bool:
     )
 
 
-def _ustar(entry: TarEntry, letter: bytes, seconds: int, size_bytes: int) -> bytes:
-    name = entry.path + (b"/" if entry.kind is TarKind.FOLDER else b"")
+def _ustar(entry: FileEntry, letter: bytes, seconds: int, size_bytes: int) -> bytes:
+    name = entry.path + (b"/" if entry.kind is FileKind.FOLDER else b"")
     fields = (
         name[:100].ljust(100, b"\0"),
         b"%07o\0" % entry.mode,

@@ -102,7 +102,7 @@ from engine.repository.five_volumes import Volume, VolumeKind, five_volumes
 from engine.repository.forecast import Forecast
 from engine.repository.guards import Guard, GuardKind
 from engine.repository.guest_content import ContentShort, GuestContentWriter, read_guest_file, read_listing
-from engine.repository.guest_listing import EntryKind, GuestEntry, decode_listing, encode_listing
+from engine.repository.guest_listing import GuestEntry, decode_listing, encode_listing
 from engine.repository.key_slots import KeySlot
 from engine.repository.lease_holders import LeaseHolder, Life
 from engine.repository.master_key import MasterKey, Passphrase, Secret, Unlock
@@ -208,7 +208,6 @@ __all__ = [
     "DiskRecord",
     "DiskWriter",
     "DoneRepair",
-    "EntryKind",
     "Extent",
     "FileRecord",
     "Finding",

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
+from engine.file_entry import FileKind
 from engine.repository.disk_map import blocks_of
 from engine.repository.disk_writer import DiskWriter
-from engine.repository.guest_listing import EntryKind, GuestEntry, decode_listing, encode_listing
+from engine.repository.guest_listing import GuestEntry, decode_listing, encode_listing
 from engine.repository.model import DiskRecord, FileRecord, Point
 from engine.repository.reader import Reader
 from engine.repository.writer import Writer
@@ -44,14 +45,14 @@ class GuestContentWriter:
         self._places: dict[bytes, tuple[int, int]] = {}
         self._taken: list[tuple[int, int]] = []
         self._end = 0
-        self._keep_places([entry for entry in before if entry.kind is EntryKind.FILE and entry.size_bytes])
+        self._keep_places([entry for entry in before if entry.kind is FileKind.FILE and entry.size_bytes])
 
     def add(self, entry: GuestEntry, read: Callable[[int], bytes] | None = None) -> None:
         """Take an entry; `read` gives up to so many bytes of a file's content, and nothing once it is at its end.
 
         Raises `ContentShort` if that is too early.
         """
-        if entry.kind is EntryKind.FILE and entry.size_bytes and read is not None:
+        if entry.kind is FileKind.FILE and entry.size_bytes and read is not None:
             first = self._place_for(entry)
             self._store(first, entry.size_bytes, read)
             entry = replace(entry, offset=first * self._block_bytes)

@@ -5,52 +5,20 @@ Names are bytes, as a guest has them, and are never trusted: whoever writes file
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 from msgspec import Struct
 
+from engine.file_entry import FileEntry
 from engine.repository.errors import RepositoryDamaged
 
 LISTING_VERSION = 1
 
 
-class EntryKind(StrEnum):
-    """What an entry is."""
+class GuestEntry(FileEntry, frozen=True, omit_defaults=True):
+    """One name in a guest, with where its content is kept."""
 
-    FILE = "file"
-    FOLDER = "folder"
-    SYMLINK = "symlink"
-    HARD_LINK = "hard-link"
-    """Another name of a file whose entry is in the same listing."""
-    CHARACTER_DEVICE = "character-device"
-    BLOCK_DEVICE = "block-device"
-    FIFO = "fifo"
-
-
-class GuestEntry(Struct, frozen=True, omit_defaults=True):
-    """One name in a guest."""
-
-    path: bytes
-    """As the guest has it, without a slash in front: `etc/hosts`."""
-    kind: EntryKind
-    mode: int = 0
-    """Permission bits, with set-user-ID, set-group-ID and sticky."""
-    uid: int = 0
-    gid: int = 0
-    owner: str = ""
-    group: str = ""
-    mtime_ns: int = 0
-    """Last change of the content, since 1970."""
-    size_bytes: int = 0
     offset: int = 0
     """Where the content begins on the point's disk."""
-    target: bytes = b""
-    """Where a link leads: of a hard link, the path of the entry that has the content."""
-    device: tuple[int, int] = (0, 0)
-    """Major and minor number of a device."""
-    attributes: dict[str, bytes] = {}
-    """Extended attributes by their names, ACLs and SELinux labels included."""
 
 
 class GuestListing(Struct, frozen=True):

@@ -12,16 +12,15 @@
 5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository; of a test, what it
    proves of its point (`proof.py`).
 
-Files by themselves are another way (`point_files.py`): to this machine (`get_files.py`), or back into a running guest
-(`put_back.py`). Without any restore, other programs read a point's disks over NBD (`serving.py`, `served_disk.py`).
+Files by themselves are another way (`engine.point_files`); back into a running guest they go here (`put_back.py`).
+Without any restore, other programs read a point's disks over NBD (`serving.py`, `served_disk.py`).
 
 Where data is lost in the repository, a restore stops. On request it brings back what is left (`salvage.py`).
 
-Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
+Imports hosts, repository, nbd, point_files, fleet, jobs, settings; knows no libvirt.
 """
 
 from engine.restore.decide import suggest_name
-from engine.restore.get_files import Got, destination_for, get
 from engine.restore.journal import Entry, Phase, RestoreJournal
 from engine.restore.model import (
     Aside,
@@ -37,20 +36,12 @@ from engine.restore.model import (
     UuidChoice,
 )
 from engine.restore.plan import lock_of, plan
-from engine.restore.point_files import (
-    GuestPointFiles,
-    NoFilesInIt,
-    PointFiles,
-    below,
-    plain_path,
-    shown,
-    size_of,
-)
 from engine.restore.put_back import (
     PutBackPlan,
     PutBackReport,
     PutBackRequest,
     lock_of_put_back,
+    own_place,
     plan_put_back,
     put_back,
     suffix_now,
@@ -64,15 +55,11 @@ __all__ = [
     "AtEnd",
     "DiskTarget",
     "Entry",
-    "Got",
-    "GuestPointFiles",
     "MacChoice",
     "Mode",
     "NetworkMapping",
-    "NoFilesInIt",
     "Phase",
     "PlannedStep",
-    "PointFiles",
     "PutBackPlan",
     "PutBackReport",
     "PutBackRequest",
@@ -83,23 +70,18 @@ __all__ = [
     "Settlement",
     "UuidChoice",
     "adopt",
-    "below",
-    "destination_for",
     "disks_of_original",
-    "get",
     "load_rates",
     "lock_of",
     "lock_of_put_back",
     "overdue",
-    "plain_path",
+    "own_place",
     "plan",
     "plan_put_back",
     "put_back",
     "refuse",
     "run",
     "settle",
-    "shown",
-    "size_of",
     "suffix_now",
     "suggest_name",
 ]

@@ -12,14 +12,19 @@ writes them into a file in the guest first. Needs a shell and `tar` in the guest
 from __future__ import annotations
 
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from engine.disk_files import FileSystemUnreadable
 from engine.errors import Conflict, ExitCode, NewhopeError, NotFound
+from engine.file_entry import FileEntry, FileKind, shown
 from engine.fleet import format_bytes, open_repository
 from engine.hosts import (
     GuestDidNotAnswer,
@@ -33,10 +38,9 @@ from engine.hosts import (
 )
 from engine.hosts.guest_system import GuestSystem, system_of
 from engine.hosts.model import AgentState, HostStatus, Vm, VmState
-from engine.hosts.tar_stream import END, TarEntry, TarKind, archive_bytes, header_of
+from engine.hosts.tar_stream import END, archive_bytes, header_of
 from engine.jobs import JobContext
-from engine.repository import EntryKind, GuestEntry, PointKind
-from engine.restore.point_files import GuestPointFiles, NoFilesInIt, PointFiles, below, plain_path, size_of
+from engine.point_files import OpenedFiles, Piece, Place, PointFiles, below, open_files, plain_path
 from engine.settings import Settings, find_repository
 
 _LOOK = "look at the VM and its agent"
@@ -45,6 +49,7 @@ _READER_WITHIN_S = 30.0
 _END_WITHIN_S = 600.0
 _STALL_S = 60.0
 _LOOK_S = 0.2
+_ZEROES = bytes(1 << 20)
 
 # $1 channel or empty, $2 file or empty, $3 bytes, $4 folder, $5 suffix. mv keeps owner, mode and times within one file
 # system, so the files are unpacked beside their place.
@@ -114,11 +119,13 @@ class PutBackRequest(Struct, frozen=True):
     host: str
     point_id: str
     path: str
-    """In the point; text as an operator wrote it."""
+    """In the point, or on its volume."""
     as_path: str
     """Absolute path in the guest that it gets."""
     suffix: str
     """Of what is moved aside."""
+    volume: str = ""
+    """Of a point of disks: `vda2`."""
 
 
 class PutBackPlan(Struct, frozen=True):
@@ -149,13 +156,30 @@ def lock_of_put_back(request: PutBackRequest) -> str:
     return f"guest-files:{request.vm_uuid}"
 
 
+def own_place(opened: OpenedFiles, place: Place) -> str:
+    """Where a running guest has what is at a place of its recovery point. Raises NotFound where only the guest knows.
+
+    Other volumes than the one that it starts from are mounted somewhere below that.
+    """
+    volume = next((each for each in opened.volumes() if each.name == place.volume), None)
+    if volume is None or not volume.root:
+        raise NotFound(
+            f"Where {place.volume} is mounted in the running guest is not known here.",
+            next_step="Say where it belongs: --as /srv/data/report.txt.",
+        )
+    return f"/{place.path.decode(errors='surrogateescape')}"
+
+
 def plan_put_back(files: PointFiles, vm: Vm, request: PutBackRequest) -> PutBackPlan:
-    """What will be done. Raises NotFound, and Conflict or GuestDidNotAnswer where the guest cannot be asked now."""
+    """What will be done. Raises NotFound, and Conflict or GuestDidNotAnswer where the guest cannot be asked now.
+
+    Raises FileSystemUnreadable, RepositoryDamaged where some of it cannot be read.
+    """
     refuse_unreachable_guest(vm)
-    _split(request)
-    entries = list(below(files, plain_path(request.path)))
-    size_bytes = sum(size_of(files, entry) for entry in entries)
-    count = sum(entry.kind is not EntryKind.FOLDER for entry in entries)
+    found = _renamed(files, request)
+    size_bytes = sum(entry.size_bytes for _, entry in found.entries)
+    count = sum(entry.kind is not FileKind.FOLDER for _, entry in found.entries)
+    left_out = (f"leave out {found.left_out} devices, FIFOs and sockets",) if found.left_out else ()
     return PutBackPlan(
         request,
         count,
@@ -164,6 +188,7 @@ def plan_put_back(files: PointFiles, vm: Vm, request: PutBackRequest) -> PutBack
             f"send {count} files, {format_bytes(size_bytes)}, into a new folder beside {request.as_path} in {vm.name}",
             f"move what has one of their names and another content aside, as NAME{request.suffix}",
             "move each to its place, with its owner, mode and time",
+            *left_out,
         ),
     )
 
@@ -186,7 +211,7 @@ def put_back(settings: Settings, request: PutBackRequest, context: JobContext) -
     """Put the files back. Raises a `NewhopeError` that says how far it came."""
     context.plan([_LOOK, _SEND])
     kept = find_repository(settings, request.repository)
-    with HostLanes(settings) as lanes, open_repository(kept) as repository, repository.reader() as reader:
+    with HostLanes(settings) as lanes, open_repository(kept) as repository:
         lane = lanes[request.host]
         with context.step(_LOOK):
             vm = _look(lane, request)
@@ -198,20 +223,19 @@ def put_back(settings: Settings, request: PutBackRequest, context: JobContext) -
                     next_step="Write them to this machine (newhope files ... --get) and copy them over.",
                 )
             point = repository.point(request.vm_uuid, request.point_id)
-            if point.manifest.kind is not PointKind.GUEST:
-                raise NoFilesInIt(
-                    f"{request.vm}@{request.point_id[:8]} holds no files of a guest.",
-                    next_step=f"Choose another: newhope points {request.vm}.",
-                )
-            files = GuestPointFiles(reader, point)
-            base, entries = _renamed(files, request)
-        with context.step(_SEND, total_bytes=sum(entry.size_bytes for _, entry in entries)) as step:
-            pieces = _archive(files, entries, step.advance, context)
-            length = sum(archive_bytes(entry) for _, entry in entries) + len(END)
-            aside = _send(lane, vm, (base, request.suffix), length, pieces, context)
+        with open_files(repository, point) as opened:
+            # The process that looks into disks knows a volume only after it looked.
+            opened.volumes()
+            files = opened.on(request.volume)
+            found = _renamed(files, request)
+            entries = found.entries
+            with context.step(_SEND, total_bytes=sum(entry.size_bytes for _, entry in entries)) as step:
+                pieces = _archive(files, entries, step.advance, context)
+                length = sum(archive_bytes(entry) for _, entry in entries) + len(END)
+                aside = _send(lane, vm, (found.base, request.suffix), length, pieces, context)
     for each in aside:
         context.log(f"moved aside: {each}")
-    files_put = sum(entry.kind is not TarKind.FOLDER for _, entry in entries)
+    files_put = sum(entry.kind is not FileKind.FOLDER for _, entry in entries)
     return PutBackReport(files_put, sum(entry.size_bytes for _, entry in entries), aside)
 
 
@@ -241,45 +265,60 @@ def _split(request: PutBackRequest) -> tuple[str, bytes]:
     return f"/{folder.decode(errors='surrogateescape')}", name
 
 
-def _renamed(files: PointFiles, request: PutBackRequest) -> tuple[str, list[tuple[GuestEntry, TarEntry]]]:
-    """The folder that all goes into, and every entry beside what it is in the archive; hard links come last."""
+class _Renamed(NamedTuple):
+    """What goes into the archive."""
+
+    base: str
+    """The folder in the guest that all goes into."""
+    entries: list[tuple[FileEntry, FileEntry]]
+    """Every entry beside what it is in the archive; hard links come last."""
+    left_out: int
+
+
+def _renamed(files: PointFiles, request: PutBackRequest) -> _Renamed:
     path = plain_path(request.path)
     base, name = _split(request)
-    chosen = {entry.path for entry in below(files, path)}
-    entries: list[tuple[GuestEntry, TarEntry]] = []
-    for entry in below(files, path):
-        # What leads to a name that does not come along comes as a file of its own.
-        alone = entry.kind is EntryKind.HARD_LINK and entry.target not in chosen
-        content = files.stat(entry.target) if alone else entry
-        is_file = content.kind is EntryKind.FILE
-        target = entry.target
-        if entry.kind is EntryKind.HARD_LINK:
-            target = b"" if alone else name + entry.target[len(path) :]
-        entries.append(
-            (
-                entry,
-                TarEntry(
-                    path=name + entry.path[len(path) :],
-                    kind=TarKind(content.kind.value),
-                    mode=entry.mode,
-                    uid=entry.uid,
-                    gid=entry.gid,
-                    owner=entry.owner,
-                    group=entry.group,
-                    mtime_ns=entry.mtime_ns,
-                    size_bytes=content.size_bytes if is_file else 0,
-                    target=target,
-                    device=entry.device,
-                    attributes=entry.attributes,
-                ),
+    found = list(below(files, files.stat(path)))
+    chosen = {entry.path for entry in found}
+    entries: list[tuple[FileEntry, FileEntry]] = []
+    for entry in found:
+        if entry.kind is FileKind.UNREADABLE:
+            raise FileSystemUnreadable(
+                f"/{shown(entry.path)} cannot be read: {shown(entry.problem)}",
+                untouched="Nothing was changed in the guest.",
+                next_step="Put back what is beside it by name.",
             )
+        if entry.kind is FileKind.SPECIAL:
+            continue
+        # What leads to a name that does not come along comes as a file of its own.
+        alone = entry.kind is FileKind.HARD_LINK and entry.target not in chosen
+        content = files.stat(entry.target) if alone else entry
+        target = entry.target
+        if entry.kind is FileKind.HARD_LINK:
+            target = b"" if alone else name + entry.target[len(path) :]
+        written = replace(
+            _with_owner(entry),
+            path=name + entry.path[len(path) :],
+            kind=content.kind,
+            size_bytes=content.size_bytes if content.kind is FileKind.FILE else 0,
+            target=target,
         )
-    return base, sorted(entries, key=lambda pair: pair[1].kind is TarKind.HARD_LINK)
+        entries.append((entry, written))
+    ordered = sorted(entries, key=lambda pair: pair[1].kind is FileKind.HARD_LINK)
+    return _Renamed(base, ordered, len(found) - len(entries))
+
+
+def _with_owner(entry: FileEntry) -> FileEntry:
+    """Of a file system that knows no owners and modes: what root's files have."""
+    if entry.uid >= 0:
+        return entry
+    usual = 0o755 if entry.kind is FileKind.FOLDER else 0o644
+    return replace(entry, uid=0, gid=0, mode=stat.S_IMODE(entry.mode) or usual)
 
 
 def _archive(
     files: PointFiles,
-    entries: Iterable[tuple[GuestEntry, TarEntry]],
+    entries: Iterable[tuple[FileEntry, FileEntry]],
     advance: Callable[[int], None],
     context: JobContext,
 ) -> Iterator[bytes]:
@@ -288,10 +327,18 @@ def _archive(
         yield header_of(written)
         if written.size_bytes:
             for piece in files.read(entry):
-                yield piece
-                advance(len(piece))
+                yield from _bytes_of(piece)
+                advance(piece.size_bytes)
             yield bytes(-written.size_bytes % 512)
     yield END
+
+
+def _bytes_of(piece: Piece) -> Iterator[bytes]:
+    if piece.data:
+        yield piece.data
+        return
+    for start in range(0, piece.size_bytes, len(_ZEROES)):
+        yield _ZEROES[: piece.size_bytes - start]
 
 
 def _send(

@@ -14,6 +14,7 @@ from engine.repository import Consistency, Point, Repository
 from tests.builders import make_vm_facts
 from tests.cli.conftest import Place, Run
 from tests.disk_files import images
+from tests.repository.damaging import lose_block
 
 
 @pytest.fixture(scope="session")
@@ -65,9 +66,10 @@ def test_a_path_alone_is_looked_for_on_the_root_file_system(newhope: Run, point:
 
     assert "-rw-r--r--" in listed.out and "hosts" in listed.out and "deep/" in listed.out
     assert "absolute -> /usr/bin" in listed.out
-    entries = {entry["name"]: entry for entry in same["entries"]}
-    assert entries["hosts"]["size_bytes"] == 20
-    assert entries["hosts"]["mtime_ns"] == images.MTIME * 10**9
+    entries = {entry["path"]: entry for entry in same["files"]}
+    assert same["place"] == "vda2:/etc"
+    assert entries["/etc/hosts"]["size_bytes"] == 20
+    assert entries["/etc/hosts"]["mtime_ns"] == images.MTIME * 10**9
 
 
 def test_names_that_a_terminal_would_obey_are_shown_as_text(newhope: Run, point: Point) -> None:
@@ -98,7 +100,7 @@ def test_a_whole_volume_comes_as_it_was_links_and_holes_too(
 
     tree = system_disk.parent / "tree"
     assert answer.code == ExitCode.OK
-    assert answer.document["extracted"]["left_out"] == []
+    assert answer.document["written"]["left_out"] == []
     names = {path.relative_to(tree) for path in tree.rglob("*")}
     assert {path.relative_to(destination) for path in destination.rglob("*")} - {Path("lost+found")} == names
     for name in names:
@@ -136,8 +138,11 @@ def test_nothing_is_overwritten_unasked(newhope: Run, point: Point, tmp_path: Pa
         (["/etc/hosts", "--get", "/no/such/folder"], ExitCode.NOT_FOUND, "mkdir"),
         (["--get", "/tmp"], ExitCode.USAGE, "/etc/hosts"),
         (["/etc", "--overwrite"], ExitCode.USAGE, "--get"),
-        (["/etc", "-R"], ExitCode.USAGE, "--get"),
-        (["/etc", "--put-back"], ExitCode.NOT_FOUND, "--guest-files"),
+        (["/etc", "-R", "--get", "/tmp"], ExitCode.USAGE, "list"),
+        (["/../etc"], ExitCode.NOT_FOUND, "without .."),
+        (["vda1:", "--put-back"], ExitCode.USAGE, "--put-back"),
+        (["vda1:/hosts", "--put-back"], ExitCode.NOT_FOUND, "--as"),
+        (["/etc/hosts", "--put-back"], ExitCode.HOST_UNREACHABLE, "alderaan"),
     ],
 )
 def test_what_cannot_be_meant_says_what_could(
@@ -153,7 +158,8 @@ def test_what_cannot_be_meant_says_what_could(
 def test_where_blocks_are_lost_a_salvage_gets_the_rest_and_says_what_is_zero(
     newhope: Run, point: Point, place: Place, tmp_path: Path
 ) -> None:
-    _lose_the_block_with(place, images.BIG[2_048_000:2_049_000])
+    with Repository.open(place.vault) as repository:
+        lose_block(place.vault, repository, images.BIG[2_048_000:2_049_000])
 
     stopped = newhope("files", "web@latest", "/usr/bin/big", "--get", tmp_path)
     salvaged = newhope("files", "web@latest", "/usr/bin/big", "--get", tmp_path, "--salvage", "--json")
@@ -161,25 +167,9 @@ def test_where_blocks_are_lost_a_salvage_gets_the_rest_and_says_what_is_zero(
     assert stopped.code == ExitCode.REPOSITORY and "--salvage" in stopped.err
     assert salvaged.code == ExitCode.OK, salvaged.out
     got = (tmp_path / "big").read_bytes()
-    lost = salvaged.document["extracted"]["lost"]
+    lost = salvaged.document["written"]["lost"]
     assert lost and sum(each["length"] for each in lost) < len(images.BIG)
     ranges = [range(each["offset"], each["offset"] + each["length"]) for each in lost]
     different = [at for at in range(0, len(got), 512) if got[at : at + 512] != images.BIG[at : at + 512]]
     assert len(got) == len(images.BIG) and different
     assert all(any(at in each for each in ranges) for at in different)
-
-
-def _lose_the_block_with(place: Place, content: bytes) -> None:
-    """Damage every block that has this content, in the packs."""
-    with Repository.open(place.vault) as repository, repository.reader() as reader:
-        [point] = repository.points()
-        [disk] = point.manifest.disks
-        blocks = {name for number, name in reader.names(disk) if (number + 1) * reader.block_bytes <= disk.size_bytes}
-        places = [reader.place(name) for name in blocks if content in reader.block(name, reader.block_bytes, "vda")]
-    assert places
-    for pack, offset in places:
-        [file] = (place.vault / "packs").rglob(pack.hex())
-        file.chmod(0o600)
-        with file.open("r+b") as opened:
-            opened.seek(offset + 100)
-            opened.write(bytes(40))

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.disk_files import Disk, DiskFiles, FileSystemUnreadable, Kind, open_disks
+from engine.disk_files import Disk, DiskFiles, FileSystemUnreadable, open_disks
 from engine.errors import NewhopeError
+from engine.file_entry import FileKind
 from tests.disk_files import images
 from tests.disk_files.images import disk
 
@@ -35,9 +36,9 @@ def walk(files: DiskFiles, volume: str) -> int:
         for entry in entries:
             seen += 1
             assert b"/" not in entry.name and entry.name not in (b"", b".", b"..")
-            if entry.kind is Kind.FOLDER and len(path) < 8:
+            if entry.kind is FileKind.FOLDER and len(path) < 8:
                 left.append((*path, entry.name))
-            elif entry.kind is Kind.FILE and seen % 20 == 0:
+            elif entry.kind is FileKind.FILE and seen % 20 == 0:
                 try:
                     files.read(volume, (*path, entry.name), 0, 1 << 20)
                 except NewhopeError as error:

@@ -18,10 +18,11 @@ from msgspec.structs import replace
 from engine import backup, restore
 from engine.cli.launching import launch_backup, launch_put_back
 from engine.errors import ExitCode
+from engine.file_entry import FileKind
 from engine.fleet import open_repository
 from engine.hosts import HostRefused, agent
 from engine.jobs import Job
-from engine.repository import EntryKind, Point, PointKind, read_guest_file, read_listing
+from engine.repository import Point, PointKind, read_guest_file, read_listing
 from engine.settings import GuestFilesSection, Method, Rules, load, save
 from tests.e2e.conftest import Operator
 from tests.hosts.live import in_guest, wait_for
@@ -77,7 +78,7 @@ class FilesOperator:
             return {
                 os.fsdecode(entry.path): b"".join(read_guest_file(reader, point.manifest.disks[0], entry))
                 for entry in read_listing(reader, point)
-                if entry.kind is EntryKind.FILE
+                if entry.kind is FileKind.FILE
             }
 
     def plugged(self) -> list[str]:

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from engine.fleet import open_repository
-from engine.from_disks import Place, extract, open_files
 from engine.hosts import image
 from engine.hosts.model import VmState
 from engine.lab.journal import ask_journal, prove, read_journal
+from engine.point_files import open_files, write
 from engine.repository import Consistency, Point
 from tests.e2e.conftest import Operator
 
@@ -103,8 +103,9 @@ def test_a_second_backup_stores_only_what_changed(operator: Operator):
 
 
 def journal_in(operator: Operator, point: Point, folder: Path) -> bytes:
-    with open_repository(operator.settings.repositories[0]) as repository, open_files(repository, point) as files:
-        extract(files, Place("vda", (b"journal",)), folder)
+    with open_repository(operator.settings.repositories[0]) as repository, open_files(repository, point) as opened:
+        opened.volumes()
+        write(opened.on("vda"), b"journal", folder)
     return (folder / "journal").read_bytes()
 
 

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.hosts.tar_stream import END, TarEntry, TarKind, TarUnsound, archive_bytes, header_of, padded, read_entries
+from engine.file_entry import FileEntry, FileKind
+from engine.hosts.tar_stream import END, TarUnsound, archive_bytes, header_of, padded, read_entries
 
 
-def entries(archive: bytes) -> dict[bytes, tuple[TarEntry, bytes]]:
-    found: dict[bytes, tuple[TarEntry, bytes]] = {}
+def entries(archive: bytes) -> dict[bytes, tuple[FileEntry, bytes]]:
+    found: dict[bytes, tuple[FileEntry, bytes]] = {}
     for entry, content in read_entries(io.BytesIO(archive).read):
         data = b""
         while piece := content(1000):
@@ -81,16 +82,16 @@ def test_what_real_programs_write_is_read_as_they_mean_it(tree: Path, program: l
         there = tree / os.fsdecode(path)
         status = there.lstat()
         assert entry.uid == status.st_uid
-        if entry.kind in (TarKind.FILE, TarKind.FOLDER):
+        if entry.kind in (FileKind.FILE, FileKind.FOLDER):
             assert entry.mode == status.st_mode & 0o7777
             assert entry.mtime_ns // 10**9 == status.st_mtime_ns // 10**9
-        if entry.kind is TarKind.FILE:
+        if entry.kind is FileKind.FILE:
             assert content == there.read_bytes()
-        if entry.kind is TarKind.SYMLINK:
+        if entry.kind is FileKind.SYMLINK:
             assert entry.target == os.fsencode(os.readlink(there))
     kinds = {found[b"etc/hosts"][0].kind, found[b"etc/hosts.too"][0].kind}
-    assert kinds == {TarKind.FILE, TarKind.HARD_LINK}
-    assert found[b"etc/fifo"][0].kind is TarKind.FIFO
+    assert kinds == {FileKind.FILE, FileKind.HARD_LINK}
+    assert found[b"etc/fifo"][0].kind is FileKind.FIFO
 
 
 def test_fractions_of_seconds_and_extended_attributes_are_kept():
@@ -113,9 +114,9 @@ def test_what_is_written_here_is_read_back_the_same(
     path: list[bytes], size: int, uid: int, mtime_ns: int, attribute: bytes
 ):
     parts = [part.replace(b"/", b"_").replace(b"\0", b"_").replace(b".", b"_") for part in path]
-    entry = TarEntry(
+    entry = FileEntry(
         b"/".join(parts),
-        TarKind.FILE,
+        FileKind.FILE,
         mode=0o6751,
         uid=uid,
         gid=3,
@@ -138,13 +139,13 @@ def test_real_tar_unpacks_what_is_written_here(tmp_path: Path):
     long_name = b"/".join([b"d" * 90] * 3)
     archive = b"".join(
         [
-            header_of(TarEntry(b"etc", TarKind.FOLDER, mode=0o750)),
-            header_of(TarEntry(b"etc/a", TarKind.FILE, mode=0o640, size_bytes=len(content), mtime_ns=10**18 + 5)),
+            header_of(FileEntry(b"etc", FileKind.FOLDER, mode=0o750)),
+            header_of(FileEntry(b"etc/a", FileKind.FILE, mode=0o640, size_bytes=len(content), mtime_ns=10**18 + 5)),
             padded(content),
-            header_of(TarEntry(b"etc/" + long_name, TarKind.FILE, mode=0o600, size_bytes=3)),
+            header_of(FileEntry(b"etc/" + long_name, FileKind.FILE, mode=0o600, size_bytes=3)),
             padded(b"end"),
-            header_of(TarEntry(b"etc/s", TarKind.SYMLINK, target=b"t" * 150)),
-            header_of(TarEntry(b"etc/h", TarKind.HARD_LINK, target=b"etc/a")),
+            header_of(FileEntry(b"etc/s", FileKind.SYMLINK, target=b"t" * 150)),
+            header_of(FileEntry(b"etc/h", FileKind.HARD_LINK, target=b"etc/a")),
             END,
         ]
     )
@@ -170,8 +171,8 @@ HOSTILE = {
     "wrong checksum": b"b" + made_by_tarfile((member("a"), b""))[1:],
     "unknown type": made_by_tarfile((member("a", type=b"V"), b"")),
     "endless pax header": member("a", 1 << 32, type=b"x").tobuf(),
-    "huge file": header_of(TarEntry(b"a", TarKind.FILE, size_bytes=1 << 50)) + bytes(512),
-    "pax record that is none": header_of(TarEntry(b"n" * 200, TarKind.FILE)).replace(b"path=", b"path:"),
+    "huge file": header_of(FileEntry(b"a", FileKind.FILE, size_bytes=1 << 50)) + bytes(512),
+    "pax record that is none": header_of(FileEntry(b"n" * 200, FileKind.FILE)).replace(b"path=", b"path:"),
 }
 
 

@@ -181,3 +181,19 @@ def victims(vault: Vault, kind: str, chance: random.Random, count: int) -> Itera
         vault.mend()
         objects = vault.objects(kind)
         yield objects[number % len(objects)] if kind != "pack" else chance.choice(objects)
+
+
+def lose_block(folder: Path, repository: Repository, content: bytes) -> None:
+    """Damage every block of the only point's first disk that has this content, in the packs."""
+    with repository.reader() as reader:
+        [point] = repository.points()
+        disk = point.manifest.disks[0]
+        blocks = {name for number, name in reader.names(disk) if (number + 1) * reader.block_bytes <= disk.size_bytes}
+        places = [reader.place(name) for name in blocks if content in reader.block(name, reader.block_bytes, "vda")]
+    assert places
+    for pack, offset in places:
+        [file] = (folder / "packs").rglob(pack.hex())
+        file.chmod(0o600)
+        with file.open("r+b") as opened:
+            opened.seek(offset + 100)
+            opened.write(bytes(40))

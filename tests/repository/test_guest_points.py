@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from engine.errors import NotFound
+from engine.file_entry import FileKind
 from engine.repository import (
     Consistency,
     ContentShort,
-    EntryKind,
     Extent,
     GuestContentWriter,
     GuestEntry,
@@ -45,9 +45,9 @@ def keep(repository: Repository, files: dict[bytes, bytes], minutes: int = 0) ->
     with repository.writer("test") as writer:
         earlier = [point for point in repository.points(WEB) if point.manifest.kind is PointKind.GUEST]
         content = GuestContentWriter(writer, listing(repository, earlier[0]) if earlier else ())
-        content.add(GuestEntry(b"etc", EntryKind.FOLDER, mode=0o755))
+        content.add(GuestEntry(b"etc", FileKind.FOLDER, mode=0o755))
         for path, data in files.items():
-            content.add(GuestEntry(path, EntryKind.FILE, mode=0o640, size_bytes=len(data)), io.BytesIO(data).read)
+            content.add(GuestEntry(path, FileKind.FILE, mode=0o640, size_bytes=len(data)), io.BytesIO(data).read)
         disk, entries = content.finish("all of it")
         size_bytes = sum(map(len, files.values()))
         return writer.commit(
@@ -73,7 +73,7 @@ def contents(repository: Repository, point: Point) -> dict[bytes, bytes]:
         return {
             entry.path: b"".join(read_guest_file(reader, point.manifest.disks[0], entry, 1000))
             for entry in listing(repository, point)
-            if entry.kind is EntryKind.FILE
+            if entry.kind is FileKind.FILE
         }
 
 
@@ -130,7 +130,7 @@ def test_a_name_that_comes_twice_keeps_both_contents_apart(repository: Repositor
     with repository.writer("test") as writer:
         content = GuestContentWriter(writer, listing(repository, repository.points()[0]))
         for text in (b"two", b"ten"):
-            content.add(GuestEntry(b"etc/a", EntryKind.FILE, size_bytes=3), io.BytesIO(text).read)
+            content.add(GuestEntry(b"etc/a", FileKind.FILE, size_bytes=3), io.BytesIO(text).read)
         disk, record = content.finish("twice")
         commit(writer, (disk,))
     with repository.reader() as reader:
@@ -140,7 +140,7 @@ def test_a_name_that_comes_twice_keeps_both_contents_apart(repository: Repositor
 
 def test_a_file_that_ends_early_is_noticed(repository: Repository):
     with repository.writer("test") as writer, pytest.raises(ContentShort):
-        GuestContentWriter(writer).add(GuestEntry(b"a", EntryKind.FILE, size_bytes=9000), io.BytesIO(b"x" * 5000).read)
+        GuestContentWriter(writer).add(GuestEntry(b"a", FileKind.FILE, size_bytes=9000), io.BytesIO(b"x" * 5000).read)
 
 
 def test_verification_reads_a_guest_point_like_any_other(repository: Repository):

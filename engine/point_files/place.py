@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from engine.disk_files import FileSystemUnreadable, NoSuchFile, Volume
+from engine.errors import NotFound
+from engine.file_entry import is_plain, shown
 
 
 class Place(Struct, frozen=True):
     """Somewhere in a recovery point."""
 
     volume: str
-    path: tuple[bytes, ...]
+    """Empty for a point of guest files."""
+    path: bytes
 
     @property
     def text(self) -> str:
         """As it is written on the command line."""
-        return f"{self.volume}:/{b'/'.join(self.path).decode(errors='backslashreplace')}"
+        return f"{self.volume}:/{shown(self.path)}" if self.volume else f"/{shown(self.path)}"
 
 
 def find_place(volumes: Sequence[Volume], text: str) -> Place:
     """`vda2:/etc`, `vg0/root:/etc`, a volume alone, or a path on the one volume that it can be on.
 
     Raises `NoSuchFile` for a volume that is not there or a path that may be on several, `FileSystemUnreadable` for a
-    volume that cannot be read.
+    volume that cannot be read, `NotFound` for what is no path.
     """
     names = {volume.name: volume for volume in volumes}
+    if "" in names:
+        return Place("", plain_path(text))
     volume, colon, path = text.partition(":")
     if text in names:
         chosen, path = names[text], "/"
@@ -45,11 +49,20 @@ def find_place(volumes: Sequence[Volume], text: str) -> Place:
         )
     if not chosen.readable:
         raise FileSystemUnreadable(
-            f"{chosen.name} has no files that can be read: {chosen.note or chosen.content}.",
+            f"{chosen.name} has no files that can be read: {shown(chosen.note or chosen.content)}.",
             untouched="The recovery point is as it was.",
             next_step="`newhope files POINT` lists the volumes; `newhope restore` brings back whole disks.",
         )
-    return Place(chosen.name, tuple(part for part in os.fsencode(path).split(b"/") if part))
+    return Place(chosen.name, plain_path(path))
+
+
+def plain_path(text: str) -> bytes:
+    """A path as an operator writes it, as those of entries are: `/etc/` and `etc` are the same. Raises NotFound."""
+    parts = [part for part in text.encode(errors="surrogateescape").split(b"/") if part not in (b"", b".")]
+    path = b"/".join(parts)
+    if parts and not is_plain(path):
+        raise NotFound(f"{text!r} is no plain path.", next_step="Write it from the root on, without ..: /etc/hosts.")
+    return path
 
 
 def _root(volumes: Sequence[Volume]) -> Volume:
