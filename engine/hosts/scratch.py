@@ -93,24 +93,41 @@ def own_socket(lane: HostLane, vm_uuid: str) -> Path:
     """A name on the host for a socket of a program that newhope itself starts there: for `image.serve`.
 
     It lies in the host's `scratch` from the settings if newhope's user may write there, else in a private folder of it.
+    Raises ScratchUnusable if none of these is near enough to the root for a socket.
     """
-    folder = lane.host.scratch
-    if folder is None or not lane.files.may_write(folder):
-        folder = own_folder(lane)
-        lane.files.make_private(folder)
-    return new_files(folder, vm_uuid).socket
+    candidates = [new_files(folder, vm_uuid) for folder in _socket_folders(lane)]
+    for files in candidates:
+        if len(os.fsencode(files.socket)) <= LONGEST_SOCKET_PATH_BYTES:
+            if files.folder != lane.host.scratch:
+                lane.files.make_private(files.folder)
+            return files.socket
+    raise _too_deep(lane, candidates[0])
+
+
+def _socket_folders(lane: HostLane) -> tuple[Path, ...]:
+    """Where newhope's own sockets may lie, the best first. The last is for users whose home has a long path."""
+    configured = lane.host.scratch
+    found = [configured] if configured is not None and lane.files.may_write(configured) else []
+    found.append(own_folder(lane))
+    if lane.reach.local:
+        runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")
+        found += [Path(runtime) / "newhope"] if runtime.startswith("/") else []
+    return tuple(found)
+
+
+def _too_deep(lane: HostLane, files: ScratchFiles) -> ScratchUnusable:
+    return ScratchUnusable(
+        f"The scratch folder {files.folder} of host {lane.host.name} is too deep: a socket in it has a path of "
+        f"{len(os.fsencode(files.socket))} bytes, and {LONGEST_SOCKET_PATH_BYTES} fit.",
+        next_step=f'Set a shorter one, scratch = "/path", in [hosts.{lane.host.name}] of newhope.toml.',
+    )
 
 
 def check_room(lane: HostLane, files: ScratchFiles) -> None:
     """Raise ScratchUnusable or NoSpace if a job with these files is bound to fail. Makes the default session folder."""
     host = lane.host
-    length = len(os.fsencode(files.socket))
-    if length > LONGEST_SOCKET_PATH_BYTES:
-        raise ScratchUnusable(
-            f"The scratch folder {files.folder} of host {host.name} is too deep: a socket in it has a path of {length} "
-            f"bytes, and {LONGEST_SOCKET_PATH_BYTES} fit.",
-            next_step=f'Set a shorter one, scratch = "/path", in [hosts.{host.name}] of newhope.toml.',
-        )
+    if len(os.fsencode(files.socket)) > LONGEST_SOCKET_PATH_BYTES:
+        raise _too_deep(lane, files)
     if not lane.files.reachable:
         return
     if host.scratch is None and files.folder == own_folder(lane):
@@ -150,7 +167,9 @@ def abandoned(lane: HostLane, folder: Path, vm_uuid: str) -> tuple[Path, ...]:
 
 def clear_sockets(lane: HostLane, vm_uuid: str) -> None:
     """Remove the sockets that dead processes made for a VM with `own_socket`."""
-    for folder in {own_folder(lane), *((lane.host.scratch,) if lane.host.scratch is not None else ())}:
+    if not lane.files.reachable:
+        return
+    for folder in _socket_folders(lane):
         left = [path for path in abandoned(lane, folder, vm_uuid) if path.suffix == ".sock"]
         if left:
             lane.files.remove(left)

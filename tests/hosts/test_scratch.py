@@ -150,3 +150,33 @@ def test_of_another_machines_folder_nothing_is_asked_here() -> None:
     host = session(uri="qemu+tls://elsewhere/system")
 
     scratch.check_room(host, scratch.new_files(scratch.folder_for(host, 1, "web"), VM))
+
+
+def test_a_user_with_a_long_home_gets_sockets_in_the_runtime_folder(
+    short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("of-the-department-with-the-long-name/" * 2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(deep))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_folder))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    socket = scratch.own_socket(session(), VM)
+
+    assert socket.parent == short_folder / "newhope"
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    left = of_a_dead_process(socket.parent, "sock")
+    scratch.clear_sockets(session(), VM)
+    assert not left.exists()
+
+
+def test_where_every_folder_is_too_deep_the_setting_that_helps_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ("deep/" * 20)))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(scratch.ScratchUnusable) as refused:
+        scratch.own_socket(session(), VM)
+
+    assert 'scratch = "/path", in [hosts.alderaan]' in refused.value.next_step
