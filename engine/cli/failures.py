@@ -10,9 +10,7 @@ A failure that no package foresaw is a defect: its traceback goes into a file an
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import textwrap
 import time
 import traceback
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from engine.cli.printing import folded
 from engine.errors import ExitCode, NewhopeError
 
 LABEL_WIDTH = 11
@@ -85,18 +84,8 @@ def tell(what: str, untouched: str, next_step: str, exit_code: int, *, as_json: 
 
 
 def _labelled(label: str, text: str) -> str:
-    indent = " " * LABEL_WIDTH
-    lines = text.strip().splitlines() or [""]
-    if sys.stderr.isatty():
-        width = max(shutil.get_terminal_size().columns - LABEL_WIDTH, 30)
-        lines = [piece for line in lines for piece in _wrapped(line, width)]
-    first, *rest = lines
-    return "\n".join([f"{label:<{LABEL_WIDTH}}{first}", *(indent + line for line in rest)])
-
-
-def _wrapped(line: str, width: int) -> list[str]:
-    # Commands and paths stay in one piece, to be copied.
-    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    first, *rest = folded(text, beside=LABEL_WIDTH, stream=sys.stderr) or [""]
+    return "\n".join([f"{label:<{LABEL_WIDTH}}{first}", *(" " * LABEL_WIDTH + line for line in rest)])
 
 
 def _forget_stdout() -> None:

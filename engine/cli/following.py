@@ -71,7 +71,7 @@ def tell_end(invocation: Invocation, journal: Journal, job: Job, *, already_show
         if not already_shown:
             printing.show_json({"job": of_job(job, journal)})
     elif job.failure is None:
-        printing.say(f"{states.JOB[job.state].text}  {job.result}")
+        printing.show_facts([(states.JOB[job.state].text, job.result)])
     else:
         printing.say(f"{states.JOB[job.state].text}  job {job.id}")
         tell(job.failure.what, job.failure.untouched, job.failure.next_step, job.failure.exit_code, as_json=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -26,13 +28,32 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Non
 
 
 def show_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print labels and values below each other."""
+    """Print labels and values below each other; long values go on below themselves where there is a screen."""
     width = max((len(label) for label, _ in facts), default=0)
     for label, value in facts:
-        first, *rest = value.splitlines() or [""]
+        first, *rest = folded(value, beside=width + 2) or [""]
         say(f"{label:<{width}}  {first}".rstrip())
         for line in rest:
             say(f"{'':<{width}}  {line}")
+
+
+def say_below(text: str, *, indent: int) -> None:
+    """Print a text under what it belongs to, its lines folded where there is a screen."""
+    for line in folded(text, beside=indent):
+        say(f"{'':<{indent}}{line}")
+
+
+def folded(text: str, *, beside: int, stream: TextIO | None = None) -> list[str]:
+    """A text in lines that fit on the screen beside so many columns; as it is for pipes and files.
+
+    Commands' words and paths stay in one piece, to be copied.
+    """
+    lines = text.strip().splitlines()
+    if not (stream or sys.stdout).isatty():
+        return lines
+    width = max(shutil.get_terminal_size().columns - beside, 30)
+    pieces = [textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""] for line in lines]
+    return [piece for some in pieces for piece in some]
 
 
 def say(text: str = "") -> None:

@@ -228,15 +228,15 @@ def show_plan(invocation: Invocation, plan: RestorePlan) -> None:
     printing.show_facts(facts)
     printing.say()
     if plan.hosts:
-        columns = (Column("HOST"), Column("FIT"), Column("WHY", gives_way=True))
+        columns = (Column("HOST"), Column("FIT"), Column("WHY", folds=True))
         rows = [(each.host, each.verdict.value, each.reason or "nothing speaks against it") for each in plan.hosts]
         printing.show_table(columns, rows)
         printing.say()
     checks = [(states.of_check(str(check.state)), check.name, check.evidence) for check in plan.checks]
-    printing.show_table((Column("CHECK"), Column("OF"), Column("EVIDENCE")), checks)
+    printing.show_table((Column("CHECK"), Column("OF"), Column("EVIDENCE", folds=True)), checks)
     for check in plan.checks:
         if check.remedy and str(check.state) in ("fail", "warn"):
-            printing.say(f"  {check.name}: {check.remedy}")
+            printing.say_below(f"{check.name}: {check.remedy}", indent=2)
     printing.say()
     _show_steps(plan)
     printing.say()
@@ -251,8 +251,8 @@ def _show_steps(plan: RestorePlan) -> None:
         moved = f", {size(step.size_bytes)}" if step.size_bytes else ""
         expected = f", about {took(step.expected_s)}" if step.expected_s is not None and step.expected_s >= 1 else ""
         printing.say(f"{number:>2}  {step.title} on {step.host}{moved}{expected}")
-        printing.say(f"    {step.detail}")
-        printing.say(f"    undo: {step.undo}")
+        printing.say_below(step.detail, indent=4)
+        printing.say_below(f"undo: {step.undo}", indent=4)
         if step.no_return:
             printing.say("    POINT OF NO RETURN: what this overwrites cannot be brought back")
     printing.say()

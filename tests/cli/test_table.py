@@ -36,6 +36,19 @@ def test_a_narrow_screen_cuts_only_what_may_give_way() -> None:
     assert "a-very-long" in narrow[1] and ".." in narrow[1] and narrow[1].endswith("1 GiB")
 
 
+def test_a_last_column_that_folds_loses_no_word() -> None:
+    columns = (Column("CHECK"), Column("EVIDENCE", folds=True))
+    rows = [(bad("FAIL"), "the pool default on alderaan is not active"), (good("PASS"), "")]
+
+    assert lines(columns, rows, width=30, colour=False) == [
+        "CHECK   EVIDENCE",
+        "x FAIL  the pool default on",
+        "        alderaan is not active",
+        "+ PASS",
+    ]
+    assert len(lines(columns, rows, width=None, colour=False)) == 3
+
+
 def test_no_rows_leave_the_heading() -> None:
     assert lines(COLUMNS, [], width=80, colour=False) == ["VM  STATE  SIZE"]
 
