@@ -23,8 +23,10 @@ MODULES = (
     "ext4",
     "button",
     "evdev",
+    "efivarfs",
 )
-"""What a guest loads, besides what these depend on: disks, agent channel, network card, entropy, ext4, power button."""
+"""What a guest loads, besides what these depend on: disks, agent channel, network card, entropy, ext4, power button,
+and the variables of its firmware, if that is UEFI."""
 
 _SCRIPTS = {
     "init": "init",
