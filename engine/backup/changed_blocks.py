@@ -39,11 +39,12 @@ def copy_changed_blocks(
     parent: tuple[Reader, DiskRecord],
     block_bytes: int,
     advance: Callable[[int], None],
-    check: Callable[[], None],
+    take: Callable[[int], None],
 ) -> int:
     """Hand the repository every block that was written since the parent; how many bytes are dirty.
 
-    `advance` is told of bytes that are done, unchanged ones included; `check` is called now and then and may raise.
+    `advance` is told of bytes that are done, unchanged ones included; `take` of those that were read, and may wait, or
+    raise to stop.
     Raises `BitmapDistrusted`; what was handed over until then is of no use.
     """
     dirty_bytes = 0
@@ -55,14 +56,14 @@ def copy_changed_blocks(
             yield offset, length
 
     reader, record = parent
-    copy_changes(client, disk, block_bytes, changes(), advance, check)
+    copy_changes(client, disk, block_bytes, changes(), advance, take)
     blocks = _comparable_blocks(client, record, block_bytes)
     with_data = reader.some_data_blocks(record, SAMPLE_AT_LEAST)
     chosen = {*_some(blocks), *(block for block in with_data if block < blocks)}
     last = last_unchanged_data_block(client, bitmap, parent, block_bytes)
     if last is not None:
         chosen.add(last)
-    _compare(client, parent, _unchanged(client, bitmap, chosen, block_bytes), block_bytes, check)
+    _compare(client, parent, _unchanged(client, bitmap, chosen, block_bytes), block_bytes, take)
     return dirty_bytes
 
 
@@ -124,14 +125,14 @@ def _compare(
     parent: tuple[Reader, DiskRecord],
     blocks: Iterable[int],
     block_bytes: int,
-    check: Callable[[], None],
+    take: Callable[[int], None],
 ) -> None:
     reader, record = parent
     buffer = memoryview(bytearray(block_bytes))
     for block in blocks:
-        check()
         offset = block * block_bytes
         now = buffer[: min(block_bytes, client.size_bytes - offset)]
+        take(len(now))
         client.read_into(offset, now)
         try:
             then = reader.read_range(record, offset, len(now))

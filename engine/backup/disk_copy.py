@@ -18,14 +18,15 @@ _PROGRESS_BLOCKS = 64
 
 
 def copy_disk(
-    client: nbd.Client, disk: DiskWriter, block_bytes: int, advance: Callable[[int], None], check: Callable[[], None]
+    client: nbd.Client, disk: DiskWriter, block_bytes: int, advance: Callable[[int], None], take: Callable[[int], None]
 ) -> None:
     """Read everything that is not zero and hand it to the repository, several requests in flight.
 
-    `advance` is told of bytes that are done, zeroes included; `check` is called now and then and may raise to stop.
+    `advance` is told of bytes that are done, zeroes included; `take` of those that were read, and may wait, or raise to
+    stop.
     """
     runs = block_runs(client, block_bytes)
-    _copy(client, disk, block_bytes, _blocks_to_read(client, disk, block_bytes, runs, advance), advance, check)
+    _copy(client, disk, block_bytes, _blocks_to_read(client, disk, block_bytes, runs, advance), advance, take)
 
 
 def copy_changes(
@@ -34,11 +35,11 @@ def copy_changes(
     block_bytes: int,
     changes: Iterable[tuple[int, int]],
     advance: Callable[[int], None],
-    check: Callable[[], None],
+    take: Callable[[int], None],
 ) -> None:
     """The same for a disk with a parent, of which only these ranges `(offset, length)`, in order, may have changed.
 
-    What is zero in them now is noted as zero; every block without a change is as in the parent. `advance` and `check`
+    What is zero in them now is noted as zero; every block without a change is as in the parent. `advance` and `take`
     are as for `copy_disk`, and told of what is as in the parent, too.
     """
     size_bytes = client.size_bytes
@@ -50,7 +51,7 @@ def copy_changes(
             if not changed:
                 disk.same(first, count)
                 advance(length)
-                check()
+                take(0)
                 continue
             if count < ASK_FROM_BLOCKS:
                 yield from range(first, first + count)
@@ -58,7 +59,7 @@ def copy_changes(
             runs = block_runs(client, block_bytes, first, count)
             yield from _blocks_to_read(client, disk, block_bytes, runs, advance)
 
-    _copy(client, disk, block_bytes, blocks(), advance, check)
+    _copy(client, disk, block_bytes, blocks(), advance, take)
 
 
 def _blocks_to_read(
@@ -83,7 +84,7 @@ def _copy(
     block_bytes: int,
     blocks: Iterator[int],
     advance: Callable[[int], None],
-    check: Callable[[], None],
+    take: Callable[[int], None],
 ) -> None:
     last_block, last_length = divmod(client.size_bytes, block_bytes)
 
@@ -100,7 +101,7 @@ def _copy(
         if number % _PROGRESS_BLOCKS == 0:
             advance(unreported)
             unreported = 0
-            check()
+        take(length)
     advance(unreported)
 
 

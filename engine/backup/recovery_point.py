@@ -44,6 +44,7 @@ from engine.hosts import (
 from engine.hosts.checkpoints import KnownCheckpoint
 from engine.hosts.model import HostSnapshot, HostStatus, Vm, VmState
 from engine.jobs import JobContext, StepHandle
+from engine.jobs.pace import Pace
 from engine.repository import (
     DiskRecord,
     FileRecord,
@@ -66,12 +67,13 @@ _COMMIT = "commit the recovery point"
 
 
 class _Open(NamedTuple):
-    """The repository, open for writing the new recovery point and for reading the one before it, and the notes."""
+    """The repository, open for writing the new recovery point and for reading the one before it; notes and pace."""
 
     repository: Repository
     writer: Writer
     reader: Reader
     notes: VmNotes
+    pace: Pace
 
 
 def make_recovery_point(settings: Settings, request: Request, context: JobContext) -> Point:
@@ -112,7 +114,7 @@ def _write(
     context: JobContext,
 ) -> Point:
     with repository.writer(f"backup of {vm.name}") as writer, repository.reader() as reader:
-        return _copy(lane, snapshot, vm, request, _Open(repository, writer, reader, notes), context)
+        return _copy(lane, snapshot, vm, request, _Open(repository, writer, reader, notes, Pace(context)), context)
 
 
 def _look(lane: HostLane, request: Request, notes: VmNotes, context: JobContext) -> tuple[HostSnapshot, Vm]:
@@ -241,11 +243,11 @@ def _copy_one(source: DiskSource, reading: DiskReading, open_: _Open, context: J
         if reading.parent is not None and reading.parent.size_bytes > client.size_bytes:
             reading = whole(reading, "it was made smaller just before the moment")
         try:
-            record = _copy_from(client, source, reading, open_, step, context)
+            record = _copy_from(client, source, reading, open_, step)
         except BitmapDistrusted as doubt:
             context.log(f"{source.target} is read whole: {doubt}", level="warn")
             step.expect(2 * client.size_bytes)
-            record = _copy_from(client, source, distrusted(reading, doubt.what), open_, step, context)
+            record = _copy_from(client, source, distrusted(reading, doubt.what), open_, step)
     context.log(
         f"{source.target} ({source.format}): {format_bytes(record.data_bytes)} of data in"
         f" {format_bytes(record.size_bytes)}; {record.read_reason}"
@@ -259,7 +261,7 @@ def _copy_memory(source: DiskSource, open_: _Open, context: JobContext) -> FileR
         context.step(_MEMORY, total_bytes=client.size_bytes) as step,
     ):
         file = open_.writer.large_file(source.target, client.size_bytes)
-        copy_disk(client, file, open_.writer.block_bytes, step.advance, context.raise_if_cancelled)
+        copy_disk(client, file, open_.writer.block_bytes, step.advance, open_.pace.take)
         return as_file(file.finish("all of it"), "memory and devices")
 
 
@@ -273,13 +275,12 @@ def _copy_from(
     reading: DiskReading,
     open_: _Open,
     step: StepHandle,
-    context: JobContext,
 ) -> DiskRecord:
     block_bytes = open_.writer.block_bytes
     if reading.parent is None or source.bitmap is None:
         doubted = bool(reading.contradicted)
         disk = open_.writer.disk(source.target, client.size_bytes, source.format, verify=doubted)
-        copy_disk(client, disk, block_bytes, step.advance, context.raise_if_cancelled)
+        copy_disk(client, disk, block_bytes, step.advance, open_.pace.take)
         return replace(disk.finish(reading.reason), contradicted=reading.contradicted)
     disk = open_.writer.disk(source.target, client.size_bytes, source.format, parent=reading.parent)
     changed_bytes = copy_changed_blocks(
@@ -289,7 +290,7 @@ def _copy_from(
         (open_.reader, reading.parent),
         block_bytes,
         step.advance,
-        context.raise_if_cancelled,
+        open_.pace.take,
     )
     step.note(f"{format_bytes(changed_bytes)} written since the last recovery point")
     return replace(disk.finish(reading.reason), taken_over_from=reading.parent_point)

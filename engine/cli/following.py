@@ -122,8 +122,9 @@ class _View:
             self._step, self._meter, self._plain_tenth, self._plain_time = step.number, RateMeter(), 0, time.monotonic()
         now = time.monotonic()
         self._meter = self._meter.seen(now, step.done_bytes)
-        line = f"{states.STEP[step.state].text:<7} {f'{step.number}/{len(job.steps)}':>5}  {step.title}"
-        line += self._figures(step, now)
+        word = states.PAUSED if job.paused else states.STEP[step.state]
+        line = f"{word.text:<7} {f'{step.number}/{len(job.steps)}':>5}  {step.title}"
+        line += self._figures(step, now, moves=not job.paused)
         if self._moves_cursor:
             import shutil
 
@@ -136,11 +137,13 @@ class _View:
             printing.say(line)
             sys.stdout.flush()
 
-    def _figures(self, step: Step, now: float) -> str:
+    def _figures(self, step: Step, now: float, *, moves: bool) -> str:
         text = f"  {step.note}" if step.note else ""
         if not step.total_bytes:
             return text
         text += f"  {step.done_bytes * 100 // step.total_bytes} %  {size(step.done_bytes)} of {size(step.total_bytes)}"
+        if not moves:
+            return text
         rate, left = self._meter.bytes_per_s, self._meter.seconds_left(step.total_bytes)
         if self._meter.quiet_s(now) >= QUIET_AFTER_S:
             return f"{text}  no data for {age(self._meter.quiet_s(now))}"

@@ -24,6 +24,7 @@ def jobs() -> None:
       newhope jobs                 the newest jobs
       newhope jobs follow          watch the one that runs (Ctrl-C leaves it running)
       newhope jobs show 42         its steps, and why it failed
+      newhope jobs set 42 --pause  let it stand still; --resume lets it go on
       newhope jobs cancel 42       stop it cleanly
     """
 
@@ -62,7 +63,7 @@ def list_jobs(invocation: Invocation, live: bool, limit: int) -> None:
     rows = [
         (
             str(job.id),
-            states.JOB[job.state],
+            states.of_job(job),
             job.kind,
             job.subject,
             job.host,
@@ -140,6 +141,57 @@ def cancel(invocation: Invocation, job_id: int) -> None:
         printing.say(f"Job {job_id} was asked to stop. Watch it with `newhope jobs follow {job_id}`.")
 
 
+@jobs.command("set")
+@click.argument("job_id", type=int, metavar="JOB")
+@click.option("--pause/--resume", "paused", default=None, help="Let it stand still, or go on.")
+@click.option("--bandwidth", metavar="RATE", help="At most so much a second, such as 50MiB; or unlimited.")
+@click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Which jobs give way to which.")
+@click.option("--streams", type=click.IntRange(1, 16), metavar="N", help="Pieces of its disks that move at once.")
+@click.pass_obj
+def set_knobs(
+    invocation: Invocation,
+    job_id: int,
+    paused: bool | None,
+    bandwidth: str | None,
+    priority: str | None,
+    streams: int | None,
+) -> None:
+    """Pause a job that runs, slow it down, or let it give way; it obeys within a second or two.
+
+    For restores, backups of VMs, verifications and syncs; --streams for restores only. The limit is on what is written
+    to, or read from, the disks of VMs; of a verification and a sync, on the packs of a repository.
+
+    
+    A job gives way to one of higher priority that moves bytes, on this machine:
+      a normal one beside a high one, and a low one beside a normal one, work a quarter of the time,
+      a low one beside a high one a sixteenth; alone, each is as fast as it can be.
+
+    A paused job keeps what it holds: locks, leases, its place. A backup that is paused keeps old blocks of its guest in
+    scratch space, as much as the guest overwrites, and ends by itself before that is full (scratch_floor).
+
+    
+    Examples:
+      newhope jobs set 42 --pause
+      newhope jobs set 42 --resume --bandwidth 50MiB --streams 2
+      newhope jobs set 41 --priority low      what else runs comes first
+    """
+    from engine.cli import printing
+    from engine.cli.documents import of_job
+    from engine.cli.knob_words import refuse_nothing, turned
+    from engine.jobs import Knobs, in_words
+
+    refuse_nothing(paused, bandwidth, priority, streams)
+    with invocation.journal() as journal:
+        job = journal.turn_knobs(
+            job_id,
+            lambda knobs: turned(knobs, paused=paused, bandwidth=bandwidth, priority=priority, streams=streams),
+        )
+        if invocation.json:
+            printing.show_json({"job": of_job(job, journal)})
+            return
+    printing.say(f"Job {job_id}, {job.kind} of {job.subject}: {in_words(job.knobs or Knobs())}.")
+
+
 @jobs.command()
 @click.argument("job_id", type=int, required=False, metavar="[JOB]")
 @click.option("--after", default=0, type=int, help="Only lines after this number.")
@@ -188,16 +240,19 @@ def _percent(job: Job) -> str:
 def _show_facts(job: Job, journal: Journal) -> None:
     from engine.cli import printing, states
     from engine.cli.wording import local, since, size
+    from engine.jobs import in_words
 
     facts = [
         ("job", f"{job.id}: {job.kind} of {job.subject}{job.place}"),
-        ("state", states.JOB[job.state].text + (", asked to stop" if job.cancel_asked and not job.state.over else "")),
+        ("state", states.of_job(job).text + (", asked to stop" if job.cancel_asked and not job.state.over else "")),
         ("created", f"{local(job.created)} by {job.operator}, {since(job.created)} ago"),
     ]
     if job.finished:
         facts.append(("finished", local(job.finished)))
     elif job.heartbeat:
         facts.append(("process", f"{job.pid}, last heard of {since(job.heartbeat)} ago"))
+    if job.knobs is not None:
+        facts.append(("set to", in_words(job.knobs) + (f", by {job.knobs_by}" if job.knobs_by else "")))
     if job.total_bytes:
         facts.append(("bytes", f"{size(job.done_bytes)} of {size(job.total_bytes)}"))
     if job.result:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
+from msgspec import structs
 
 from engine import backup, restore
 from engine.cli.command_line import with_config
+from engine.cli.knob_words import words_of
 from engine.cli.opened_repository import named
 from engine.cli.wording import count
+from engine.errors import NotFound
 from engine.fleet import keys_to_hand
-from engine.jobs import Job, Journal, launch
+from engine.jobs import Job, Journal, Knobs, launch
 from engine.repository import PointKind
 from engine.settings import Method, Settings
 from engine.settings.duration import format_duration
@@ -55,6 +59,8 @@ def launch_backup(settings: Settings, journal: Journal, request: backup.Request)
         again=with_config(settings.file, shlex.join([*words, "--repository", request.repository])),
         untouched="Every earlier recovery point is as it was; a half one is never listed.",
         handed=keys_for(settings, request.repository),
+        # A guest that packs its files is not to be kept waiting: its agent would be taken for silent.
+        knobs=Knobs() if request.kind is PointKind.VM else None,
     )
 
 
@@ -77,9 +83,10 @@ def launch_backups(
     )
 
 
-def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePlan) -> Job:
+def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePlan, knobs: Knobs | None = None) -> Job:
     """Start exactly the restore that was planned; raises `Conflict` while another one makes a VM of that name there."""
-    request = plan.request
+    request, usual = plan.request, restore.usual_streams(plan.request)
+    begins = knobs or Knobs()
     return launch(
         journal,
         RESTORE,
@@ -88,10 +95,11 @@ def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePl
         msgspec.json.encode(request),
         lock=restore.lock_of(request),
         argv_prefix=job_command(settings),
-        again=with_config(settings.file, plan.command),
+        again=with_config(settings.file, shlex.join([*shlex.split(plan.command), *words_of(begins, usual)])),
         untouched=f"{plan.untouched} What it had made on {request.to_host} is kept, and taken back by"
         f" `newhope restores undo {request.id}`.",
         handed=keys_for(settings, request.repository),
+        knobs=structs.replace(begins, streams=begins.streams or usual),
     )
 
 
@@ -129,7 +137,16 @@ def launch_resume(settings: Settings, journal: Journal, entry: restore.Entry) ->
         untouched=f"What it had made on {request.to_host} is kept, and taken back by"
         f" `newhope restores undo {entry.id}`.",
         handed=keys_for(settings, request.repository),
+        knobs=_knobs_again(journal, entry),
     )
+
+
+def _knobs_again(journal: Journal, entry: restore.Entry) -> Knobs:
+    """What the interrupted job was told last, except to stand still."""
+    begins = Knobs(streams=restore.usual_streams(entry.request))
+    with suppress(NotFound):
+        begins = journal.job(entry.job_id).knobs or begins
+    return structs.replace(begins, paused=False)
 
 
 def launch_settlement(

@@ -104,6 +104,14 @@ class RestoreBlocked(NewhopeError):
 @click.option(
     "--salvage", is_flag=True, help="Restore what is left where data is lost: zeroes in its place, each named."
 )
+@click.option("--bandwidth", metavar="RATE", help="Write at most so much a second, such as 50MiB.")
+@click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Which jobs give way to which.")
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 16),
+    metavar="N",
+    help="Pieces of its disks that move at once. [default: 3 a disk]",
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask. Failed checks still stop it.")
 @click.option("--follow/--detach", "follow", default=True, help="Watch the job to its end, or leave at once.")
 @click.option("--dry-run", is_flag=True, help="Show plan and checks and do nothing.")
@@ -113,7 +121,8 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
 
     Shows every check and every step first. A failed check stops it (exit status 9). A restore that fails or is
     cancelled takes back what it made; one that is killed goes on, or is taken back, with `newhope restores`. Where the
-    repository has lost some of the point, it stops, unless --salvage asks for what is left.
+    repository has lost some of the point, it stops, unless --salvage asks for what is left. How fast it goes can be
+    changed while it runs, and it can be paused: newhope jobs set.
 
     \b
     Examples:
@@ -130,7 +139,9 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
     from engine.cli.launching import launch_restore
     from engine.cli.restore_choices import Choices
 
-    plan = planned(invocation, msgspec.convert(options, Choices))
+    choices = msgspec.convert(options, Choices)
+    knobs = choices.knobs
+    plan = planned(invocation, choices)
     if invocation.json and dry_run:
         figures = {"blocked": plan.blocked, "size_bytes": plan.size_bytes, "expected_s": plan.expected_s}
         printing.show_json({"plan": plain(plan) | figures})
@@ -144,7 +155,7 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
         printing.say("Nothing was done.")
         return ExitCode.CANCELLED
     with invocation.journal() as journal:
-        job = launch_restore(invocation.settings, journal, plan)
+        job = launch_restore(invocation.settings, journal, plan, knobs)
         return watch(invocation, journal, job.id) if follow else tell_launched(invocation, journal, job)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine.cli.failures import Usage
+from engine.cli.knob_words import turned
+from engine.jobs import Knobs
 from engine.repository import Point
 from engine.restore import AtEnd, DiskTarget, MacChoice, Mode, NetworkMapping, Request, UuidChoice
 from engine.settings import parse_duration
@@ -36,6 +38,15 @@ class Choices(Struct, frozen=True):
     then: str | None = None
     reason: str = ""
     ticket: str = ""
+    bandwidth: str | None = None
+    priority: str | None = None
+    streams: int | None = None
+
+    @property
+    def knobs(self) -> Knobs:
+        """How it is to begin. Raises `InvalidRate`."""
+        begins = turned(Knobs(), paused=None, bandwidth=self.bandwidth, priority=self.priority, streams=None)
+        return structs.replace(begins, streams=self.streams)
 
 
 def request_of(choices: Choices, point: Point, operator: str) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.cli.table import State, bad, doubtful, good, idle, unknown, working
 from engine.hosts.model import HostStatus, VmState
-from engine.jobs import JobState, StepState
+from engine.jobs import Job, JobState, StepState
 from engine.requirements import ExposureState
 
 JOB = {
@@ -16,6 +16,9 @@ JOB = {
     JobState.CANCELLED: idle("CANCELLED"),
     JobState.LOST: bad("LOST"),
 }
+
+PAUSED = doubtful("PAUSED")
+"""A job that somebody lets stand still."""
 
 STEP = {
     StepState.WAIT: idle("WAIT"),
@@ -63,6 +66,11 @@ STALE = unknown("STALE")
 
 UNSEEN = unknown("UNSEEN")
 """A VM that only recovery points know."""
+
+
+def of_job(job: Job) -> State:
+    """Where a job stands."""
+    return PAUSED if job.paused else JOB[job.state]
 
 
 def of_check(word: str) -> State:

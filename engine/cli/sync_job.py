@@ -16,7 +16,8 @@ from engine.cli.launching import job_command, keys_for
 from engine.cli.opened_repository import open_named
 from engine.cli.wording import count, local, size
 from engine.errors import NewhopeError
-from engine.jobs import Job, JobContext, JobResult, Journal, launch
+from engine.jobs import Job, JobContext, JobResult, Journal, Knobs, launch
+from engine.jobs.pace import Pace
 from engine.repository import Advance, Limiter, Point, Synced, SyncPlan, SyncRequest
 from engine.repository.errors import RepositoryError
 from engine.settings import Settings, format_rate, limit_at, load
@@ -68,6 +69,7 @@ def launch_sync(settings: Settings, journal: Journal, asked: SyncJob) -> Job:
         again=with_config(settings.file, shlex.join(words)),
         untouched="Every point that is listed is whole; what was copied of the next one is used when it goes on.",
         handed=keys_for(settings, asked.source, asked.target),
+        knobs=Knobs(bandwidth=asked.limit),
     )
 
 
@@ -76,17 +78,22 @@ def sync_repositories(settings: Settings, job: Job, context: JobContext) -> JobR
     asked = msgspec.json.decode(job.spec, type=SyncJob)
     limits = StandingLimits(settings)
     owner = f"newhope repo sync {asked.source} {asked.target}"
+    pace = Pace(context)
+
+    def limiter(name: str) -> Limiter:
+        standing = limits.of(name)
+        return Limiter(lambda now: _lowest(standing(now), context.knobs.bandwidth), stop=pace.wait)
+
     with open_named(lambda: settings, asked.source) as source, open_named(lambda: settings, asked.target) as target:
         source, target = (
-            side.limited(Limiter(limits.of(name, asked.limit), stop=context.raise_if_cancelled))
-            for side, name in ((source, asked.source), (target, asked.target))
+            side.limited(limiter(name)) for side, name in ((source, asked.source), (target, asked.target))
         )
         sync = source.sync_to(target, asked.request, owner)
         with context.step("compare"):
             plan = sync.plan()
             plan = structs.replace(plan, drops=tuple(point for point in plan.drops if point.id in asked.drops))
         context.plan([_title(point) for point in plan.copies])
-        done = sync.run(plan, _Steps(context))
+        done = sync.run(plan, _Steps(context, pace))
     for refused in done.refused:
         context.log(refused.why, "error")
     for damage in plan.unreadable:
@@ -104,15 +111,9 @@ class StandingLimits:
         self._read = self._state()
         self._looked_s = monotonic()
 
-    def of(self, name: str, limit: int | None) -> Callable[[datetime], float | None]:
-        """What may move to and from a repository at a time of the day: the lowest of both limits."""
-
-        def bytes_a_second(now: datetime) -> float | None:
-            standing = self._standing(name, now)
-            both = [each for each in (standing, limit) if each is not None]
-            return min(both) if both else None
-
-        return bytes_a_second
+    def of(self, name: str) -> Callable[[datetime], int | None]:
+        """What may move to and from a repository at a time of the day."""
+        return lambda now: self._standing(name, now)
 
     def _standing(self, name: str, now: datetime) -> int | None:
         self._look()
@@ -143,19 +144,24 @@ class StandingLimits:
         return found.st_mtime_ns, found.st_ino
 
 
+def _lowest(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 class _Steps:
     """A job's steps as a sync fills them."""
 
-    def __init__(self, context: JobContext) -> None:
+    def __init__(self, context: JobContext, pace: Pace) -> None:
         self._context = context
+        self._pace = pace
 
     @contextmanager
     def point(self, point: Point) -> Generator[Advance]:
         with self._context.step(_title(point), point.size_bytes) as step:
 
             def advance(done_bytes: int) -> None:
-                self._context.raise_if_cancelled()
                 step.advance(done_bytes)
+                self._pace.give_way()
 
             yield advance
 

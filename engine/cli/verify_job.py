@@ -15,7 +15,8 @@ from engine.cli.launching import job_command, keys_for
 from engine.cli.opened_repository import open_named
 from engine.cli.wording import count, size
 from engine.errors import ExitCode, NewhopeError
-from engine.jobs import Job, JobContext, JobResult, Journal, StepHandle, launch
+from engine.jobs import Job, JobContext, JobResult, Journal, Knobs, StepHandle, launch
+from engine.jobs.pace import Pace
 from engine.repository import Extent, Repository, Stage, Verification, VerifyProgress, VerifyRequest
 from engine.settings import Settings
 
@@ -60,6 +61,7 @@ def launch_verify(settings: Settings, journal: Journal, repository: Repository, 
         again=with_config(settings.file, shlex.join(words)),
         untouched="A verification only reads. The packs that it had found sound are remembered as such.",
         handed=keys_for(settings, spec.repository),
+        knobs=Knobs(),
     )
 
 
@@ -98,6 +100,7 @@ class VerifySteps:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
+        self._pace = Pace(context)
         self._stack = ExitStack()
         self._stage: Stage | None = None
         self._step: StepHandle | None = None
@@ -113,7 +116,7 @@ class VerifySteps:
 
     def tell(self, progress: VerifyProgress) -> None:
         """Called by the verification."""
-        self._context.raise_if_cancelled()
+        self._pace.wait()
         if progress.stage is Stage.PACKS and not progress.total:
             return
         if self._step is None or progress.stage is not self._stage:
@@ -126,7 +129,11 @@ class VerifySteps:
             self._step.note(", ".join(filter(None, [f"{progress.done} objects", damaged])))
             return
         self._step.expect(progress.total)
-        self._step.advance(progress.done - self._done)
-        self._done = progress.done
+        done_bytes, self._done = progress.done - self._done, progress.done
+        self._step.advance(done_bytes)
+        if progress.stage is Stage.PACKS:
+            self._pace.take(done_bytes)
+        else:
+            self._pace.give_way()
         if damaged:
             self._step.note(damaged)

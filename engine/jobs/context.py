@@ -17,7 +17,8 @@ from threading import Lock
 from msgspec import structs
 
 from engine.errors import ExitCode, NewhopeError
-from engine.jobs.journal import Journal
+from engine.jobs.journal import Heard, Journal
+from engine.jobs.knobs import KnobChange, Knobs, in_words
 from engine.jobs.model import Job, Step, StepState
 
 
@@ -60,6 +61,14 @@ class JobContext:
         # A plain attribute, because a signal handler sets it: an Event's lock could be held by the very
         # thread that the signal interrupts.
         self.cancelled = False
+        self.knobs = job.knobs or Knobs()
+        """How the work is to go on now: see `pace`."""
+        self.knob_changes: tuple[KnobChange, ...] = ()
+        """What was changed about it since the job began; what it began with comes first, if that was not the usual."""
+        if job.knobs is not None and job.knobs != Knobs(streams=job.knobs.streams):
+            self.knob_changes = (KnobChange(datetime.now(UTC), job.knobs_by, job.knobs),)
+        self.rests = 0.0
+        """For how many times as long as a piece of work took to rest after it, because others come first."""
 
     def plan(self, titles: Sequence[str]) -> None:
         """All steps that will come, so that they can be seen while they wait."""
@@ -126,16 +135,30 @@ class JobContext:
             return changed
 
     def write_down(self) -> None:
-        """Write what changed, and hear whether somebody asked to cancel."""
+        """Write what changed, and hear what somebody asks."""
         changed = self.take_changed()
 
         def write() -> None:
-            if self._journal.pulse(self.job_id, changed):
-                self.cancelled = True
+            self._hear(self._journal.pulse(self.job_id, changed))
 
         if not _even_without_journal(write):
             with self._lock:
                 self._changed |= {step.number for step in changed}
+
+    def _hear(self, heard: Heard) -> None:
+        if heard.cancelled:
+            self.cancelled = True
+        if heard.knobs is None:
+            return
+        with self._lock:
+            changed = heard.knobs != self.knobs
+            if changed:
+                change = KnobChange(datetime.now(UTC), heard.knobs_by, heard.knobs)
+                self.knob_changes = (*self.knob_changes, change)
+                self.knobs = heard.knobs
+        self.rests = heard.highest_beside.weight / heard.knobs.priority.weight - 1
+        if changed:
+            self.log(f"set by {heard.knobs_by}: {in_words(heard.knobs)}")
 
     def _add(self, title: str, state: StepState) -> int:
         with self._lock:

@@ -6,22 +6,28 @@ import getpass
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from engine.errors import NotFound
+import msgspec
+from msgspec import Struct
+
+from engine.errors import Conflict, NotFound
 from engine.jobs import lost
+from engine.jobs.knobs import Knobs, Priority, no_knobs
 from engine.jobs.model import Failure, Job, JobState, LogLine, Step, StepState
 from engine.jobs.process import ProcessIdentity
-from engine.jobs.rows import job_from_row, log_line_from_row, step_from_row
+from engine.jobs.rows import job_from_row, knobs_from_row, log_line_from_row, step_from_row
 from engine.jobs.store import JournalFull, JournalUnusable, Row, Store, Value
 
 KEPT_JOBS = 1000
 LIVE = (JobState.QUEUED, JobState.RUN)
+BESIDE_S = 10.0
+"""A job that was not heard of for so long moves no bytes: nobody gives way to it."""
 
 
 class CancelAnswer(StrEnum):
@@ -30,6 +36,16 @@ class CancelAnswer(StrEnum):
     ASKED = "asked"
     ALREADY_ASKED = "already asked"
     OVER = "over"
+
+
+class Heard(Struct, frozen=True):
+    """What the process of a job is told whenever it writes."""
+
+    cancelled: bool = False
+    knobs: Knobs | None = None
+    knobs_by: str = ""
+    highest_beside: Priority = Priority.LOW
+    """The highest priority of the other jobs that move bytes now."""
 
 
 class LockHeld(Exception):
@@ -113,6 +129,27 @@ class Journal:
             ).rowcount
         return CancelAnswer.ASKED if asked else CancelAnswer.ALREADY_ASKED
 
+    def turn_knobs(self, job_id: int, change: Callable[[Knobs], Knobs]) -> Job:
+        """Say how a job is to run from now on; its process hears of it within a second or two.
+
+        Raises `NotFound`, and `Conflict` for a job that is over or has no knobs.
+        """
+        job = self.job(job_id)
+        with self._store.write() as connection:
+            row = connection.execute("SELECT state, knobs FROM job WHERE id = ?", (job_id,)).fetchone()
+            knobs = knobs_from_row(row)
+            if knobs is None:
+                raise no_knobs(job_id, f"{job.kind} of {job.subject}")
+            if JobState(row["state"]).over:
+                raise Conflict(
+                    f"Job {job_id} is over already: {row['state']}.", next_step=f"see `newhope jobs show {job_id}`."
+                )
+            connection.execute(
+                "UPDATE job SET knobs = ?, knobs_by = ? WHERE id = ?",
+                (msgspec.json.encode(change(knobs)).decode(), operator_name(), job_id),
+            )
+        return self.job(job_id)
+
     # ------------------------------------------------------------------ written by whoever launches a job
 
     def alone(self, purpose: str) -> AbstractContextManager[None]:
@@ -120,16 +157,26 @@ class Journal:
         return self._store.alone(purpose)
 
     def insert(
-        self, *, kind: str, subject: str, host: str, spec: bytes, lock: str | None, again: str, untouched: str
+        self,
+        *,
+        kind: str,
+        subject: str,
+        host: str,
+        spec: bytes,
+        lock: str | None,
+        again: str,
+        untouched: str,
+        knobs: Knobs | None = None,
     ) -> int:
         """A new job, QUEUED. Raises `LockHeld` while a live job holds the same lock."""
         self._mark_lost()
+        turned = None if knobs is None else msgspec.json.encode(knobs).decode()
         try:
             with self._store.write(durable=True) as connection:
                 number = connection.execute(
                     "INSERT INTO job (kind, subject, host, state, created, operator, spec, lock, again,"
-                    " untouched) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?) RETURNING id",
-                    (kind, subject, host, time.time(), operator_name(), spec, lock, again, untouched),
+                    " untouched, knobs) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                    (kind, subject, host, time.time(), operator_name(), spec, lock, again, untouched, turned),
                 ).fetchone()[0]
         except sqlite3.IntegrityError as error:
             holders = self._store.read("SELECT id FROM job WHERE lock = ? AND state IN ('queued', 'run')", (lock,))
@@ -137,7 +184,14 @@ class Journal:
                 raise LockHeld(holders[0]["id"]) from error
             # It ended between the two statements: the lock is free now.
             return self.insert(
-                kind=kind, subject=subject, host=host, spec=spec, lock=lock, again=again, untouched=untouched
+                kind=kind,
+                subject=subject,
+                host=host,
+                spec=spec,
+                lock=lock,
+                again=again,
+                untouched=untouched,
+                knobs=knobs,
             )
         self._forget_oldest()
         return number
@@ -164,13 +218,22 @@ class Journal:
                 ).rowcount
             )
 
-    def pulse(self, job_id: int, steps: Sequence[Step]) -> bool:
-        """The process is alive and its steps stand like this; answers whether somebody asked to cancel."""
+    def pulse(self, job_id: int, steps: Sequence[Step]) -> Heard:
+        """The process is alive and its steps stand like this; answers what it is asked to do."""
+        now_s = time.time()
         with self._store.write() as connection:
-            connection.execute("UPDATE job SET heartbeat = ? WHERE id = ?", (time.time(), job_id))
+            connection.execute("UPDATE job SET heartbeat = ? WHERE id = ?", (now_s, job_id))
             _write_steps(connection, job_id, steps)
-            row = connection.execute("SELECT cancel_asked FROM job WHERE id = ?", (job_id,)).fetchone()
-        return row is not None and bool(row["cancel_asked"])
+            row = connection.execute("SELECT cancel_asked, knobs, knobs_by FROM job WHERE id = ?", (job_id,)).fetchone()
+            others = connection.execute(
+                "SELECT knobs FROM job WHERE state = 'run' AND id != ? AND heartbeat > ? AND knobs IS NOT NULL",
+                (job_id, now_s - BESIDE_S),
+            ).fetchall()
+        if row is None:
+            return Heard()
+        beside = [knobs.priority for other in others if (knobs := knobs_from_row(other)) and not knobs.paused]
+        highest = max(beside, key=lambda priority: priority.weight, default=Priority.LOW)
+        return Heard(bool(row["cancel_asked"]), knobs_from_row(row), row["knobs_by"], highest)
 
     def append_log(self, job_id: int, level: str, text: str) -> None:
         """One more line in a job's log."""

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from engine.errors import Conflict, ExitCode, NewhopeError
 from engine.jobs.handing import refuse_too_much, standard_input
 from engine.jobs.journal import Journal, LockHeld
+from engine.jobs.knobs import Knobs
 from engine.jobs.model import Failure, Job, JobState
 from engine.jobs.process import identify
 
@@ -38,17 +39,26 @@ def launch(
     again: str = "",
     untouched: str = "",
     handed: bytes = b"",
+    knobs: Knobs | None = None,
 ) -> Job:
     """Start `argv_prefix` + [job id] for a new job and come back at once.
 
     `handed` is for the process alone, which asks for it with `take_handed`; it is written down nowhere. `again` is the
     command that an operator would type to start the same thing once more, `untouched` the sentence on what stays as it
-    was even if the job is killed. Raises `Conflict` while another job holds `lock`.
+    was even if the job is killed. `knobs` is how it begins, for work that asks its `Pace`; others have none. Raises
+    `Conflict` while another job holds `lock`.
     """
     refuse_too_much(handed)
     try:
         job_id = journal.insert(
-            kind=kind, subject=subject, host=host, spec=spec, lock=lock, again=again, untouched=untouched
+            kind=kind,
+            subject=subject,
+            host=host,
+            spec=spec,
+            lock=lock,
+            again=again,
+            untouched=untouched,
+            knobs=knobs,
         )
     except LockHeld as held:
         raise _conflict(journal.job(held.holder), kind, subject) from held

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from engine.jobs.knobs import Knobs
+
 
 class JobState(StrEnum):
     """Where a job stands. LOST means that its process is gone without a last word."""
@@ -96,6 +98,15 @@ class Job(Struct, frozen=True):
     """The command that starts the same thing again."""
     untouched: str = ""
     """What stays as it was even when the job is killed half way."""
+    knobs: Knobs | None = None
+    """How it is to run, as was said last; None for a job that has none."""
+    knobs_by: str = ""
+    """Who said so; empty for what it began with."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether it was told to stand still, and is not over."""
+        return self.knobs is not None and self.knobs.paused and not self.state.over
 
     @property
     def place(self) -> str:

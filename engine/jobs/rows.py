@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+
+from engine.jobs.knobs import Knobs
 from engine.jobs.model import Failure, Job, JobState, LogLine, Step, StepState
 from engine.jobs.store import Row
 
@@ -34,7 +37,14 @@ def job_from_row(row: Row, steps: tuple[Step, ...]) -> Job:
         result=row["result"],
         again=row["again"],
         untouched=row["untouched"],
+        knobs=knobs_from_row(row),
+        knobs_by=row["knobs_by"],
     )
+
+
+def knobs_from_row(row: Row) -> Knobs | None:
+    """How a job is to run; None for one that cannot be set."""
+    return None if row["knobs"] is None else msgspec.json.decode(row["knobs"], type=Knobs)
 
 
 def step_from_row(row: Row) -> Step:

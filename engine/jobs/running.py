@@ -3,7 +3,7 @@
 1. QUEUED becomes RUN with this process's identity; only one process can do that.
 2. SIGHUP is ignored (the terminal may die), SIGTERM and SIGINT ask the work to stop cleanly, as `cancel`
    does.
-3. A pulse thread writes heartbeat and progress and hears the wish to cancel.
+3. A pulse thread writes heartbeat and progress and hears what is asked: to cancel, and how to go on (`knobs`).
 4. The work's answer becomes DONE or WARN; a `NewhopeError` becomes FAIL (or CANCELLED) with its three
    sentences; anything else is a defect: FAIL, with the traceback in the process's output file only.
 """
@@ -29,7 +29,8 @@ from engine.jobs.model import Failure, Job, JobState
 from engine.jobs.process import identify
 
 PULSE_S = 0.25
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 1.0
+"""So soon is heard what somebody asks, also by a job in which nothing moves."""
 LAST_WORD_TRIES = 5
 
 

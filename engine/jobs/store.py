@@ -24,7 +24,7 @@ from threading import RLock
 from engine.errors import Conflict, NewhopeError, NoSpace
 
 BUSY_TIMEOUT_S = 20.0
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE job (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -49,7 +49,9 @@ CREATE TABLE job (
     failure_untouched TEXT,
     failure_next_step TEXT,
     failure_exit_code INTEGER,
-    result TEXT NOT NULL DEFAULT ''
+    result TEXT NOT NULL DEFAULT '',
+    knobs TEXT,
+    knobs_by TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX one_live_job_a_lock ON job (lock) WHERE lock IS NOT NULL AND state IN ('queued', 'run');
 CREATE INDEX live_jobs ON job (state) WHERE state IN ('queued', 'run');
@@ -73,6 +75,11 @@ CREATE TABLE log_line (
     text TEXT NOT NULL,
     PRIMARY KEY (job_id, number)
 ) WITHOUT ROWID;
+"""
+
+FROM_VERSION_1 = """
+ALTER TABLE job ADD COLUMN knobs TEXT;
+ALTER TABLE job ADD COLUMN knobs_by TEXT NOT NULL DEFAULT '';
 """
 
 Row = sqlite3.Row
@@ -157,7 +164,9 @@ class Store:
                 )
             if version == 0:
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            if version < SCHEMA_VERSION:
+                change = FROM_VERSION_1 if version else SCHEMA
+                connection.executescript(f"BEGIN IMMEDIATE; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         except BaseException:
             connection.close()
             raise

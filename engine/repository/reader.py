@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
@@ -47,6 +48,10 @@ Result = TypeVar("Result")
 
 def _as_it_is() -> None:
     return
+
+
+def _unhindered(_count: int) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _in_threads(work: Callable[[Task], Result], tasks: Iterator[Task], workers: int) -> Iterator[Result]:
@@ -148,23 +153,26 @@ class Reader:
         workers: int = WORKERS,
         lost: Lost | None = None,
         skip: Callable[[int], bool] | None = None,
+        turn: Callable[[int], AbstractContextManager[None]] = _unhindered,
     ) -> Iterator[int]:
         """Hand offsets and contents of all blocks that are not zero to `write`, in threads of its own, several at once.
 
         Gives numbers of bytes that have been written; what `write` raises, it raises. Faster than `read_disk`, because
         what has been read in a thread is written in the same one, and threads seldom wait for each other. What is lost
-        is told as there. `skip` says of a block's number that it need not be handed over.
+        is told as there. `skip` says of a block's number that it need not be handed over. `turn` gives what a thread is
+        in while it reads and writes that many bytes; it may wait, and raise.
         """
 
         def copy(group: Sequence[_Wanted]) -> int:
             written_bytes = 0
-            for name, length, blocks in group:
-                content = self._block_or_lost(name, length, record, blocks, lost)
-                if content is None:
-                    continue
-                for block in blocks:
-                    write(block * self._block_bytes, content)
-                written_bytes += length * len(blocks)
+            with turn(sum(length * len(blocks) for _, length, blocks in group)):
+                for name, length, blocks in group:
+                    content = self._block_or_lost(name, length, record, blocks, lost)
+                    if content is None:
+                        continue
+                    for block in blocks:
+                        write(block * self._block_bytes, content)
+                    written_bytes += length * len(blocks)
             return written_bytes
 
         wanted = self._in_order_of_packs(record, lost, skip)

@@ -47,7 +47,7 @@ from engine.restore.put_back import (
     suffix_now,
 )
 from engine.restore.rates import load_rates
-from engine.restore.run import run
+from engine.restore.run import run, usual_streams
 from engine.restore.settle import Settlement, adopt, disks_of_original, overdue, refuse, settle
 
 __all__ = [
@@ -84,4 +84,5 @@ __all__ = [
     "settle",
     "suffix_now",
     "suggest_name",
+    "usual_streams",
 ]

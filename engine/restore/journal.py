@@ -27,6 +27,7 @@ from msgspec import Struct, structs
 from engine.errors import Conflict, ExitCode, NewhopeError, NoSpace, NotFound
 from engine.fleet import FitnessCheck
 from engine.hosts.aside import KeptOriginal
+from engine.jobs import KnobChange
 from engine.restore.model import LostRange, Request, RestoredDisk
 
 KEPT_ENTRIES = 200
@@ -106,6 +107,8 @@ class Entry(Struct, frozen=True):
     keep_until: datetime | None = None
     job_id: int = 0
     """The job that worked on it last."""
+    knobs: tuple[KnobChange, ...] = ()
+    """What was set on its jobs while they ran."""
     version: int = _VERSION
 
     def mark(self, key: str) -> Mark | None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from engine.fleet import FitnessCheck, HostFitness
+from engine.jobs import KnobChange
 
 
 class MacChoice(StrEnum):
@@ -281,6 +282,8 @@ class RestoreReport(Struct, frozen=True):
     keep_until: datetime | None = None
     """Until when it can be undone."""
     at_end: AtEnd | None = None
+    knobs: tuple[KnobChange, ...] = ()
+    """What was set while it ran: paused, how fast, before whom, with how many streams."""
 
     @property
     def data_loss_s(self) -> float:

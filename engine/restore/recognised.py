@@ -42,12 +42,12 @@ class Recognised:
 
 
 def recognise(
-    reader: Reader, record: DiskRecord, image: nbd.Client, tell: Callable[[int], None], check: Callable[[], None]
+    reader: Reader, record: DiskRecord, image: nbd.Client, tell: Callable[[int], None], take: Callable[[int], None]
 ) -> Recognised:
     """Read what an image holds and compare it with a disk of a recovery point.
 
     `image` was opened with the context `BASE_ALLOCATION`; `tell` is given the bytes of wanted blocks that are there,
-    `check` may raise to end it.
+    `take` those that were read; it may wait, and raise.
     """
     size = reader.block_bytes
     found = Recognised((record.size_bytes + size - 1) // size)
@@ -76,7 +76,7 @@ def recognise(
             found.missing_blocks += name is not None
             if not _is_zero(zeroes[:length], read.buffer):
                 found.stale.append(block)
-        check()
+        take(length)
     while names.take_any() is not None:
         found.missing_blocks += 1
     found.stale.sort()

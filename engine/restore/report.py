@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from engine.errors import Conflict
+from engine.jobs import in_words
 from engine.repository import Repository
 from engine.restore.journal import Entry
 from engine.restore.model import DoneStep, LevelAchieved, Mode, RestoreReport
@@ -55,6 +56,7 @@ def report_of(work: Work) -> RestoreReport:
         resumed=entry.resumed,
         keep_until=entry.keep_until,
         at_end=request.at_end,
+        knobs=entry.knobs,
     )
 
 
@@ -117,6 +119,12 @@ def as_markdown(report: RestoreReport) -> str:
     if report.lost:
         lines += ["", "## Lost, and zero in the restored disks", "", "| disk | offset | bytes |", "|---|---|---|"]
         lines += [f"| {each.disk} | {each.offset} | {each.length} |" for each in report.lost]
+    if report.knobs:
+        lines += ["", "## Set while it ran", "", "| when | by | to |", "|---|---|---|"]
+        lines += [
+            f"| {each.at:%Y-%m-%d %H:%M:%S} UTC | {each.by or 'as it began'} | {in_words(each.knobs)} |"
+            for each in report.knobs
+        ]
     if report.warnings:
         lines += ["", "## To look at", "", *(f"- {warning}" for warning in report.warnings)]
     return "\n".join(lines) + "\n"

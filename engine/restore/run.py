@@ -39,6 +39,7 @@ from engine.settings import Repository as RepositorySettings
 from engine.settings import Settings, find_repository
 
 DISKS_AT_ONCE = 4
+STREAMS_A_DISK = 3
 
 
 class HostLost(NewhopeError):
@@ -81,6 +82,11 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
         report = _finish(work, repository)
     journal.forget_oldest()
     return report
+
+
+def usual_streams(request: Request) -> int:
+    """With how many streams a restore begins, unless somebody says otherwise: what was fastest for its disks."""
+    return STREAMS_A_DISK * max(1, min(len(request.disks), DISKS_AT_ONCE))
 
 
 def _entry(journal: RestoreJournal, request: Request, point: Point, context: JobContext) -> Entry:
@@ -168,6 +174,7 @@ def _one(work: Work, step: Step) -> None:
     # The check begins every run anew; it is written down only when it has passed.
     checks = step.kind is StepKind.CHECK
     try:
+        work.pace.wait()
         with work.context.step(step.title) as handle:
             if not checks and work.entry.is_done(step.key):
                 handle.note("done before")
@@ -251,8 +258,8 @@ def _finish(work: Work, repository: Repository) -> RestoreReport:
 
 
 def _measure(work: Work) -> None:
-    """Keep how long the steps took; a run that was interrupted tells nothing of it."""
-    if work.resumed:
+    """Keep how long the steps took; a run that was interrupted, paused or slowed down tells nothing of it."""
+    if work.resumed or work.entry.knobs:
         return
     rates = load_rates(work.settings.state)
     host = work.request.to_host

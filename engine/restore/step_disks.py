@@ -20,7 +20,7 @@ from engine.hosts import image, scratch, volumes
 from engine.hosts.disk_sink import DiskSink, open_sink
 from engine.hosts.volume_upload import UploadedDisk
 from engine.hosts.volumes import MadeSure
-from engine.jobs import StepHandle
+from engine.jobs import MOST_STREAMS, StepHandle
 from engine.repository import DataRun, DiskRecord, Reader
 from engine.restore.model import RestoredDisk
 from engine.restore.recognised import Recognised, recognise
@@ -53,6 +53,7 @@ def write(work: Work, step: Step, handle: StepHandle) -> str:
             work.raise_if_to_stop,
             lost.of_disk(step.of) if work.request.salvage else None,
             there.is_there if there is not None else None,
+            turn=work.pace.stream,
         )
     recognised_bytes = there.there_bytes if there is not None else 0
     restored = RestoredDisk(
@@ -108,12 +109,19 @@ def write_disk(
     check: Callable[[], None],
     lost: Callable[[DataRun], None] | None = None,
     skip: Callable[[int], bool] | None = None,
+    *,
+    turn: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> None:
     """Write the data of one disk to an image, and make it durable; what is not data is zero there already.
 
     With `lost`, ranges that cannot be read are told, and stay zero too. Blocks that `skip` knows are there already.
+    `turn` is as for `Reader.copy_disk`; there are as many threads then as there may ever be streams.
     """
-    for written_bytes in reader.copy_disk(disk, sink.write, lost=lost, skip=skip):
+    if turn is None:
+        copied = reader.copy_disk(disk, sink.write, lost=lost, skip=skip)
+    else:
+        copied = reader.copy_disk(disk, sink.write, workers=MOST_STREAMS, lost=lost, skip=skip, turn=turn)
+    for written_bytes in copied:
         advance(written_bytes)
         check()
     sink.flush()
@@ -155,7 +163,7 @@ def _recognise(
         image.serve(path, image_format, socket, reach=work.lane.reach) as address,
         nbd.Client.connect(address, contexts=(nbd.BASE_ALLOCATION,)) as client,
     ):
-        return recognise(work.reader, record, client, advance, work.raise_if_to_stop)
+        return recognise(work.reader, record, client, advance, work.pace.take)
 
 
 def _zero_what_is_wrong(there: Recognised, sink: DiskSink, record: DiskRecord, size: int) -> None:

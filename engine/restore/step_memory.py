@@ -21,7 +21,7 @@ def put(work: Work, step: Step, handle: StepHandle) -> str:
     volumes.delete(work.lane, pool, name)
     path = volumes.create(work.lane, pool, name, "raw", file.size_bytes)
     with sink_of(work, path, "raw") as sink:
-        write_disk(work.reader, as_disk(file), sink, handle.advance, work.raise_if_to_stop)
+        write_disk(work.reader, as_disk(file), sink, handle.advance, work.raise_if_to_stop, turn=work.pace.stream)
     return ""
 
 

@@ -17,6 +17,7 @@ from msgspec import structs
 from engine.hosts import HostLane, HostLanes
 from engine.hosts.model import HostFacts
 from engine.jobs import JobContext
+from engine.jobs.pace import Pace
 from engine.repository import Point, Reader
 from engine.restore.journal import Entry, Mark, RestoreJournal
 from engine.restore.model import Request
@@ -36,6 +37,7 @@ class Ground:
         self._journal = journal
         self._lock = threading.Lock()
         self._entry = entry
+        self._earlier_knobs = entry.knobs
 
     @property
     def entry(self) -> Entry:
@@ -53,9 +55,11 @@ class Ground:
         return self.lanes[self.request.to_host]
 
     def note(self, change: Callable[[Entry], Entry]) -> Entry:
-        """Change the entry; durable when this returns."""
+        """Change the entry; durable when this returns. What was set on the running job is noted with it."""
         with self._lock:
-            self._entry = self._journal.save(change(self._entry))
+            changed = change(self._entry)
+            changed = structs.replace(changed, knobs=(*self._earlier_knobs, *self.context.knob_changes))
+            self._entry = self._journal.save(changed)
             return self._entry
 
     def begin(self, step: Step) -> None:
@@ -103,6 +107,8 @@ class Work(Ground):
         self.target: HostFacts | None = None
         """As it was seen by the check, with which every run begins."""
         self._stopped = False
+        self.pace = Pace(context, self.raise_if_to_stop)
+        """To be asked before every piece that is moved."""
 
     def stop_others(self) -> None:
         """One of the steps that run side by side has failed: the others need not go on."""

@@ -14,7 +14,7 @@ Writing goes the other way through the same door: `save` refuses what `load` wou
 May import: `engine.errors` alone.
 """
 
-from engine.settings.bandwidth import InvalidRate, format_rate, limit_at, parse_rate
+from engine.settings.bandwidth import UNLIMITED, InvalidRate, format_rate, limit_at, parse_rate
 from engine.settings.byte_size import InvalidSize, format_size, parse_size
 from engine.settings.duration import InvalidDuration, format_duration, parse_duration
 from engine.settings.find import find_host, find_repository, repository_at
@@ -40,6 +40,7 @@ from engine.settings.reading import load, read_text
 from engine.settings.writing import save, to_text
 
 __all__ = [
+    "UNLIMITED",
     "Bandwidth",
     "BandwidthHours",
     "GuestFilesSection",

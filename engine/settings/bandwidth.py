@@ -23,7 +23,7 @@ UNLIMITED = "unlimited"
 DAY_MINUTES = 24 * 60
 _UNITS = {
     "b": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "kb": 1e3, "mb": 1e6, "gb": 1e9,
-    "kbit": 1e3 / 8, "mbit": 1e6 / 8, "gbit": 1e9 / 8,
+    "k": 2.0**10, "m": 2.0**20, "g": 2.0**30, "kbit": 1e3 / 8, "mbit": 1e6 / 8, "gbit": 1e9 / 8,
 }  # fmt: skip
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)(?:/s)?", re.ASCII)
 _TIME = re.compile(r"(\d\d?):(\d\d)", re.ASCII)

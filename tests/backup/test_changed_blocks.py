@@ -108,7 +108,7 @@ def ignore(_done_bytes: int) -> None:
     return
 
 
-def nothing() -> None:
+def nothing(_read_bytes: int) -> None:
     return
 
 

@@ -174,7 +174,7 @@ def full(socket: str, folder: str, block_bytes: str) -> Figures:
         repository.writer("bench") as writer,
     ):
         disk = writer.disk("vda", client.size_bytes, "qcow2")
-        copy_disk(client, disk, writer.block_bytes, lambda _: None, lambda: None)
+        copy_disk(client, disk, writer.block_bytes, lambda _: None, lambda _: None)
         return _commit(writer, disk.finish("full"))
 
 
@@ -193,7 +193,7 @@ def incremental(socket: str, folder: str, changes: str, how: str) -> Figures:
             _copy_parts(client, disk, writer.block_bytes, [ChangedRange(offset, UNIT) for offset in units])
         else:
             changed = [(offset, UNIT) for offset in units]
-            copy_changes(client, disk, writer.block_bytes, changed, lambda _: None, lambda: None)
+            copy_changes(client, disk, writer.block_bytes, changed, lambda _: None, lambda _: None)
         return _commit(writer, disk.finish("changes"))
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from engine.errors import ExitCode
-from engine.jobs import JobState, Journal, launch
+from engine.jobs import JobState, Journal, Knobs, launch
 from tests.cli.conftest import Place, Run
 
 PRACTICE_JOB = Path(__file__).parent.parent / "jobs" / "practice_job.py"
@@ -28,6 +28,7 @@ def _launch(journal: Journal, **spec: str) -> int:
         argv_prefix=prefix,
         again="newhope backup web",
         untouched="Every earlier recovery point is as it was.",
+        knobs=Knobs(streams=3),
     ).id
 
 
@@ -99,6 +100,39 @@ def test_cancel_twice_says_it_was_asked_already(newhope: Run, journal: Journal, 
     assert "already asked" in second.out or "over already" in second.err
     assert end.code == ExitCode.CANCELLED
     assert third.code == ExitCode.CONFLICT
+
+
+def test_a_job_is_paused_and_slowed_down_and_says_so_wherever_it_is_shown(
+    newhope: Run, journal: Journal, place: Place
+) -> None:
+    job_id = _launch_waiting(journal, place)
+
+    said = newhope("jobs", "set", job_id, "--pause", "--bandwidth", "50M", "--priority", "low", "--streams", "2")
+    listed, shown = newhope("jobs"), newhope("jobs", "show", job_id)
+    document = newhope("jobs", "set", job_id, "--resume", "--bandwidth", "unlimited", "--json").document["job"]
+
+    knobs = "paused, at most 50MiB/s, priority low, 2 streams"
+    assert said.out == f"Job {job_id}, backup of web: {knobs}.\n"
+    assert "! PAUSED" in listed.out and "> RUN" not in listed.out
+    assert "! PAUSED" in shown.out and knobs in shown.out
+    assert document["knobs"] == {"paused": False, "bandwidth": None, "priority": "low", "streams": 2}
+    assert newhope("jobs", "cancel", job_id).code == ExitCode.OK
+    assert newhope("jobs", "follow", job_id).code == ExitCode.CANCELLED
+    assert newhope("jobs", "set", job_id, "--pause").code == ExitCode.CONFLICT
+
+
+def test_what_cannot_be_set_is_refused_in_one_sentence(newhope: Run, journal: Journal) -> None:
+    bare = journal.insert(kind="prune", subject="vault", host="", spec=b"", lock=None, again="", untouched="")
+
+    nothing = newhope("jobs", "set", bare)
+    no_knobs = newhope("jobs", "set", bare, "--pause")
+    no_rate = newhope("jobs", "set", bare, "--bandwidth", "50")
+    nobody = newhope("jobs", "set", 4711, "--pause")
+
+    assert (nothing.code, no_knobs.code, nobody.code) == (ExitCode.USAGE, ExitCode.CONFLICT, ExitCode.NOT_FOUND)
+    assert "nothing to set" in nothing.err
+    assert f"Job {bare} (prune of vault) cannot be paused" in no_knobs.err
+    assert no_rate.code in (ExitCode.USAGE, ExitCode.CONFLICT)
 
 
 def test_a_killed_job_is_lost_with_the_way_on(newhope: Run, journal: Journal, place: Place) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.errors import NoSpace
 from engine.jobs import Job, JobContext, JobResult, Journal, run, take_handed
+from engine.jobs.pace import Pace
 
 HANDED = take_handed()
 
@@ -39,10 +40,11 @@ def work(job: Job, context: JobContext) -> str | JobResult:
             digest = hashlib.sha256(HANDED).hexdigest()
             return f"{len(HANDED)} bytes, {digest}, then {os.readlink('/proc/self/fd/0')}"
         case "wait":
+            pace = Pace(context)
             with context.step("wait", total_bytes=10**9) as step:
                 Path(spec["began"]).write_text(str(os.getpid()))
                 while not Path(spec["until"]).exists():
-                    context.raise_if_cancelled()
+                    pace.take(1000)
                     step.advance(1000)
                     time.sleep(0.02)
             return "Waited until the end."

@@ -25,7 +25,7 @@ def bandwidth(*lines: str) -> Bandwidth:
     ("text", "expected"),
     [
         ("2MiB", 2 * MIB), ("2 mib/s", 2 * MIB), ("1.5GiB", 3 << 29), ("500KiB", 500 << 10), ("20MB", 20_000_000),
-        ("100Mbit", 12_500_000), ("100Mbit/s", 12_500_000), ("2048B", 2048),
+        ("100Mbit", 12_500_000), ("100Mbit/s", 12_500_000), ("2048B", 2048), ("50M", 50 * MIB),
     ],
 )  # fmt: skip
 def test_rates_are_read_as_people_write_them(text: str, expected: int):

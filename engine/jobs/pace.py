@@ -1,0 +1,87 @@
+"""How fast the work of one job may go: asked before every piece, so that a turned knob counts within a second.
+
+1. Paused, nothing begins: whoever asks waits, and can still be told to stop.
+2. While a job of higher priority moves bytes, each thread rests after a piece for as many times as long as that took as
+   the weights say: a normal job beside a high one works a quarter of the time, a low one beside it a sixteenth. It is
+   never brought to a standstill, for a backup that stands still keeps its guest's old blocks in scratch space.
+3. Bytes are let through by the repository's `Limiter`, which all threads of the job share.
+4. So many pieces are on their way at once as there are streams.
+
+Who calls: the threads that move bytes, never the one that hears (the pulse), so that no wish is missed by waiting.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from engine.jobs.context import JobContext
+from engine.repository import Limiter
+
+LOOK_EVERY_S = 0.25
+REST_AT_MOST_S = 5.0
+"""A rest is no longer than this, however long the piece before took: the other job may be over long since."""
+
+
+class Pace:
+    """The pace of one job's work. Safe for any number of threads."""
+
+    def __init__(self, context: JobContext, stop: Callable[[], None] | None = None) -> None:
+        """`stop` may raise, to end whoever waits; by default it does when the job is cancelled."""
+        self._context = context
+        self._stop = stop or context.raise_if_cancelled
+        self._limiter = Limiter(lambda _: context.knobs.bandwidth, stop=self.wait)
+        self._mine = threading.local()
+        self._streams = threading.Condition()
+        self._on_their_way = 0
+
+    def wait(self) -> None:
+        """Go on at once, or when the job is no longer paused."""
+        self._stop()
+        while self._context.knobs.paused:
+            time.sleep(LOOK_EVERY_S)
+            self._stop()
+
+    def give_way(self) -> None:
+        """Go on as soon as pause and priority allow it: for what a limit of its own slows down."""
+        self.wait()
+        self._rest()
+        self._mine.began_s, self._mine.ended_s = time.monotonic(), None
+
+    def take(self, count: int) -> None:
+        """Let a piece of so many bytes through, as soon as pause, priority and bandwidth allow it."""
+        self.wait()
+        self._rest()
+        if self._context.knobs.bandwidth is not None:
+            self._limiter.take(count)
+        self._mine.began_s, self._mine.ended_s = time.monotonic(), None
+
+    @contextmanager
+    def stream(self, count: int) -> Generator[None]:
+        """Move so many bytes within, as one of the pieces that may be on their way at once."""
+        with self._streams:
+            while self._on_their_way >= (self._context.knobs.streams or 1):
+                self._streams.wait(LOOK_EVERY_S)
+                self._stop()
+            self._on_their_way += 1
+        try:
+            self.take(count)
+            yield
+        finally:
+            self._mine.ended_s = time.monotonic()
+            with self._streams:
+                self._on_their_way -= 1
+                self._streams.notify()
+
+    def _rest(self) -> None:
+        times = self._context.rests
+        began_s: float | None = getattr(self._mine, "began_s", None)
+        if began_s is None or times <= 0:
+            return
+        now_s = time.monotonic()
+        ends_s = now_s + min(((self._mine.ended_s or now_s) - began_s) * times, REST_AT_MOST_S)
+        while (left_s := ends_s - time.monotonic()) > 0 and self._context.rests > 0:
+            self._stop()
+            time.sleep(min(left_s, LOOK_EVERY_S))
