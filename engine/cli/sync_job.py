@@ -80,13 +80,10 @@ def sync_repositories(settings: Settings, job: Job, context: JobContext) -> JobR
     owner = f"newhope repo sync {asked.source} {asked.target}"
     pace = Pace(context)
 
-    def limiter(name: str) -> Limiter:
-        standing = limits.of(name)
-        return Limiter(lambda now: _lowest(standing(now), context.knobs.bandwidth), stop=pace.wait)
-
     with open_named(lambda: settings, asked.source) as source, open_named(lambda: settings, asked.target) as target:
         source, target = (
-            side.limited(limiter(name)) for side, name in ((source, asked.source), (target, asked.target))
+            side.limited(Limiter(limits.of(name, lambda: context.knobs.bandwidth), stop=pace.wait))
+            for side, name in ((source, asked.source), (target, asked.target))
         )
         sync = source.sync_to(target, asked.request, owner)
         with context.step("compare"):
@@ -111,9 +108,14 @@ class StandingLimits:
         self._read = self._state()
         self._looked_s = monotonic()
 
-    def of(self, name: str) -> Callable[[datetime], int | None]:
-        """What may move to and from a repository at a time of the day."""
-        return lambda now: self._standing(name, now)
+    def of(self, name: str, limit: Callable[[], int | None]) -> Callable[[datetime], float | None]:
+        """What may move to and from a repository at a time of the day: the lowest of both limits."""
+
+        def bytes_a_second(now: datetime) -> float | None:
+            both = [each for each in (self._standing(name, now), limit()) if each is not None]
+            return min(both) if both else None
+
+        return bytes_a_second
 
     def _standing(self, name: str, now: datetime) -> int | None:
         self._look()
@@ -142,10 +144,6 @@ class StandingLimits:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_ino
-
-
-def _lowest(*limits: int | None) -> int | None:
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 class _Steps:

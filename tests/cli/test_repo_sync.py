@@ -187,7 +187,7 @@ def test_a_limit_that_is_changed_while_it_runs_counts(place: Place, far: Path, m
     from datetime import UTC, datetime
 
     noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
-    plain, capped = limits.of("far", None), limits.of("far", 1 << 20)
+    plain, capped = limits.of("far", lambda: None), limits.of("far", lambda: 1 << 20)
     assert (plain(noon), capped(noon)) == (None, 1 << 20)
 
     def change(more: str, number: int) -> None:
