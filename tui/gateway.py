@@ -23,7 +23,7 @@ from engine import backup, fleet, requirements, resilience, restore
 from engine.cli.launching import launch_backup, launch_restore
 from engine.fleet import Fleet
 from engine.hosts import HostLanes
-from engine.jobs import CancelAnswer, Job, Journal, LogLine
+from engine.jobs import CancelAnswer, Job, Journal, Knobs, LogLine
 from engine.requirements import Exposure
 from engine.resilience import Finding
 from engine.settings.model import Settings
@@ -223,6 +223,12 @@ class Gateway:
 
     async def _launched(self, start: Callable[[], Job]) -> Job:
         job = await self.ask(start)
+        self._read_journal.set()
+        return job
+
+    async def turn_knobs(self, job_id: int, change: Callable[[Knobs], Knobs]) -> Job:
+        """Say how a job is to run from now on."""
+        job = await self.ask(lambda: self._open_journal().turn_knobs(job_id, change))
         self._read_journal.set()
         return job
 

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from engine.jobs import Failure, JobState, LogLine, Step, StepState
+from engine.jobs import Failure, JobState, Journal, Knobs, LogLine, Priority, Step, StepState
 from tests.builders import MIB
 from tests.tui.consoles import console, front, press, said, screen_text, settled, table, tell_jobs
 from tests.tui.pictures import busy_fleet, make_job
@@ -81,6 +81,51 @@ async def test_a_job_that_is_over_cannot_be_cancelled_and_says_so(tmp_path: Path
 
         assert front(opened).place is Place.JOBS
         assert "over already" in said(opened, "notice")
+
+
+async def test_a_job_is_paused_slowed_down_and_given_streams_by_single_keys(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        job_id = journal.insert(
+            kind="restore",
+            subject="web",
+            host="yavin",
+            spec=b"{}",
+            lock=None,
+            again="",
+            untouched="",
+            knobs=Knobs(streams=3),
+        )
+        async with console(tmp_path, busy_fleet(), jobs=[journal.job(job_id)]) as (opened, pilot):
+            await press(pilot, "2", "enter")
+            assert "no limit (< >), priority normal (t), 3 streams (- +)" in " ".join(said(opened, "outcome").split())
+
+            for key, knobs in (
+                ("space", Knobs(paused=True, streams=3)),
+                ("less_than_sign", Knobs(True, 500 * MIB, streams=3)),
+                ("plus", Knobs(True, 500 * MIB, streams=4)),
+                ("t", Knobs(True, 500 * MIB, Priority.HIGH, 4)),
+                ("greater_than_sign", Knobs(True, None, Priority.HIGH, 4)),
+                ("minus", Knobs(True, None, Priority.HIGH, 3)),
+            ):
+                await press(pilot, key)
+                await settled(pilot)
+                assert journal.job(job_id).knobs == knobs
+            assert "paused, no limit, priority high, 3 streams" in said(opened, "notice")
+
+            await tell_jobs(opened, pilot, [journal.job(job_id)])
+            assert said(opened, "summary").strip().startswith("PAUSED")
+            await press(pilot, "escape", "space")
+            await settled(pilot)
+            assert journal.job(job_id).knobs == Knobs(False, None, Priority.HIGH, 3)
+
+
+async def test_a_job_without_knobs_says_why_it_cannot_be_paused(tmp_path: Path) -> None:
+    async with console(tmp_path, busy_fleet(), jobs=[running()]) as (opened, pilot):
+        await press(pilot, "2", "space")
+        assert "A backup cannot be paused or slowed down." in said(opened, "notice")
+
+        await press(pilot, "enter", "plus")
+        assert "A backup cannot be paused or slowed down." in said(opened, "notice")
 
 
 async def test_the_log_follows_its_end_unless_the_operator_reads_further_up(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from engine.jobs import Job
+from engine.jobs import Job, Knobs
 from tui.actions import Place
 from tui.keys import bindings_of
 from tui.screens.base import ConsoleScreen
-from tui.screens.jobs import ask_to_cancel, why_no_cancel
+from tui.screens.jobs import ask_to_cancel, turn_knobs, why_no_cancel
+from tui.viewmodels import knob_steps
 from tui.viewmodels.job_lines import headline, log_lines, outcome_lines, step_lines
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import BLANK, Line, line, quiet, rule
@@ -87,8 +89,43 @@ class JobScreen(ConsoleScreen[None]):
         self._seen_lines = len(lines)
 
     def why_not(self, action: str) -> str | None:
-        """Only a job that runs can be cancelled."""
-        return why_no_cancel(self.job) if action == "cancel_job" else None
+        """Only a job that runs can be cancelled or set, and only one that has knobs can be set."""
+        if action == "cancel_job":
+            return why_no_cancel(self.job)
+        if action in ("fewer_streams", "more_streams"):
+            return knob_steps.why_no_streams(self.job)
+        if action in ("pause_job", "slower", "faster", "priority"):
+            return knob_steps.why_not_set(self.job)
+        return None
+
+    def action_pause_job(self) -> None:
+        """Let it stand still, or go on."""
+        self._turn(knob_steps.pause_or_go_on)
+
+    def action_slower(self) -> None:
+        """A lower limit."""
+        self._turn(knob_steps.slower)
+
+    def action_faster(self) -> None:
+        """A higher limit, or none."""
+        self._turn(knob_steps.faster)
+
+    def action_fewer_streams(self) -> None:
+        """One piece less at once."""
+        self._turn(knob_steps.fewer_streams)
+
+    def action_more_streams(self) -> None:
+        """One piece more at once."""
+        self._turn(knob_steps.more_streams)
+
+    def action_priority(self) -> None:
+        """The next priority."""
+        self._turn(knob_steps.next_priority)
+
+    def _turn(self, change: Callable[[Knobs], Knobs]) -> None:
+        job = self.job
+        if job is not None:
+            turn_knobs(self, job, change)
 
     def action_cancel_job(self) -> None:
         """Ask whether to cancel."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -9,13 +10,14 @@ from textual.binding import BindingType
 from textual.containers import Container, Vertical
 from textual.widgets import Input
 
-from engine.jobs import Job
+from engine.jobs import Job, Knobs, in_words
 from tui.actions import Place
 from tui.keys import bindings_of
 from tui.screens.base import ConsoleScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.filtered import FilteredScreen
 from tui.viewmodels.job_lines import cancel_lines, counts_line, job_page, job_table
+from tui.viewmodels.knob_steps import pause_or_go_on, why_not_set
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import Line, line, rule
 from tui.widgets.keyed_table import KeyedTable
@@ -81,8 +83,10 @@ class JobsScreen(FilteredScreen):
     def why_not(self, action: str) -> str | None:
         """Only a job that runs can be cancelled."""
         job = self.selected()
-        if action in ("open", "copy_id", "copy_command", "cancel_job") and job is None:
+        if action in ("open", "copy_id", "copy_command", "cancel_job", "pause_job") and job is None:
             return "There is no job under the cursor."
+        if action == "pause_job":
+            return why_not_set(job)
         return why_no_cancel(job) if action == "cancel_job" else None
 
     def on_keyed_table_moved(self, event: KeyedTable.Moved) -> None:
@@ -118,6 +122,12 @@ class JobsScreen(FilteredScreen):
         if job is not None:
             ask_to_cancel(self, job)
 
+    def action_pause_job(self) -> None:
+        """Let the job under the cursor stand still, or go on."""
+        job = self.selected()
+        if job is not None:
+            turn_knobs(self, job, pause_or_go_on)
+
     def action_copy_id(self) -> None:
         """Copy the job's number."""
         job = self.selected()
@@ -138,6 +148,21 @@ def why_no_cancel(job: Job | None) -> str | None:
     if job.state.over:
         return f"Job {job.id} is over already ({job.state.value})."
     return f"Job {job.id} has been asked to stop; it does at its next safe place." if job.cancel_asked else None
+
+
+def turn_knobs(screen: ConsoleScreen[None], job: Job, change: Callable[[Knobs], Knobs]) -> None:
+    """Let a job run otherwise from now on, and say how."""
+
+    async def turn() -> None:
+        try:
+            turned = await screen.console.gateway.turn_knobs(job.id, change)
+        except Exception as error:
+            screen.console.keep_error(error, f"knobs-{job.id}")
+            screen.say("It could not be set; ! has the reason.")
+        else:
+            screen.say(f"Job {job.id}: {in_words(turned.knobs or Knobs())}.")
+
+    screen.in_background(turn(), "knobs")
 
 
 def ask_to_cancel(screen: ConsoleScreen[None], job: Job) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from engine.jobs import RateMeter
 from engine.jobs.model import Job, JobState, LogLine, Step, StepState
 from tui.viewmodels.figures import age, clock, moment, percent, size, span
+from tui.viewmodels.knob_steps import with_keys
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import (
     BLANK,
@@ -35,6 +36,7 @@ STATE_WORDS = {
     JobState.CANCELLED: Span("- CANCEL", Tone.WARN),
     JobState.LOST: Span("x LOST", Tone.BAD),
 }
+PAUSED = Span("! PAUSED", Tone.WARN)
 _STEP_WORDS = {
     StepState.WAIT: Span("wait", Tone.QUIET),
     StepState.RUN: Span("run ", Tone.NOTE),
@@ -110,8 +112,8 @@ def _why_none(picture: Picture, wanted: str, faults_only: bool) -> Block:
 
 def _job_cell(key: str, job: Job, meter: RateMeter | None, picture: Picture) -> Span:
     if key == "state":
-        return STATE_WORDS[job.state]
-    running = job.state is JobState.RUN
+        return PAUSED if job.paused else STATE_WORDS[job.state]
+    running = job.state is JobState.RUN and not job.paused
     rate = meter.bytes_per_s if running and meter else None
     left = meter.seconds_left(job.total_bytes) if running and meter else None
     texts = {
@@ -140,14 +142,14 @@ def _progress(job: Job) -> str:
 
 def headline(job: Job, meter: RateMeter | None, picture: Picture) -> Line:
     """Where the job stands, in one line."""
-    word = STATE_WORDS[job.state]
+    word = PAUSED if job.paused else STATE_WORDS[job.state]
     parts: list[str | Span] = [Span(bare(word), word.tone)]
     if job.state is JobState.RUN:
         if job.done_bytes < job.total_bytes:
             parts += [f"  {_progress(job)}", quiet("  of "), size(job.total_bytes)]
         elif job.steps:
             parts += [quiet("  step "), _progress(job)]
-        copying = meter if job.done_bytes < job.total_bytes else None
+        copying = meter if job.done_bytes < job.total_bytes and not job.paused else None
         rate = copying.bytes_per_s if copying else None
         left = copying.seconds_left(job.total_bytes) if copying else None
         if rate:
@@ -233,7 +235,8 @@ def outcome_lines(job: Job, picture: Picture, width: int) -> Block:
     if job.heartbeat is not None and (picture.now - job.heartbeat).total_seconds() > _SILENT_S:
         silent = f" No sign of life for {age((picture.now - job.heartbeat).total_seconds())}."
     text = f"It runs by itself ({where}); closing the console, or losing this line, does not stop it.{silent}"
-    return wrapped(text, width, tone=Tone.QUIET)
+    knobs = labelled("SET TO", with_keys(job.knobs), width, label_width=11) if job.knobs is not None else ()
+    return (*knobs, *wrapped(text, width, tone=Tone.QUIET))
 
 
 def _report(job: Job, picture: Picture, width: int) -> Block:
