@@ -11,7 +11,7 @@ a process of their own, and this package is both sides of it:
    `btrfs`, `ntfs`, `fat` make one tree of nodes of each, `tree` says what a node is).
 4. It answers what volumes there are, what is in a folder, and what is in a file (`protocol`, `serving`). Every answer
    is checked on our side: names, sizes, lengths, order. A wrong one, a crash or a silence ends the process, with an
-   error that says so.
+   error that says so; the next question has a new process, which leaves alone what ended the one before (`browsing`).
 
 The parsers are dissect.* (AGPL-3.0-or-later), an optional extra that only this process loads; newhope is Apache-2.0.
 Where dissect takes unwritten or missing blocks for content (XFS, ext2/3) or passes over a journal (ext4), we do not.

@@ -27,6 +27,7 @@ from engine.disk_files.protocol import (
     FromReader,
     List,
     Look,
+    Opening,
     Piece,
     Read,
     Volume,
@@ -42,9 +43,13 @@ PATIENCE_S = 120.0
 """How long the process may think about one answer, without the time in which it waits for blocks."""
 MAX_WANTED = 200_000
 """How often it may ask for blocks for one answer: a folder of a million files needs fewer, an endless loop more."""
-MAX_ENTRIES = 2_000_000
+MAX_ENDED = 8
+"""How many processes are ended before the disks are given up; each time the next question has a new one."""
+MAX_LIST_BYTES = 512 << 20
+"""How much the list of one folder may take here: that of two million files with names of usual length."""
 MAX_VOLUMES = 4096
 MAX_NAME_BYTES = 1024
+_ENTRY_BYTES = 200
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9+_.#-]{1,128}(/[A-Za-z0-9+_.-]{1,128})?")
 _NEXT = "take the disk as a whole: `newhope restore`; `newhope points` lists other recovery points."
 
@@ -97,8 +102,16 @@ class DiskFiles:
         self._failure: NewhopeError | None = None
         self.lost = False
         """With `salvage`: whether something that was needed since this was last set to False is lost."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = 0
+        self._skip: list[str] = []
+        """What ended a process that looked into it."""
+        self._opening = ""
+        self._start()
+
+    def _start(self) -> None:
         self._link, theirs = socket.socketpair()
-        names = {"disks": [(disk.name, disk.size_bytes) for disk in disks]}
+        names = {"disks": [(disk.name, disk.size_bytes) for disk in self._disks]}
         module = "engine.disk_files.serving"
         command = [sys.executable, "-I", "-m", module, str(theirs.fileno()), msgspec.json.encode(names).decode()]
         with theirs:
@@ -122,25 +135,35 @@ class DiskFiles:
         self.close()
 
     @property
-    def pid(self) -> int:
-        """The reading process."""
-        return self._process.pid
+    def pid(self) -> int | None:
+        """The reading process, if there is one just now."""
+        return None if self._process is None else self._process.pid
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
-        self._link.close()
+        self._stop()
 
     def volumes(self) -> tuple[Volume, ...]:
         """What is on the disks. Raises `FileSystemUnreadable`, and what reading the disks raises."""
         with self._turn:
             if self._volumes is None:
-                [answer] = self._ask(Look(), Volumes)
-                self._check(len(answer.volumes) <= MAX_VOLUMES, "too many volumes")
-                self._check(all(map(_is_sound_volume, answer.volumes)), "a volume that cannot be")
-                self._volumes = answer.volumes
+                self._volumes = self._look()
             return self._volumes
+
+    def _look(self) -> tuple[Volume, ...]:
+        """All volumes; one that ends its reader is told among them, and left alone."""
+        while True:
+            self._opening = ""
+            try:
+                [answer] = self._ask(Look(tuple(self._skip)), Volumes)
+            except FileSystemUnreadable:
+                if self._failure is not None or not self._opening or self._opening in self._skip:
+                    raise
+                self._skip.append(self._opening)
+                continue
+            self._check(len(answer.volumes) <= MAX_VOLUMES, "too many volumes")
+            self._check(all(map(_is_sound_volume, answer.volumes)), "a volume that cannot be")
+            return answer.volumes
 
     def find(self, volume: str, path: Path, *, follow: bool = False) -> FileEntry:
         """What is at a path. Symlinks on the way are followed, inside the volume; the last one with `follow`."""
@@ -157,12 +180,14 @@ class DiskFiles:
         with self._turn:
             self.volumes()
             found: list[FileEntry] = []
-            left_out = 0
+            left_out = size_bytes = 0
             for answer in self._ask(List(volume, path), Entries, self._named(volume, path)):
                 self._check(all(map(_is_sound, answer.entries)), "an entry that cannot be")
                 found += answer.entries
                 left_out += answer.left_out
-                self._check(len(found) <= MAX_ENTRIES, "a folder without an end")
+                size_bytes += sum(_ENTRY_BYTES + len(entry.path) + len(entry.target) for entry in answer.entries)
+                endless = size_bytes > MAX_LIST_BYTES or (answer.more and not answer.entries)
+                self._check(not endless, "a folder without an end")
             self._check(len({entry.path for entry in found}) == len(found), "one name twice")
             return sorted(found, key=lambda entry: entry.path), left_out
 
@@ -182,10 +207,9 @@ class DiskFiles:
         return f"{volume}:/{b'/'.join(path).decode(errors='backslashreplace')}"
 
     def _ask(self, question: Struct, kind: type[Answer], about: str = "these disks") -> Iterator[Answer]:
-        if self._failure is not None:
-            raise self._failure
+        self._begin(question)
         self._tell(question)
-        thought_s, wanted = 0.0, 0
+        thought_s, wanted, opened = 0.0, 0, 0
         while True:
             began = time.monotonic()
             answer = self._hear(self._patience_s - thought_s)
@@ -194,6 +218,10 @@ class DiskFiles:
                 wanted += 1
                 self._check(wanted <= MAX_WANTED, "questions without an end")
                 self._give(answer)
+            elif isinstance(answer, Opening):
+                # Each volume may take as long as an answer.
+                self._opening, thought_s, wanted, opened = answer.name, 0.0, 0, opened + 1
+                self._check(opened <= 2 * MAX_VOLUMES, "volumes without an end")
             elif isinstance(answer, Failed):
                 raise _failed(answer, about, lost=self.lost)
             elif isinstance(answer, kind):
@@ -204,6 +232,15 @@ class DiskFiles:
             else:
                 self._check(False, "an answer to another question")
 
+    def _begin(self, question: Struct) -> None:
+        """Have a process to ask. A new one must look at the volumes first, as the one before it did."""
+        if self._failure is not None:
+            raise self._failure
+        if self._process is None:
+            self._start()
+            if not isinstance(question, Look):
+                list(self._ask(Look(tuple(self._skip)), Volumes))
+
     def _give(self, wanted: Wanted) -> None:
         self._check(0 <= wanted.disk < len(self._disks), "a disk that is not there")
         disk = self._disks[wanted.disk]
@@ -211,9 +248,10 @@ class DiskFiles:
         self._check(inside and wanted.offset + wanted.length <= disk.size_bytes, "a range that is not there")
         try:
             content = Content(disk.read(wanted.offset, wanted.length))
-        except NewhopeError as error:
+        except NewhopeError:
             if not self._salvage:
-                self._end(error)
+                # Nobody waits for its answer any more: the next question has a new process.
+                self._stop()
                 raise
             self.lost = True
             content = Content(bytes(wanted.length), lost=True)
@@ -243,20 +281,26 @@ class DiskFiles:
             self._gone(f"it answered with {wrong}")
 
     def _gone(self, why: str) -> NoReturn:
-        self._process.kill()
-        status = self._process.wait()
+        status = self._stop()
         more = {3: "out of memory", 1: "it could not be started or confined"}.get(status, "")
         error = FileSystemUnreadable(
             f"The process that reads the guest's file systems was stopped: {more or why}.",
             untouched="The recovery point is as it was; what was fetched before stays.",
             next_step=f"the file system may be damaged, or made to do this; {_NEXT}",
         )
-        self._end(error)
+        self._ended += 1
+        if self._ended >= MAX_ENDED:
+            self._failure = error
         raise error
 
-    def _end(self, failure: NewhopeError) -> None:
-        self._failure = failure
-        self._process.kill()
+    def _stop(self) -> int:
+        """End the process; its exit status."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.kill()
+        self._link.close()
+        return process.wait()
 
 
 def _failed(answer: Failed, about: str, *, lost: bool) -> NewhopeError:
@@ -293,6 +337,8 @@ def _is_sound(entry: FileEntry, *, top: bool = False) -> bool:
         and abs(entry.mtime_ns) <= 1 << 62
         and b"\0" not in entry.target
         and len(entry.target) <= 4096
+        and len(entry.problem) <= 1000
+        and not (entry.owner or entry.group or entry.attributes or any(entry.device))
     )
 
 

@@ -8,6 +8,9 @@ from typing import Any, BinaryIO
 
 from engine.disk_files.tree import Facts, FileSystem, Node, Unreadable, dissect, kind_of, text_as_bytes
 
+_NO_SUBVOLUME = 2
+"""BTRFS_EMPTY_SUBVOL_DIR_OBJECTID."""
+
 
 def open_btrfs(stream: BinaryIO) -> FileSystem:
     """Open one."""
@@ -29,6 +32,11 @@ class BtrfsNode(Node):
         """What its inode says."""
         inode = self._inode
         return Facts(kind_of(inode.mode), stat.S_IMODE(inode.mode), inode.uid, inode.gid, inode.mtime_ns, inode.size)
+
+    def number(self) -> object:
+        """Its inode's, which each subvolume has anew. All that stand for a subvolume that is not there have one."""
+        inode = self._inode
+        return None if inode.inum == _NO_SUBVOLUME else (inode.subvolume.objectid, inode.inum)
 
     def children(self) -> Iterator[tuple[bytes, Node]]:
         """Every name."""

@@ -68,6 +68,10 @@ class ExtNode(Node):
             self._size(),
         )
 
+    def number(self) -> object:
+        """Its inode's."""
+        return self._inode.inum
+
     def children(self) -> Iterator[tuple[bytes, Node]]:
         """Every name, block by block; an index tree looks like unused room to this."""
         self._refuse(content=False)

@@ -39,6 +39,10 @@ class NtfsNode(Node):
         size = record.size() if record.has_stream() else 0
         return Facts(FileKind.FILE, 0, -1, -1, mtime_ns, size)
 
+    def number(self) -> object:
+        """Its record's."""
+        return self._record.segment
+
     def children(self) -> Iterator[tuple[bytes, Node]]:
         """Every long name; the file system's own files at the top are left out."""
         for entry in self._record.index("$I30").entries():

@@ -1,7 +1,7 @@
 """What the two processes say to each other: frames of four bytes of length and one message, in MessagePack.
 
     ours -> reader      reader -> ours
-    Look                Wanted* Volumes
+    Look                (Opening Wanted*)* Volumes
     List                Wanted* Entries+ (the last says so)
     Find                Wanted* Entries (of one)
     Read                Wanted* Piece
@@ -23,6 +23,8 @@ MAX_FRAME_BYTES = 24 << 20
 MAX_PIECE_BYTES = 8 << 20
 MAX_WANTED_BYTES = 1 << 20
 ENTRIES_A_FRAME = 500
+GROUPS = "lvm"
+"""The descriptions of LVM groups, taken together."""
 
 
 class Volume(Struct, frozen=True, omit_defaults=True):
@@ -46,6 +48,9 @@ class Volume(Struct, frozen=True, omit_defaults=True):
 
 class Look(Struct, frozen=True, tag="look"):
     """What volumes are there?"""
+
+    skip: tuple[str, ...] = ()
+    """What is not to be looked into: it ended a reader before. Names of volumes, of disks, or `GROUPS`."""
 
 
 class Find(Struct, frozen=True, tag="find"):
@@ -87,6 +92,12 @@ class Wanted(Struct, frozen=True, tag="wanted"):
     length: int
 
 
+class Opening(Struct, frozen=True, tag="opening"):
+    """What is looked into next, on the way to `Volumes`: what it was, should the reader not come back from it."""
+
+    name: str
+
+
 class Volumes(Struct, frozen=True, tag="volumes"):
     """Answers `Look`."""
 
@@ -122,7 +133,7 @@ class Failed(Struct, frozen=True, tag="failed"):
 
 
 ToReader = Look | Find | List | Read | Content
-FromReader = Wanted | Volumes | Entries | Piece | Failed
+FromReader = Wanted | Opening | Volumes | Entries | Piece | Failed
 
 _to_reader: msgspec.msgpack.Decoder[ToReader] = msgspec.msgpack.Decoder(ToReader)
 _from_reader: msgspec.msgpack.Decoder[FromReader] = msgspec.msgpack.Decoder(FromReader)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.disk_files.confinement import confine
 from engine.disk_files.disk_stream import DiskStream, Pieces
@@ -32,9 +33,11 @@ from engine.disk_files.protocol import (
     Find,
     List,
     Look,
+    Opening,
     Piece,
     Read,
     ToReader,
+    Volume,
     Volumes,
     Wanted,
     receive_by_reader,
@@ -78,6 +81,8 @@ class Reader:
             for number, (name, size) in enumerate(disks.disks)
         ]
         self._volumes: dict[str, Opened] = {}
+        self._where: dict[tuple[str, object], Path] = {}
+        """Of each folder that was listed, at which path: a sound file system has each folder once."""
         self._folders: OrderedDict[tuple[str, Path], dict[bytes, Node]] = OrderedDict()
         self._open_file: tuple[str, Path, BinaryIO, int] | None = None
 
@@ -85,10 +90,9 @@ class Reader:
         """The messages that answer a question."""
         match question:
             case Look():
-                opened = find_volumes(self._disks)
-                for each in opened:
+                for each in find_volumes(self._disks, question.skip, self._opening):
                     self._volumes.setdefault(each.volume.name, each)
-                yield Volumes(tuple(each.volume for each in self._volumes.values()))
+                yield Volumes(tuple(_as_sent(each.volume) for each in self._volumes.values()))
             case Find():
                 path = self._real(question.volume, question.path, follow=question.follow)
                 name = path[-1] if path else b""
@@ -99,6 +103,9 @@ class Reader:
                 yield self._read(question)
             case Content():
                 raise Ended
+
+    def _opening(self, name: str) -> None:
+        send(self._link, Opening(name))
 
     def _fetch(self, disk: int, offset: int, length: int) -> tuple[bytes, bool]:
         send(self._link, Wanted(disk, offset, length))
@@ -164,11 +171,22 @@ class Reader:
         node = self._node(volume, path)
         if node.facts().kind is not FileKind.FOLDER:
             raise Unreadable("It is no folder.")
+        self._refuse_second_place(volume, path, node.number())
         kept = dict(node.children())
         self._folders[volume, path] = kept
         while len(self._folders) > _KEPT_FOLDERS:
             self._folders.popitem(last=False)
         return kept
+
+    def _refuse_second_place(self, volume: str, path: Path, number: object) -> None:
+        """Folders that lead into themselves, or are in many places, would be a tree without an end."""
+        if number is None:
+            return
+        opened = self._volumes[volume].file_system
+        plain = tuple(part.lower() for part in path) if opened is not None and opened.folds_case else path
+        first = self._where.setdefault((volume, number), plain)
+        if first != plain:
+            raise Unreadable(f"It is the same folder as /{b'/'.join(first).decode(errors='backslashreplace')}.")
 
     def _real(self, volume: str, path: Path, *, follow: bool = False) -> Path:
         """The path without symlinks on its way; the last part is followed only if asked."""
@@ -193,6 +211,23 @@ class Reader:
                 continue
             done.append(part)
         return tuple(done)
+
+
+def _as_sent(volume: Volume) -> Volume:
+    """What can be said of it: damaged file systems have sizes and labels that are none."""
+    size_bytes = max(0, min(volume.size_bytes, 1 << 62))
+    return replace(
+        volume,
+        size_bytes=size_bytes,
+        used_bytes=volume.used_bytes if 0 <= volume.used_bytes <= size_bytes else -1,
+        label=_text(volume.label)[:256],
+        note=_text(volume.note)[:400],
+    )
+
+
+def _text(words: str) -> str:
+    """Half of a pair of UTF-16, as a damaged name may have, cannot be sent."""
+    return words.encode(errors="backslashreplace").decode()
 
 
 def _hole_at(content: Any, offset: int, size: int) -> int:
@@ -234,8 +269,8 @@ def _unreadable(name: bytes, problem: str) -> FileEntry:
 
 def _sentence(error: BaseException) -> str:
     if isinstance(error, Unreadable | Missing):
-        return str(error)[:400]
-    return f"Its file system is damaged there ({type(error).__name__}: {error})."[:400]
+        return _text(str(error))[:400]
+    return _text(f"Its file system is damaged there ({type(error).__name__}: {error}).")[:400]
 
 
 def serve(link: socket.socket, disks: Disks) -> None:
@@ -247,7 +282,7 @@ def serve(link: socket.socket, disks: Disks) -> None:
             for message in reader.answer(question):
                 send(link, message)
         except Missing as reason:
-            send(link, Failed(str(reason), missing=True))
+            send(link, Failed(_text(str(reason)), missing=True))
         except MemoryError:
             # What is left of it may be too little for anything: a new process starts afresh.
             os._exit(3)

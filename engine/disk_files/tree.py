@@ -38,6 +38,10 @@ class Node(ABC):
         """What it is."""
 
     @abstractmethod
+    def number(self) -> object:
+        """What only this folder has in its volume: its inode's number, say; None where nothing tells it from others."""
+
+    @abstractmethod
     def children(self) -> Iterator[tuple[bytes, Node]]:
         """What is in a folder, without `.` and `..`."""
 

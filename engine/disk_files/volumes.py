@@ -7,7 +7,7 @@ is given to a parser. Whatever cannot be read is listed too, with the reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO, cast
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from engine.disk_files.btrfs import open_btrfs
 from engine.disk_files.ext4 import open_ext4
 from engine.disk_files.fat import open_fat
 from engine.disk_files.ntfs import open_ntfs
-from engine.disk_files.protocol import Volume
+from engine.disk_files.protocol import GROUPS, Volume
 from engine.disk_files.tree import FileSystem, Unreadable, dissect
 from engine.disk_files.xfs import open_xfs
 
@@ -32,6 +32,7 @@ REASONS = {
     "iso9660": "a CD image; restore the disk and mount it",
     "unknown": "no file system that is known here",
 }
+SKIPPED = "damaged, or made to stop whoever reads it: the process that looked into it did not come back"
 _HEAD_BYTES = 0x11000
 _MARKS = (
     ("luks", 0, b"LUKS\xba\xbe"),
@@ -70,18 +71,36 @@ class _Place(Struct, frozen=True):
     size_bytes: int
 
 
-def find_volumes(disks: list[tuple[str, BinaryIO, int]]) -> list[Opened]:
-    """All volumes of these disks (name, content, size), in the order of the disks."""
-    places = [place for name, stream, size in disks for place in _places_on(name, stream, size)]
+def find_volumes(
+    disks: list[tuple[str, BinaryIO, int]],
+    skip: Collection[str] = (),
+    opening: Callable[[str], None] = lambda name: None,
+) -> list[Opened]:
+    """All volumes of these disks (name, content, size), in the order of the disks.
+
+    `opening` is told what is looked into next; what `skip` names is not.
+    """
     found: list[Opened] = []
     physical: list[_Place] = []
-    for place in places:
+
+    def look(place: _Place) -> Opened:
+        if place.name in skip:
+            return Opened(Volume(place.name, "unknown", place.size_bytes, note=SKIPPED))
+        opening(place.name)
         mark = mark_of(place.stream)
         if mark == "lvm":
             physical.append(place)
-        found.append(_open(place, mark))
+        return _open(place, mark)
+
+    for name, stream, size in disks:
+        opening(name)
+        places = [_Place(name, stream, size)] if name in skip else [*_places_on(name, stream, size)]
+        found += map(look, places)
+    opening(GROUPS)
+    if physical and GROUPS in skip:
+        return [*found, Opened(Volume(GROUPS, GROUPS, 0, note=SKIPPED))]
     for place in _logical_volumes(physical):
-        found.append(_open(place, mark_of(place.stream)) if isinstance(place, _Place) else place)
+        found.append(look(place) if isinstance(place, _Place) else place)
     return found
 
 
@@ -131,7 +150,7 @@ def _open(place: _Place, mark: str) -> Opened:
         opened.content,
         place.size_bytes,
         used_bytes=int(opened.used_bytes),
-        label=opened.label[:256],
+        label=opened.label,
         readable=True,
         root=root,
         note=opened.note,

@@ -39,6 +39,10 @@ class XfsNode(Node):
         mode, mtime_ns = raw.di_mode, self._inode.mtime_ns
         return Facts(kind_of(mode), stat.S_IMODE(mode), raw.di_uid, raw.di_gid, mtime_ns, self._inode.size)
 
+    def number(self) -> object:
+        """Its inode's."""
+        return self._inode.inum
+
     def children(self) -> Iterator[tuple[bytes, Node]]:
         """Every name."""
         for child in self._inode.iterdir():

@@ -24,7 +24,7 @@ def run(*command: object, stdin: str | None = None) -> str:
     return done.stdout
 
 
-def make_tree(folder: Path) -> Path:
+def make_tree(folder: Path, *, many: int = 700) -> Path:
     """What a root file system has, and what is hard to read rightly: holes, long folders, links, odd names."""
     for below in ("etc/deep/er", "usr/bin", "many", "empty"):
         (folder / below).mkdir(parents=True)
@@ -33,7 +33,7 @@ def make_tree(folder: Path) -> Path:
     (folder / "etc/empty-file").touch()
     (folder / "usr/bin/big").write_bytes(BIG)
     (folder / "usr/bin/big").chmod(0o4755)
-    for number in range(700):
+    for number in range(many):
         (folder / f"many/file-{number:04}").write_text(f"{number}\n")
     with (folder / "holes").open("wb") as file:
         file.write(b"begin")

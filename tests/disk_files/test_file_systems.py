@@ -240,3 +240,21 @@ def _extent_of(content: bytearray, data: bytes) -> int:
         entries, _, depth = struct.unpack_from("<HHH", content, at + 2)
         if entries and not depth and struct.unpack_from("<I", content, at + 20)[0] == block:
             return at + 12
+
+
+def test_a_file_on_fat_whose_clusters_go_back_is_read_in_their_order(tree: Path, tmp_path: Path) -> None:
+    image = images.fat(tmp_path / "disk", tree)
+    content = bytearray(image.read_bytes())
+    cluster_bytes = struct.unpack_from("<H", content, 11)[0] * content[13]
+    table = struct.unpack_from("<H", content, 11)[0] * struct.unpack_from("<H", content, 14)[0]
+    first = struct.unpack_from("<H", content, content.index(b"ALONGN~1DAT") + 26)[0]
+    data = content.index(BIG[:4096])
+    one, two = (slice(data + number * cluster_bytes, data + (number + 1) * cluster_bytes) for number in (1, 2))
+    content[one], content[two] = content[two], content[one]
+    # Its second and third clusters changed places.
+    for number, follower in ((0, 2), (2, 1), (1, 3)):
+        struct.pack_into("<H", content, table + 2 * (first + number), first + follower)
+    image.write_bytes(content)
+
+    with open_disks([disk("vda", image)]) as files:
+        assert whole(files, "vda", (b"A long name.dat",), len(BIG)) == BIG

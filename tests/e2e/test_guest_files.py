@@ -63,10 +63,10 @@ class FilesOperator:
         assert self.operator.points("web") == known
         return job
 
-    def put_back(self, point: Point, path: str, as_path: str | None = None) -> Job:
+    def put_back(self, point: Point, path: str, as_path: str | None = None, *, volume: str = "") -> Job:
         vm = point.manifest.vm
         request = restore.PutBackRequest(
-            point.repository, vm.uuid, vm.name, vm.host, point.id, path, as_path or path, restore.suffix_now()
+            point.repository, vm.uuid, vm.name, vm.host, point.id, path, as_path or path, restore.suffix_now(), volume
         )
         return self.operator.finish(launch_put_back(self.operator.settings, self.operator.journal, request))
 
@@ -232,6 +232,30 @@ def test_a_folder_put_back_is_as_it_was_and_what_was_there_is_kept_aside(files: 
     assert files.run("ls /root/app-of-then | wc -l").strip() == "4"
     assert files.run("ls -a /etc /root | grep -c '^.newhope' || true").strip() == "0"
     files.run("rm -rf /etc/app /root/app-of-then")
+
+
+def test_a_folder_out_of_the_disk_of_a_point_is_put_back_into_the_running_guest(files: FilesOperator):
+    files.run(
+        "mkdir -p /data/app/deep; cd /data/app; echo old > config; chmod 640 config; chown 12:34 config;"
+        " touch -d '2020-01-02 03:04:05' config; head -c 3000000 /dev/urandom > deep/blob;"
+        " truncate -s 300M sparse; ln -s config link; mkfifo fifo"
+    )
+    look = "cd /data/app && sha256sum config deep/blob && stat -c '%n %a %u:%g %s %Y' config sparse && readlink link"
+    try:
+        before = files.run(look)
+        point = files.operator.back_up("web")
+        files.run("rm -r /data/app/deep /data/app/link /data/app/sparse; echo new > /data/app/config")
+
+        job = files.put_back(point, "/app", "/data/app", volume="vda")
+        nowhere = files.put_back(point, "/app/nothing", "/data/app", volume="vda")
+
+        assert job.failure is None, job.failure
+        assert files.run(look) == before
+        assert files.run("cat /data/app/config.before-*") == "new\n"
+        assert nowhere.failure is not None
+        assert nowhere.failure.exit_code == ExitCode.NOT_FOUND
+    finally:
+        files.run("rm -rf /data/app")
 
 
 def test_a_guest_without_room_takes_nothing_and_its_agent_goes_on(files: FilesOperator):
