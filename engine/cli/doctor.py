@@ -17,6 +17,8 @@ from engine.errors import ExitCode
 def doctor(invocation: Invocation, repair: bool, yes: bool, dry_run: bool) -> ExitCode:
     """Programs and libraries of the operating system: version, what each is for, and the command that mends it.
 
+    Then the VMs that an instant restore has started, and whose disks still hang on a server of this machine.
+
     The exit status is 12 if something is missing that backups and restores need; what only the practice hosts, the
     tests or the bench need is shown and does not count. It is about this machine: what another host lacks is said by
     `newhope hosts`.
@@ -48,8 +50,9 @@ def doctor(invocation: Invocation, repair: bool, yes: bool, dry_run: bool) -> Ex
 
     checks = examine()
     missing = [check for check in checks if not check.found]
+    hanging = _hanging(invocation)
     if invocation.json:
-        printing.show_json({"needs": [plain(check) for check in checks]})
+        printing.show_json({"needs": [plain(check) for check in checks], "hanging": hanging})
     else:
         rows: list[tuple[Cell, ...]] = [
             (
@@ -74,4 +77,29 @@ def doctor(invocation: Invocation, repair: bool, yes: bool, dry_run: bool) -> Ex
             printing.say(f"{check.name} is missing ({check.needed_for.meaning}): {check.mend}")
         if not missing:
             printing.say("Nothing is missing.")
+        for sentence in hanging:
+            printing.say(sentence)
     return ExitCode.MISSING_PACKAGE if any(check.needed_for is Purpose.RUN for check in missing) else ExitCode.OK
+
+
+def _hanging(invocation: Invocation) -> list[str]:
+    """VMs whose disks are served from here, in sentences; none where there are no settings yet."""
+    from engine.errors import NewhopeError
+    from engine.restore import RestoreJournal, hangs
+    from engine.restore.point_server import look
+
+    try:
+        journal = RestoreJournal(invocation.settings.state)
+        entries = [entry for entry in journal.entries() if hangs(entry)]
+    except NewhopeError:
+        return []
+    sentences: list[str] = []
+    for entry in entries:
+        server = look(journal, entry.id)
+        how = (
+            f"process {server.pid} of this machine serves it its disks until they are moved"
+            if server.runs
+            else f"its disks are not moved yet, and their server has died: newhope restores resume {entry.id}"
+        )
+        sentences.append(f"{entry.request.name} on {entry.request.to_host} (restore {entry.id}): {how}.")
+    return sentences

@@ -30,13 +30,14 @@
              otherwise {"job": Job}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
     jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
-    restores {"restores": [Entry + "state"]}                 engine.restore.journal; show: {"restore": Entry + "state"};
-                                                            the original's definition is left out
+    restores {"restores": [Entry + "state"]}                 engine.restore.journal; show: {"restore": Entry + "state",
+                                                            "hanging": Hanging | null}; the original's definition is
+                                                            left out
                                                             resume, undo, commit: {"job": Job}
     prove    {"proof": Proof}; --dry-run: {"plan": RestorePlan}; {"job": Job} where it failed
     serve    {"serving": {"vm", "point", "repository", "disks": [{"target", "size_bytes", "uri"}]}}, once it can be read
-    doctor   {"needs": [PackageCheck]}; --repair: {"repair": {"leftovers": [Leftover], "unseen": [sentence],
-             "waiting": [KeptNote]}}, and once it is done "jobs": [Job], "refused": [sentence]
+    doctor   {"needs": [PackageCheck], "hanging": [sentence]}; --repair: {"repair": {"leftovers": [Leftover],
+             "unseen": [sentence], "waiting": [KeptNote]}}, and once it is done "jobs": [Job], "refused": [sentence]
     backup, restore   --dry-run: {"plan": ...}; otherwise {"job": Job} when it is over (or launched, with --detach)
              backup --due --dry-run, or when nothing is: {"due": [Due], "later": [Later], "left_out": [LeftOut]}
     errors   {"error": {"what", "untouched", "next_step", "exit_code", "name"}}

@@ -83,6 +83,12 @@ class RestoreBlocked(NewhopeError):
     show_default=True,
     help="Its UUID; auto keeps it when the VM takes the original's place.",
 )
+@click.option(
+    "--instant",
+    is_flag=True,
+    help="Start it at once, over the recovery point as this machine serves it; its disks move to their place while it"
+    " runs.",
+)
 @click.option("--start/--no-start", default=True, show_default=True, help="Start it and ask its guest agent.")
 @click.option(
     "--memory/--no-memory",
@@ -124,9 +130,14 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
     repository has lost some of the point, it stops, unless --salvage asks for what is left. How fast it goes can be
     changed while it runs, and it can be paused: newhope jobs set.
 
+    With --instant the VM starts before its disks are there, however large they are. Until they are moved it needs this
+    machine and the repository: if its server dies, its guest pauses and nothing is damaged; `newhope restores resume`
+    goes on. A move that fails or is cancelled leaves the VM running.
+
     \b
     Examples:
       newhope restore web@latest
+      newhope restore web@latest --instant
       newhope restore web@-1 --to yavin --name web-yesterday --network 0=isolated
       newhope restore web@latest --mode replace --keep-for 24h --then commit --ticket INC-4711
       newhope restore web@2026-11-22T08:13 --to yavin --dry-run

@@ -27,6 +27,7 @@ class Choices(Struct, frozen=True):
     networks: tuple[str, ...] = ()
     macs: str = "auto"
     uuid: str = "auto"
+    instant: bool = False
     start: bool = True
     memory: bool | None = None
     autostart: bool | None = None
@@ -74,6 +75,7 @@ def request_of(choices: Choices, point: Point, operator: str) -> Request:
         pool=pool,
         networks=networks,
         macs=MacChoice(choices.macs),
+        instant=choices.instant,
         start=choices.start,
         memory=choices.memory,
         operator=operator,

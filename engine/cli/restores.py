@@ -82,15 +82,17 @@ def list_restores(invocation: Invocation, only_open: bool) -> None:
 def show(invocation: Invocation, restore_id: str) -> None:
     """One restore: its steps, what it made, and what can be done with it."""
     from engine.cli import printing
-    from engine.cli.documents import of_restore
+    from engine.cli.documents import of_restore, plain
+    from engine.cli.restore_hanging import facts_of
     from engine.cli.wording import local
-    from engine.restore import RestoreJournal
+    from engine.restore import RestoreJournal, hanging
 
     entry = RestoreJournal(invocation.settings.state).find(restore_id)
     with invocation.journal() as journal:
         state = _state(entry, journal)
+    hangs = hanging(invocation.settings, entry)
     if invocation.json:
-        printing.show_json({"restore": of_restore(entry, state)})
+        printing.show_json({"restore": {**of_restore(entry, state), "hanging": plain(hangs) if hangs else None}})
         return
     request = entry.request
     facts = [
@@ -103,7 +105,8 @@ def show(invocation: Invocation, restore_id: str) -> None:
         facts.append(("why", " ".join(part for part in (request.reason, request.ticket) if part)))
     if request.aside is not None:
         facts.append(("original", f"{request.aside.kept_name} on {request.aside.host}"))
-    facts += [("disk", f"{disk.target}: {disk.path} ({disk.format})") for disk in entry.disks]
+    facts += [("disk", f"{disk.target}: {disk.used[0]} ({disk.used[1]})") for disk in entry.disks]
+    facts += facts_of(entry, hangs) if hangs is not None else []
     if entry.keep_until is not None:
         then = f", then: {request.at_end.value}" if request.at_end is not None else ""
         facts.append(("until", f"{local(entry.keep_until)}{then}"))

@@ -169,6 +169,17 @@ def begin_bitmap(path: Path | str, bitmap: str, *, files: HostFiles = HERE.files
         raise _complaint(image, begun.complaints)
 
 
+def put_over(path: Path | str, backing: str, *, files: HostFiles = HERE.files) -> None:
+    """Make an empty qcow2 image a layer over something that QEMU reads raw at a URI; what that is, is not looked at.
+
+    Raises ImageInUse, ImageMissing, ImageError, MissingPackage, HostUnreachable, FilesOutOfReach.
+    """
+    image = Path(path)
+    done = files.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", backing, str(image)])
+    if done.exit_status != 0:
+        raise _complaint(image, done.complaints)
+
+
 def same_content(one: Path | str, other: Path | str, *, formats: tuple[str, str]) -> bool:
     """Whether a guest would read the same from two images; where one is longer, the rest must be zero.
 

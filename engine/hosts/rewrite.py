@@ -50,6 +50,13 @@ class NetworkChoice(Struct, frozen=True):
     """Of the network or bridge."""
 
 
+class ServedBelow(Struct, frozen=True):
+    """What an image is a layer over: an export of an NBD server on a Unix socket of the host."""
+
+    socket: str
+    export: str
+
+
 class CpuChoice(Struct, frozen=True):
     """The CPU that the new VM asks for: `host-model`, `maximum`, or `custom` with a model."""
 
@@ -66,6 +73,9 @@ class Rewrite(Struct, frozen=True):
     """Path and format of the new image, by target. Disks that are not here are left out."""
     block_disks: frozenset[str] = frozenset()
     """Targets of disks whose new image is a block device rather than a file."""
+    served: dict[str, ServedBelow] = {}
+    """By target, what a new image is a layer over. Such a disk pauses its guest where it cannot be read or written: a
+    guest that is told of an error gives its file system up, and a server that has died may come back."""
     keep_media: frozenset[str] = frozenset()
     """Targets of drives whose media are on the new host too; all others are ejected."""
     macs: tuple[str, ...] | None = None
@@ -163,6 +173,8 @@ def _set_disks(domain: Element, changes: Rewrite) -> None:
         target = attribute_of(disk, "target", "dev") or ""
         if target in changes.disk_paths:
             _point_to(disk, *changes.disk_paths[target], block=target in changes.block_disks)
+            if target in changes.served:
+                _put_over(disk, changes.served[target])
         elif disk.get("device", "disk") not in ("cdrom", "floppy"):
             devices.remove(disk)
         elif target not in changes.keep_media:
@@ -184,6 +196,20 @@ def _point_to(disk: Element, path: str, image_format: str, *, block: bool) -> No
     driver.set("type", image_format)
     position = list(disk).index(driver) + 1
     disk.insert(position, Element("source", dev=path) if block else Element("source", file=path))
+
+
+def _put_over(disk: Element, below: ServedBelow) -> None:
+    driver = disk.find("driver")
+    if driver is not None:
+        driver.set("error_policy", "stop")
+        driver.set("rerror_policy", "stop")
+    # Written out, libvirt need not look into the image for it, nor reach the server while the VM is defined.
+    backing = Element("backingStore", type="network")
+    SubElement(backing, "format", type="raw")
+    source = SubElement(backing, "source", protocol="nbd", name=below.export)
+    SubElement(source, "host", transport="unix", socket=below.socket)
+    SubElement(backing, "backingStore")
+    disk.insert([child.tag for child in disk].index("source") + 1, backing)
 
 
 def _eject(disk: Element) -> None:

@@ -55,17 +55,27 @@ def host_of(argument: str) -> Host:
 # The first process.
 
 
-def start(module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes] | None:
-    """The second process, once it is ready; None if it does not become so."""
+def program(module: str, arguments: Sequence[str]) -> list[str]:
+    """The command that runs a module of newhope as a program of its own, in the environment `environment`."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def environment() -> dict[str, str]:
+    """This process's, in which newhope's modules are found wherever a program starts."""
     packages = str(Path(engine.__file__).parent.parent)
     search = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": search}
+
+
+def start(module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes] | None:
+    """The second process, once it is ready; None if it does not become so."""
     guard = subprocess.Popen(
-        [sys.executable, "-P", "-m", module, *arguments],
+        program(module, arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": search},
+        env=environment(),
         # A closed terminal must not end it together with this process.
         start_new_session=True,
     )

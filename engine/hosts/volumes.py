@@ -25,6 +25,11 @@ _FILE_POOLS = ("dir", "fs", "netfs", "gluster", "vstorage")
 """Pools whose volumes are files, and so may be sparse."""
 
 
+def holds_files(kind: str) -> bool:
+    """Whether the volumes of a pool of this kind are files."""
+    return kind in _FILE_POOLS
+
+
 class PoolNotActive(NewhopeError):
     """A storage pool that is to be used is defined but not started."""
 

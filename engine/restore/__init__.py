@@ -8,6 +8,8 @@
    asked (`step_*.py`; `carrying_out.py` has them all).
 3. A run that fails or is cancelled undoes what it made, in reverse order (`undoing.py`). One that is killed, or loses
    its host or repository, is resumed or undone: disks half written are read and recognised (`recognised.py`).
+   An instant restore starts its VM over the point as a process of its own serves it (`point_server.py`), and moves the
+   disks to their place while it runs (`step_instant.py`); from that start on nothing is undone by itself.
 4. Whole, a restore is committed, or kept until somebody commits or undoes it (`settle.py`), or its time is over.
 5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository; of a test, what it
    proves of its point (`proof.py`).
@@ -21,6 +23,7 @@ Imports hosts, repository, nbd, point_files, fleet, jobs, settings; knows no lib
 """
 
 from engine.restore.decide import suggest_name
+from engine.restore.hanging import GuestNow, Hanging, hanging, hangs
 from engine.restore.journal import Entry, Phase, RestoreJournal
 from engine.restore.model import (
     Aside,
@@ -55,6 +58,8 @@ __all__ = [
     "AtEnd",
     "DiskTarget",
     "Entry",
+    "GuestNow",
+    "Hanging",
     "MacChoice",
     "Mode",
     "NetworkMapping",
@@ -71,6 +76,8 @@ __all__ = [
     "UuidChoice",
     "adopt",
     "disks_of_original",
+    "hanging",
+    "hangs",
     "load_rates",
     "lock_of",
     "lock_of_put_back",

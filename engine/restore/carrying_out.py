@@ -11,7 +11,15 @@ from msgspec import Struct
 
 from engine.hosts import scratch, take_snapshot, volumes
 from engine.jobs import StepHandle
-from engine.restore import step_boot_files, step_disks, step_memory, step_original, step_target, step_vm
+from engine.restore import (
+    step_boot_files,
+    step_disks,
+    step_instant,
+    step_memory,
+    step_original,
+    step_target,
+    step_vm,
+)
 from engine.restore.steps import Step, StepKind
 from engine.restore.work import Ground, Work
 
@@ -47,6 +55,8 @@ def _delete_volumes(ground: Ground, step: Step) -> None:
 WAYS = {
     StepKind.CHECK: Way(step_target.check, _nothing, "nothing"),
     StepKind.NOTE: Way(step_target.leave, _delete_volumes, "the note on the host"),
+    StepKind.SERVE: Way(step_instant.serve, step_instant.end_server, "the server of the recovery point"),
+    StepKind.OVERLAY: Way(step_instant.overlay, _delete_volumes, "the volumes of {of}"),
     StepKind.WRITE: Way(step_disks.write, _delete_volumes, "the volume of {of}"),
     StepKind.VERIFY: Way(step_disks.verify, _nothing, "nothing"),
     StepKind.BOOT_FILES: Way(step_boot_files.put, _delete_volumes, "its boot files"),
@@ -58,4 +68,6 @@ WAYS = {
     StepKind.START: Way(step_vm.start, step_vm.switch_off, "the running VM"),
     StepKind.WAKE: Way(step_memory.wake, step_vm.switch_off, "the running VM"),
     StepKind.ASK: Way(step_vm.ask, _nothing, "nothing"),
+    StepKind.MOVE: Way(step_instant.move, _nothing, "nothing"),
+    StepKind.LET_GO: Way(step_instant.let_go, _nothing, "nothing"),
 }

@@ -77,6 +77,7 @@ def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, tar
         aside=aside,
         autostart=autostart,
         start=request.start and request.defines,
+        move=request.move or not request.instant,
         keep_for_s=TEST_KEPT_S if test and request.keep_for_s is None else request.keep_for_s,
         at_end=AtEnd.UNDO if test and request.at_end is None else request.at_end,
     )
@@ -87,7 +88,7 @@ def _memory(fleet: Fleet, request: Request, point: Point, target: HostSnapshot, 
     facts = point.manifest.vm
     if request.memory is not None or not holds_memory(point):
         return bool(request.memory)
-    if not request.defines or not request.start or request.salvage or request.mode is Mode.TEST:
+    if not request.defines or not request.start or request.salvage or request.mode is Mode.TEST or request.instant:
         return False
     if request.uuid is UuidChoice.NEW or request.macs is MacChoice.NEW or request.name not in ("", facts.name):
         return False

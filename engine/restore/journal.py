@@ -76,6 +76,15 @@ class MadeVolume(Struct, frozen=True):
     name: str
 
 
+class Serving(Struct, frozen=True):
+    """Where the recovery point of an instant restore is served to its VM (`point_server.py`)."""
+
+    socket: str
+    """On the host; the same for as long as the VM needs it, whichever process listens there."""
+    owner: tuple[int, int] | None = None
+    """User and group that QEMU connects as, if they are not those of the server."""
+
+
 class Entry(Struct, frozen=True):
     """One restore as its journal knows it."""
 
@@ -109,6 +118,9 @@ class Entry(Struct, frozen=True):
     """The job that worked on it last."""
     knobs: tuple[KnobChange, ...] = ()
     """What was set on its jobs while they ran."""
+    serving: Serving | None = None
+    moved_while_off: bool = False
+    """Its guest was off when its disks were to be moved: the VM was started for that alone, its guest paused."""
     version: int = _VERSION
 
     def mark(self, key: str) -> Mark | None:
@@ -187,6 +199,10 @@ class RestoreJournal:
         except OSError as error:
             raise self._unusable(error) from error
         return changed
+
+    def beside(self, entry_id: str, ending: str) -> Path:
+        """A file of that restore's own, beside its entry: of its server, and of what that had to say."""
+        return self._folder / f"{entry_id}.{ending}"
 
     def forget_oldest(self) -> None:
         """Drop what has been over for longest, beyond a number that nobody needs."""

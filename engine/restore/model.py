@@ -119,6 +119,11 @@ class Request(Struct, frozen=True):
     """What happens by itself after that time; None: nothing, it waits for an operator."""
     reason: str = ""
     ticket: str = ""
+    instant: bool = False
+    """Start the VM at once, on layers over the recovery point as this machine serves it, and move its disks to their
+    place while it runs."""
+    move: bool = True
+    """Of an instant restore: move its disks. A VM that does not outlive its proof can stay on what is served."""
     aside: Aside | None = None
     """Decided by `plan` for a restore that takes the original's place: which VM is put aside, and as what."""
     digest: str = ""
@@ -235,6 +240,13 @@ class RestoredDisk(Struct, frozen=True):
     """Whether it lies on a block device rather than in a file."""
     verified: bool = False
     """Whether every byte was read again after it was written, and was right."""
+    overlay: str = ""
+    """Of an instant restore, until the disk is in its place: the layer over the recovery point that the VM uses."""
+
+    @property
+    def used(self) -> tuple[str, str]:
+        """Path and format of what the VM has as this disk now."""
+        return (self.overlay, "qcow2") if self.overlay else (self.path, self.format)
 
 
 class LevelAchieved(Struct, frozen=True):

@@ -108,6 +108,8 @@ def _described(step: Step, point: Point, request: Request, target: HostSnapshot)
             return PlannedStep(step.title, host, detail, 0, "it is deleted, last of all", path=path)
         case StepKind.WRITE:
             return _writing(step, point, request, target)
+        case StepKind.SERVE | StepKind.OVERLAY | StepKind.MOVE | StepKind.LET_GO:
+            return _instant(step, point, request, target)
         case StepKind.VERIFY:
             size_bytes = next(disk.data_bytes for disk in point.manifest.disks if disk.target == step.of)
             detail = f"{step.of} is compared with the recovery point, byte for byte"
@@ -167,6 +169,23 @@ def _writing(step: Step, point: Point, request: Request, target: HostSnapshot) -
     return PlannedStep(step.title, request.to_host, detail, size_bytes, "the volume is deleted", path=path)
 
 
+def _instant(step: Step, point: Point, request: Request, target: HostSnapshot) -> PlannedStep:
+    host = request.to_host
+    if step.kind is StepKind.SERVE:
+        detail = f"its disks over NBD to the VM on {host}, read-only, by a process of its own on this machine"
+        return PlannedStep(step.title, host, detail, 0, "the server ends")
+    if step.kind is StepKind.LET_GO:
+        return PlannedStep(step.title, host, "the layers are deleted, the server ends", 0, _NOTHING)
+    disk = request.disk(step.of)
+    size_bytes = next(record.data_bytes for record in point.manifest.disks if record.target == step.of)
+    path = _in_pool(target, disk.pool, disk.volume)
+    if step.kind is StepKind.OVERLAY:
+        detail = f"a layer for what its guest writes, and the new {disk.format} volume {disk.volume}, in {disk.pool}"
+        return PlannedStep(step.title, host, detail, 0, "both volumes are deleted", path=path)
+    detail = f"to {disk.volume} in pool {disk.pool}, while the guest works; if it fails or is cancelled the VM runs on"
+    return PlannedStep(step.title, host, detail, size_bytes, "it goes with the VM", path=path)
+
+
 def _in_pool(target: HostSnapshot, pool: str, name: str) -> str:
     folder = next((each.path for each in target.pools if each.name == pool), None)
     return str(PurePosixPath(folder) / name) if folder else ""
@@ -216,6 +235,7 @@ def command_of(point: Point, request: Request) -> str:
         if mapping.to != network_of(card) and request.mode is not Mode.TEST:
             words += ["--network", f"{mapping.nic}={mapping.to}"]
     words += _starting_words(point, request)
+    words += ["--instant"] if request.instant else []
     words += ["--verify"] if request.verify else []
     words += ["--salvage"] if request.salvage else []
     words += ["--power-off"] if request.power_off else []

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from engine.fleet import CheckState, FitnessCheck, Fleet, fitness, format_bytes
 from engine.hosts.model import HostSnapshot, HostStatus, VmState
+from engine.hosts.volumes import holds_files
 from engine.repository import Point, doubts
 from engine.repository.model import Consistency
 from engine.restore.decide import UNPLUGGED, holds_memory, leads_nowhere
@@ -31,6 +32,7 @@ def preflight(fleet: Fleet, point: Point, target: HostSnapshot, request: Request
         *_doubt(fleet, point),
         *_salvage(request),
         *_verification(request),
+        *_instant(target, point, request),
     ]
     if request.defines:
         checks += [
@@ -118,6 +120,34 @@ def _verification(request: Request) -> list[FitnessCheck]:
         return []
     evidence = f"{request.to_host} runs no qemu-nbd for us, so what is written cannot be read again"
     return [FitnessCheck("verification", CheckState.FAIL, evidence, "leave --verify out")]
+
+
+def _instant(target: HostSnapshot, point: Point, request: Request) -> list[FitnessCheck]:
+    """Whether the VM can start over the recovery point, as this machine serves it."""
+    if not request.instant:
+        return []
+    kinds = {pool.name: pool.kind for pool in target.pools}
+    reasons = {
+        "only a VM can be started, and none is asked for": not request.defines,
+        "a VM that is not started gains nothing by it": request.defines and not request.start,
+        "it has no disk": not point.manifest.disks,
+        "its memory belongs to disks that are whole": bool(request.memory),
+        "what cannot be read would stop its guest, and is not skipped as a salvage does": request.salvage,
+        "its disks are not there to be read again before it starts": request.verify,
+        "a device of the host cannot be begun over the point": any(disk.device for disk in request.disks),
+        f"{target.host} is another machine, which cannot connect to what this one serves": target.facts is not None
+        and not target.facts.local,
+        "the volumes of its pool are no files": any(
+            disk.pool in kinds and not holds_files(kinds[disk.pool]) for disk in request.disks
+        ),
+    }
+    against = [reason for reason, holds in reasons.items() if holds]
+    if against:
+        evidence = f"it cannot start at once: {'; '.join(against)}"
+        remedy = "leave --instant out: its disks are written first, and then it starts"
+        return [FitnessCheck("instant start", CheckState.FAIL, evidence, remedy)]
+    evidence = f"until its disks are moved it needs this machine and repository {request.repository}"
+    return [FitnessCheck("instant start", CheckState.PASS, f"{evidence}: without them its guest pauses, and waits")]
 
 
 def _reaches_nobody(target: HostSnapshot, request: Request) -> list[FitnessCheck]:

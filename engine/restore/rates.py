@@ -18,11 +18,15 @@ _LEAST_BYTES = 4 << 20
 """Less tells more of the start of a copy than of its speed."""
 
 
+_MOVES_BYTES = {StepKind.WRITE: "", StepKind.VERIFY: "read", StepKind.MOVE: "move"}
+"""Steps that move bytes, and what their rate is known by; those without a word by the format of the image."""
+
+
 class HostRates(Struct, frozen=True):
     """What was measured on one host."""
 
     bytes_per_s: dict[str, float] = {}
-    """By format of the image that was written, and `read` for reading it again."""
+    """By format of the image that was written, `read` for reading it again, `move` for moving it under a guest."""
     seconds: dict[str, float] = {}
     """By kind of step, for those that move no bytes."""
 
@@ -35,8 +39,8 @@ class Rates(Struct, frozen=True):
     def expected_s(self, host: str, kind: StepKind, size_bytes: int, image_format: str) -> float | None:
         """Seconds that a step should take; None if nothing like it was measured there."""
         known = self.hosts.get(host, HostRates())
-        if kind in (StepKind.WRITE, StepKind.VERIFY):
-            rate = known.bytes_per_s.get("read" if kind is StepKind.VERIFY else image_format)
+        if kind in _MOVES_BYTES:
+            rate = known.bytes_per_s.get(_MOVES_BYTES[kind] or image_format)
             return size_bytes / rate if rate else (0.0 if not size_bytes else None)
         return known.seconds.get(kind.value)
 
@@ -44,9 +48,9 @@ class Rates(Struct, frozen=True):
         """The rates after one more step was done."""
         known = self.hosts.get(host, HostRates())
         rates, times = dict(known.bytes_per_s), dict(known.seconds)
-        if kind in (StepKind.WRITE, StepKind.VERIFY):
+        if kind in _MOVES_BYTES:
             if size_bytes >= _LEAST_BYTES and seconds > 0:
-                key = "read" if kind is StepKind.VERIFY else image_format
+                key = _MOVES_BYTES[kind] or image_format
                 rates[key] = _mixed(rates.get(key), size_bytes / seconds)
         else:
             times[kind.value] = _mixed(times.get(kind.value), seconds)

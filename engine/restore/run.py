@@ -40,6 +40,7 @@ from engine.settings import Settings, find_repository
 
 DISKS_AT_ONCE = 4
 STREAMS_A_DISK = 3
+_START = Step(StepKind.START).key
 
 
 class HostLost(NewhopeError):
@@ -113,9 +114,11 @@ def _clear_the_way(
         left = entry.phase in (Phase.UNDER_WAY, Phase.UNDOING) and lock_of(entry.request) == lock_of(request)
         if not left or entry.id == request.id:
             continue
-        if entry.original is not None:
+        runs = entry.request.instant and entry.is_done(_START)
+        if entry.original is not None or runs:
             raise Conflict(
-                f"Restore {entry.id} of {entry.vm} was interrupted while the original is aside.",
+                f"Restore {entry.id} of {entry.vm} was interrupted while "
+                + ("its VM runs already." if runs else "the original is aside."),
                 next_step=f"first settle it: newhope restores resume {entry.id}, or newhope restores undo {entry.id}",
             )
         context.log(f"undoing restore {entry.id} of the same name, which was interrupted", level="warn")
@@ -142,7 +145,9 @@ def _forget_what_is_gone(work: Work, steps: Sequence[Step]) -> None:
     gone = [
         step.key
         for step in steps
-        if step.kind is StepKind.WRITE and work.entry.is_done(step.key) and not is_still_there(work, step)
+        if step.kind in (StepKind.WRITE, StepKind.OVERLAY)
+        and work.entry.is_done(step.key)
+        and not is_still_there(work, step)
     ]
     if gone:
         work.note(
@@ -171,12 +176,12 @@ def _side_by_side(work: Work, group: Sequence[Step]) -> None:
 
 
 def _one(work: Work, step: Step) -> None:
-    # The check begins every run anew; it is written down only when it has passed.
+    # The check begins every run anew; it is written down only when it has passed. A server may have died since.
     checks = step.kind is StepKind.CHECK
     try:
         work.pace.wait()
         with work.context.step(step.title) as handle:
-            if not checks and work.entry.is_done(step.key):
+            if not checks and step.kind is not StepKind.SERVE and work.entry.is_done(step.key):
                 handle.note("done before")
                 return
             if not checks:
@@ -205,6 +210,8 @@ def _after_failure(work: Work, kept: RepositorySettings, error: BaseException) -
                 f"The repository {kept.name} was lost in the middle of the restore: {lost.what}",
                 **_way_on(work, lost.next_step),
             )
+    if work.request.instant and work.entry.is_done(_START):
+        return _left_running(work, error)
     try:
         undo(work)
     except UndoIncomplete as incomplete:
@@ -213,6 +220,19 @@ def _after_failure(work: Work, kept: RepositorySettings, error: BaseException) -
         what = f"{error.what} And it could not be undone: {incomplete.what}"
         return UndoIncomplete(what, untouched=incomplete.untouched, next_step=incomplete.next_step)
     return error
+
+
+def _left_running(work: Work, error: BaseException) -> BaseException:
+    """Of an instant restore whose VM runs: nobody takes away by himself what its guest has written since."""
+    if not isinstance(error, Cancelled):
+        return error
+    identity = work.entry.id
+    return Cancelled(
+        f"{error.what} {work.request.name} on {work.request.to_host} runs on, over the recovery point as it is served.",
+        untouched="What was written in it is kept. It needs this machine and the repository until its disks are moved.",
+        next_step=f"move them with `newhope restores resume {identity}`, or take the VM away with `newhope restores"
+        f" undo {identity}`.",
+    )
 
 
 def _way_on(work: Work, remedy: str) -> dict[str, str]:

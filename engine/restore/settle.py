@@ -58,6 +58,11 @@ def settle(settings: Settings, wanted: Settlement, context: JobContext) -> str:
 
 def refuse(entry: Entry, end: AtEnd) -> None:
     """Raise Conflict for a restore that cannot come to this end."""
+    if end is AtEnd.COMMIT and any(disk.overlay for disk in entry.disks):
+        raise Conflict(
+            f"Restore {entry.id} of {entry.vm} cannot be committed: its disks are not in their place.",
+            next_step=f"move them with `newhope restores resume {entry.id}`, or undo it.",
+        )
     if entry.phase in (_CAN_BE_UNDONE if end is AtEnd.UNDO else _CAN_BE_COMMITTED):
         return
     if entry.phase is Phase.UNDER_WAY:
@@ -98,10 +103,11 @@ def _marks_of_note(note: Entry, lanes: HostLanes) -> tuple[Mark, ...]:
     """
     aside = note.request.aside
     is_aside = aside is not None and power.name_of(lanes[aside.host], aside.kept_uuid) == aside.kept_name
+    kind = StepKind.OVERLAY if note.request.instant else StepKind.WRITE
     steps = [
         Step(StepKind.CHECK),
         Step(StepKind.NOTE),
-        *(Step(StepKind.WRITE, disk.target) for disk in note.request.disks),
+        *(Step(kind, disk.target) for disk in note.request.disks),
     ]
     if note.request.defines:
         steps.append(Step(StepKind.BOOT_FILES))

@@ -14,6 +14,7 @@ from engine.jobs import StepHandle
 from engine.restore.decide import decide
 from engine.restore.host_note import leave_note, note_name
 from engine.restore.journal import MadeVolume
+from engine.restore.model import Request
 from engine.restore.plan import digest_of, planned_steps
 from engine.restore.preflight import preflight
 from engine.restore.steps import BOOT_FILES, Step, StepKind
@@ -80,6 +81,11 @@ def boot_volume(work: Work, role: str, name: str) -> str:
     return f"{work.request.name}-{work.request.id}-{role}-{Path(name).name}"
 
 
+def overlay_volume(request: Request, target: str) -> str:
+    """Name of the layer over the recovery point through which an instant restore has a disk."""
+    return f"{request.name}-{request.id}-{target}.layer.qcow2"
+
+
 def memory_volume(work: Work) -> str:
     """Name of the volume that the guest's memory is put into."""
     return f"{work.request.name}-{work.request.id}-memory"
@@ -88,10 +94,12 @@ def memory_volume(work: Work) -> str:
 def _volumes(work: Work) -> tuple[MadeVolume, ...]:
     request = work.request
     note = MadeVolume(Step(StepKind.NOTE).key, request.pool, note_name(request.id))
+    kind = StepKind.OVERLAY if request.instant else StepKind.WRITE
     disks = [
-        MadeVolume(Step(StepKind.WRITE, disk.target).key, disk.pool, disk.volume)
+        MadeVolume(Step(kind, disk.target).key, disk.pool, name)
         for disk in request.disks
         if not disk.device
+        for name in (disk.volume, *((overlay_volume(request, disk.target),) if request.instant else ()))
     ]
     files = [
         MadeVolume(Step(StepKind.BOOT_FILES).key, request.pool, boot_volume(work, file.role, file.name))

@@ -9,7 +9,7 @@ from msgspec import structs
 from engine.hosts import MissingOnHost, agent, checkpoints, image, power
 from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import Definition, VmState
-from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, rewrite
+from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, ServedBelow, rewrite
 from engine.jobs import StepHandle
 from engine.repository import Point
 from engine.restore import host_state, step_boot_files
@@ -24,7 +24,7 @@ AGENT_TIMEOUT_S = 300.0
 def define(work: Work, step: Step, handle: StepHandle) -> str:
     """Put the VM on the host, off."""
     request = work.request
-    changed = _definition(work)
+    changed = adapted(work, definition_of_point(work))
     if vm_is_ours(work):
         _give_state(work, changed)
         return "it was defined already"
@@ -36,9 +36,10 @@ def define(work: Work, step: Step, handle: StepHandle) -> str:
     return ""
 
 
-def _definition(work: Work) -> Definition:
+def definition_of_point(work: Work) -> Definition:
+    """The VM as it was."""
     inactive = next(file for file in work.point.manifest.files if file.role == "definition-inactive")
-    return adapted(work, Definition(live=None, inactive=work.reader.file(inactive)))
+    return Definition(live=None, inactive=work.reader.file(inactive))
 
 
 def adapted(work: Work, definition: Definition) -> Definition:
@@ -50,8 +51,9 @@ def adapted(work: Work, definition: Definition) -> Definition:
         Rewrite(
             name=request.name,
             uuid=request.new_uuid,
-            disk_paths={disk.target: (disk.path, disk.format) for disk in work.entry.disks},
-            block_disks=frozenset(disk.target for disk in work.entry.disks if disk.block),
+            disk_paths={disk.target: disk.used for disk in work.entry.disks},
+            served=_served(work),
+            block_disks=frozenset(disk.target for disk in work.entry.disks if disk.block and not disk.overlay),
             macs=request.new_macs,
             networks=network_choices(work.point, request),
             nvram_path=boot_paths.get("nvram"),
@@ -60,6 +62,12 @@ def adapted(work: Work, definition: Definition) -> Definition:
         ),
         work.target,
     )
+
+
+def _served(work: Work) -> dict[str, ServedBelow]:
+    serving = work.entry.serving
+    layers = [disk.target for disk in work.entry.disks if disk.overlay]
+    return {target: ServedBelow(serving.socket, target) for target in layers} if serving is not None else {}
 
 
 def _give_state(work: Work, defined: Definition) -> None:
@@ -85,7 +93,7 @@ def track(work: Work, step: Step, handle: StepHandle) -> str:
     name = checkpoints.new_name(work.entry.created, chain=work.chain, mark=work.entry.id[:6])
     for disk in work.entry.disks:
         if disk.target in targets:
-            image.begin_bitmap(disk.path, name, files=work.lane.files)
+            image.begin_bitmap(disk.used[0], name, files=work.lane.files)
     source = f"{work.point.manifest.vm.uuid}@{work.point.id}"
     checkpoints.describe_restored(work.lane, work.request.new_uuid, name, targets, source)
     return ""

@@ -25,6 +25,8 @@ class StepKind(StrEnum):
 
     CHECK = "check"
     NOTE = "note"
+    SERVE = "serve"
+    OVERLAY = "overlay"
     WRITE = "write"
     VERIFY = "verify"
     BOOT_FILES = "boot-files"
@@ -36,11 +38,15 @@ class StepKind(StrEnum):
     START = "start"
     WAKE = "wake"
     ASK = "ask-agent"
+    MOVE = "move"
+    LET_GO = "let-go"
 
 
 _TITLES = {
     StepKind.CHECK: "check the target again",
     StepKind.NOTE: "leave a note on the host",
+    StepKind.SERVE: "serve the recovery point",
+    StepKind.OVERLAY: "begin {of} over it",
     StepKind.WRITE: "write {of}",
     StepKind.VERIFY: "read {of} again",
     StepKind.BOOT_FILES: "put its boot files",
@@ -52,6 +58,8 @@ _TITLES = {
     StepKind.START: "start it",
     StepKind.WAKE: "let it go on from its memory",
     StepKind.ASK: "ask its guest agent",
+    StepKind.MOVE: "move {of} over",
+    StepKind.LET_GO: "let the recovery point go",
 }
 
 
@@ -76,7 +84,11 @@ class Step(Struct, frozen=True):
 def steps_of(manifest: Manifest, request: Request) -> tuple[Step, ...]:
     """The steps of a decided request in the order in which they run; the writing of several disks runs side by side."""
     targets = [disk.target for disk in manifest.disks]
-    steps = [Step(StepKind.CHECK), Step(StepKind.NOTE), *(Step(StepKind.WRITE, target) for target in targets)]
+    steps = [Step(StepKind.CHECK), Step(StepKind.NOTE)]
+    if request.instant:
+        steps += [Step(StepKind.SERVE), *(Step(StepKind.OVERLAY, target) for target in targets)]
+    else:
+        steps += [Step(StepKind.WRITE, target) for target in targets]
     if request.verify:
         steps += [Step(StepKind.VERIFY, target) for target in targets]
     if not request.defines:
@@ -94,6 +106,8 @@ def steps_of(manifest: Manifest, request: Request) -> tuple[Step, ...]:
         steps.append(Step(StepKind.WAKE if request.memory else StepKind.START))
         if manifest.vm.agent:
             steps.append(Step(StepKind.ASK))
+    if request.instant and request.move:
+        steps += [*(Step(StepKind.MOVE, target) for target in targets), Step(StepKind.LET_GO)]
     return tuple(steps)
 
 

@@ -34,7 +34,7 @@ class Ground:
         self.settings = settings
         self.lanes = lanes
         self.context = context
-        self._journal = journal
+        self.journal = journal
         self._lock = threading.Lock()
         self._entry = entry
         self._earlier_knobs = entry.knobs
@@ -59,7 +59,7 @@ class Ground:
         with self._lock:
             changed = change(self._entry)
             changed = structs.replace(changed, knobs=(*self._earlier_knobs, *self.context.knob_changes))
-            self._entry = self._journal.save(changed)
+            self._entry = self.journal.save(changed)
             return self._entry
 
     def begin(self, step: Step) -> None:

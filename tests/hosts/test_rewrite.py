@@ -8,7 +8,7 @@ import pytest
 
 from engine.hosts.domain_xml import read_vm
 from engine.hosts.model import Definition, HostFacts
-from engine.hosts.rewrite import CpuChoice, NetworkChoice, NetworkKind, Rewrite, new_mac, rewrite
+from engine.hosts.rewrite import CpuChoice, NetworkChoice, NetworkKind, Rewrite, ServedBelow, new_mac, rewrite
 from engine.hosts.xml_tree import parse
 
 DOMAINS = Path(__file__).parent / "domains"
@@ -75,6 +75,21 @@ def test_libvirts_prefixes_and_foreign_metadata_survive() -> None:
 
 
 # Disks
+
+
+def test_a_layer_over_what_is_served_names_it_and_stops_its_guest_at_errors() -> None:
+    disk = rewritten("tied", served={"vda": ServedBelow("/run/x.nbd", "vda")}).find("devices/disk")
+
+    assert disk is not None
+    driver, source, below = (disk.find(tag) for tag in ("driver", "source", "backingStore"))
+    assert driver is not None and source is not None and below is not None
+    assert (driver.get("error_policy"), driver.get("rerror_policy")) == ("stop", "stop")
+    assert source.get("file") == "/new/vda.qcow2"
+    assert (below.get("type"), [each.get("type") for each in below.iterfind("format")]) == ("network", ["raw"])
+    server = below.find("source/host")
+    assert server is not None and server.attrib == {"transport": "unix", "socket": "/run/x.nbd"}
+    # It ends there: libvirt must not look into what is served for more.
+    assert below.find("backingStore") is not None
 
 
 def test_a_restored_disk_points_to_its_new_image_and_keeps_what_the_guest_sees() -> None:

@@ -9,11 +9,23 @@ from engine.errors import NotFound
 from engine.fleet import CheckState
 from engine.hosts.model import HostStatus, VmState
 from engine.repository.model import Consistency, FileRecord
-from engine.restore import MacChoice, NetworkMapping, Request, RestorePlan, UuidChoice, lock_of, plan, suggest_name
+from engine.restore import (
+    DiskTarget,
+    MacChoice,
+    Mode,
+    NetworkMapping,
+    Request,
+    RestorePlan,
+    UuidChoice,
+    lock_of,
+    plan,
+    suggest_name,
+)
 from tests.builders import (
     GIB,
     make_fleet,
     make_host,
+    make_host_facts,
     make_network,
     make_nic,
     make_point,
@@ -22,6 +34,8 @@ from tests.builders import (
     make_vm,
     uuid_of,
 )
+
+LOCAL = make_host_facts("coruscant", local=True)
 
 
 def request_for(point: Any, to_host: str = "coruscant", **changes: Any) -> Request:
@@ -282,3 +296,53 @@ def test_a_decided_restore_with_memory_is_decided_the_same_again():
     made = plan(make_settings(), fleet, request_for(point))
 
     assert plan(make_settings(), fleet, made.request).request == made.request
+
+
+def test_an_instant_restore_starts_before_it_moves_a_byte_and_ends_on_its_own_disks():
+    point = make_point("web")
+    made = planned(make_fleet(hosts=[make_host("coruscant", facts=LOCAL)], points=[point]), point, instant=True)
+
+    keys = [step.key for step in made.steps]
+    assert keys == [
+        *("check", "note", "serve", "overlay:vda", "define", "track", "start", "ask-agent"),
+        *("move:vda", "let-go"),
+    ]
+    assert [step.key for step in made.steps if step.size_bytes] == ["move:vda"]
+    assert check(made, "instant start").state is CheckState.PASS
+    assert "--instant" in made.command
+
+
+def test_one_that_stays_on_what_is_served_is_not_moved():
+    made = planned(instant=True, move=False, mode=Mode.TEST)
+
+    assert not [step.key for step in made.steps if step.key.startswith(("move", "let-go", "write"))]
+
+
+@pytest.mark.parametrize(
+    ("why", "changes"),
+    [
+        ("only a VM", {"mode": Mode.DISKS}),
+        ("not started", {"start": False}),
+        ("salvage", {"salvage": True}),
+        ("read again", {"verify": True}),
+        ("a device", {"disks": (DiskTarget("vda", device="/dev/sdx"),)}),
+    ],
+)
+def test_what_cannot_start_at_once_is_refused_with_the_way_that_can(why: str, changes: dict[str, Any]):
+    made = planned(instant=True, **changes)
+
+    assert made.blocked
+    assert why in check(made, "instant start").evidence
+    assert "--instant" in check(made, "instant start").remedy
+
+
+def test_an_instant_start_needs_a_host_that_reaches_this_machine_and_a_pool_of_files():
+    point = make_point("web")
+    far = make_host("coruscant", facts=make_host_facts("coruscant", local=False))
+    blocks = make_host("coruscant", facts=LOCAL, pools=(make_pool(kind="logical"),))
+
+    away = planned(make_fleet(hosts=[far], points=[point]), point, instant=True)
+    lvm = planned(make_fleet(hosts=[blocks], points=[point]), point, instant=True)
+
+    assert "another machine" in check(away, "instant start").evidence
+    assert "no files" in check(lvm, "instant start").evidence

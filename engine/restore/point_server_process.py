@@ -1,0 +1,91 @@
+"""The program that serves the recovery point of an instant restore: started by `point_server.ensure`, never by hand.
+
+Its arguments are the settings file, the state folder, and the restore's id.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from msgspec import structs
+
+from engine.errors import NewhopeError
+from engine.fleet import accept_keys, open_repository
+from engine.jobs import operator_name, take_handed
+from engine.repository import Point, Repository
+from engine.restore.journal import RestoreJournal
+from engine.restore.point_server import write_down
+from engine.restore.serving import disks_to_serve, served
+from engine.settings import Settings, find_repository, load
+
+_LOOK_EVERY_S = 5.0
+_PROTECTED_S = 900.0
+"""How long the point is protected at a time: of a server that is killed, nothing is left behind for longer."""
+
+
+def main() -> None:
+    """Serve until it is told to end, or the restore needs it no more."""
+    keys = take_handed()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: told.set())
+    try:
+        accept_keys(keys)
+        settings = structs.replace(load(Path(sys.argv[1])), state=Path(sys.argv[2]))
+        _serve(settings, sys.argv[3], told)
+    except NewhopeError as error:
+        _say(f"{error.what} {error.next_step}")
+        sys.exit(int(error.exit_code))
+
+
+def _serve(settings: Settings, restore_id: str, told: threading.Event) -> None:
+    journal = RestoreJournal(settings.state)
+    entry = journal.find(restore_id)
+    if entry.serving is None:
+        return
+    request = entry.request
+    with open_repository(find_repository(settings, request.repository)) as repository:
+        point = repository.point(request.vm_uuid, request.point_id)
+        with served(repository.reader(), disks_to_serve(point, ()), Path(entry.serving.socket), _tell_damage):
+            if entry.serving.owner is not None:
+                os.chown(entry.serving.socket, *entry.serving.owner)
+            write_down(journal, restore_id)
+            protected = 0.0
+            while not told.is_set() and _is_needed(journal, restore_id):
+                if time.monotonic() > protected:
+                    _protect(repository, point, restore_id)
+                    protected = time.monotonic() + _PROTECTED_S / 2
+                told.wait(_LOOK_EVERY_S)
+
+
+def _protect(repository: Repository, point: Point, restore_id: str) -> None:
+    """Keep the point from being dropped for a while: a VM hangs on it."""
+    until = datetime.now(UTC) + timedelta(seconds=_PROTECTED_S)
+    try:
+        repository.protect(point, until=until, why=f"instant restore {restore_id}", by=operator_name())
+    except NewhopeError as error:
+        _say(f"The point could not be protected from being dropped: {error.what}")
+
+
+def _is_needed(journal: RestoreJournal, restore_id: str) -> bool:
+    entry = journal.get(restore_id)
+    return entry is not None and not entry.phase.over
+
+
+def _tell_damage(target: str, reason: NewhopeError) -> None:
+    _say(f"{target}: {reason.what} {reason.next_step}")
+
+
+def _say(text: str) -> None:
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {text}", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Instant restores: guests that run on a recovery point before it is copied, and what becomes of them when it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine.cli.launching import launch_resume, launch_settlement
+from engine.errors import NewhopeError
+from engine.hosts import HostLanes, agent, disk_move, image, power, take_snapshot, volumes
+from engine.hosts.model import VmState
+from engine.jobs import Job, Journal
+from engine.lab import Lab
+from engine.lab.journal import ask_journal, payload_is_intact, prove
+from engine.restore import AtEnd, Entry, Phase, RestoreJournal, RestorePlan, Settlement
+from engine.restore.point_server import look
+from tests.e2e.conftest import Operator
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+PROGRAM = Path(__file__).with_name("killed_restore.py")
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Lab]:
+    folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield Lab.up(folder, hosts=("alderaan",), guests=("web",))
+    finally:
+        Lab.remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def op(small: Lab) -> Iterator[Operator]:
+    with HostLanes(small.settings) as lanes, Journal(small.settings.state) as journal:
+        at_work = Operator(small, lanes, journal)
+        yield at_work
+        at_work.remove_restored()
+
+
+def restores(op: Operator) -> RestoreJournal:
+    return RestoreJournal(op.settings.state)
+
+
+def what_is_there(op: Operator) -> dict[str, object]:
+    lane = op.lanes["alderaan"]
+    assert lane.host.scratch is not None
+    return {
+        "vms": sorted((vm.name, vm.uuid) for vm in take_snapshot(lane).vms),
+        "volumes": volumes.names(lane, "default"),
+        "sockets": sorted(path.name for path in lane.host.scratch.iterdir()),
+        "of servers": sorted(path.name for path in (op.settings.state / "restores").glob("*.server*")),
+    }
+
+
+def left_in_the_middle(op: Operator, plan: RestorePlan) -> Entry:
+    """The restore, whose job was killed when its VM ran and its disk was about to be moved."""
+    file = op.settings.state / "killed-request.json"
+    file.write_bytes(msgspec.json.encode(plan.request))
+    command = [sys.executable, str(PROGRAM), str(op.lab.settings_file), str(file), "move:vda+1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return restores(op).find(plan.request.id)
+
+
+def kill_server(op: Operator, entry: Entry) -> None:
+    pid = look(restores(op), entry.id).pid
+    os.kill(pid, signal.SIGKILL)
+    while look(restores(op), entry.id).runs:
+        time.sleep(0.02)
+
+
+def resume(op: Operator, entry: Entry) -> Job:
+    job = op.finish(launch_resume(op.settings, op.journal, entry))
+    assert job.failure is None, job.failure
+    return job
+
+
+def shown(op: Operator, entry: Entry) -> dict[str, Any]:
+    command = [sys.executable, "-m", "engine.cli", "--config", str(op.lab.settings_file), "--json"]
+    done = subprocess.run([*command, "restores", "show", entry.id], capture_output=True, check=True)
+    return json.loads(done.stdout)["restore"]
+
+
+def is_in_its_place(op: Operator, entry: Entry) -> None:
+    (disk,) = restores(op).find(entry.id).disks
+    assert disk_move.image_of(op.lanes["alderaan"], entry.request.new_uuid, "vda") == disk.path
+    assert image.info(disk.path, disk.format).backing is None
+    assert not disk.overlay
+    assert not look(restores(op), entry.id).runs
+
+
+def test_a_guest_runs_on_the_point_and_ends_on_a_disk_of_its_own_whose_next_backup_is_incremental(op: Operator):
+    lane, vm = op.lanes["alderaan"], op.vm("web")
+    before = ask_journal(lane, vm.uuid)
+    point = op.back_up("web")
+    after = ask_journal(lane, vm.uuid)
+    untouched = what_is_there(op)
+
+    restored = op.restore(point, "alderaan", name="at-once", instant=True)
+
+    assert prove((lane, vm.uuid), (lane, restored.uuid), before, after).compared_bytes > 0
+    entry = restores(op).entries()[0]
+    is_in_its_place(op, entry)
+    assert set(what_is_there(op)["volumes"]) - set(untouched["volumes"]) == {"at-once-vda.qcow2", *boot(entry)}
+    assert what_is_there(op)["sockets"] == untouched["sockets"]
+    again = op.back_up("at-once")
+    assert again.manifest.disks[0].read_reason == f"what was written since web@{point.id[:8]}"
+
+
+def boot(entry: Entry) -> set[str]:
+    return {made.name for made in entry.made if made.step == "boot-files"}
+
+
+def test_without_server_and_job_a_guest_is_paused_and_goes_on_unharmed_when_it_is_resumed(op: Operator):
+    lane, point = op.lanes["alderaan"], op.points("web")[0]
+    plan = op.plan_restore(point, "alderaan", name="hangs", instant=True, format="raw")
+    entry = left_in_the_middle(op, plan)
+    acked = ask_journal(lane, plan.request.new_uuid).acked
+
+    kill_server(op, entry)
+    assert shown(op, entry)["hanging"]["server"]["runs"] is False
+    with pytest.raises(NewhopeError):
+        agent.run(lane, plan.request.new_uuid, ["/usr/bin/journal", "payload"], timeout_s=20)
+    seen = shown(op, entry)
+    assert (seen["state"], seen["hanging"]["guest"], seen["hanging"]["disks"]) == ("interrupted", "stopped", ["vda"])
+
+    resume(op, entry)
+
+    assert restores(op).find(entry.id).phase is Phase.COMMITTED
+    is_in_its_place(op, entry)
+    assert payload_is_intact(lane, plan.request.new_uuid)
+    deadline = time.monotonic() + 60
+    while ask_journal(lane, plan.request.new_uuid).acked <= acked + 1:
+        assert time.monotonic() < deadline, "the guest writes no more"
+        time.sleep(0.5)
+
+
+def test_one_that_was_shut_down_meanwhile_gets_its_disk_and_stays_off(op: Operator):
+    lane, point = op.lanes["alderaan"], op.points("web")[0]
+    plan = op.plan_restore(point, "alderaan", name="sleeps", instant=True)
+    entry = left_in_the_middle(op, plan)
+    power.shut_down(lane, plan.request.new_uuid, timeout_s=60)
+
+    resume(op, entry)
+
+    assert power.vm_state(lane, plan.request.new_uuid) is VmState.OFF
+    is_in_its_place(op, entry)
+
+
+def test_undone_in_the_middle_it_leaves_nothing(op: Operator):
+    point = op.points("web")[0]
+    untouched = what_is_there(op)
+    entry = left_in_the_middle(op, op.plan_restore(point, "alderaan", name="gone", instant=True))
+
+    job = op.finish(launch_settlement(op.settings, op.journal, entry, Settlement(entry.id, AtEnd.UNDO)))
+
+    assert job.failure is None, job.failure
+    assert what_is_there(op) == untouched
