@@ -204,8 +204,8 @@ def confirmed(invocation: Invocation, plan: RestorePlan) -> bool:
     from engine.cli.confirmation import confirm, confirm_by_name
 
     request = plan.request
-    devices = [disk.device for disk in request.disks if disk.device]
-    if request.aside is not None or devices:
+    if plan.interrupts:
+        devices = [disk.device for disk in request.disks if disk.device]
         what = f"overwrites {' and '.join(devices)}" if devices else f"takes {plan.vm}'s place"
         return confirm_by_name(invocation, f"This restore {what} on {request.to_host}.", plan.vm)
     return confirm(invocation, f"Restore {plan.vm} as {request.name} on {request.to_host} now?")
@@ -245,7 +245,7 @@ def show_plan(invocation: Invocation, plan: RestorePlan) -> None:
         ("point", f"{request.point_id[:8]} in {request.repository}, {consistency(plan.consistency)}"),
         ("moment", f"{local(plan.moment)}: what was written in the last {since(plan.moment)} is not in it"),
         ("untouched", plan.untouched),
-        ("can be undone", _window(plan)),
+        ("can be undone", plan.undo_window),
     ]
     printing.show_facts(facts)
     printing.say()
@@ -280,15 +280,3 @@ def _show_steps(plan: RestorePlan) -> None:
     printing.say()
     total = took(plan.expected_s) if plan.expected_s is not None else "unknown: nothing was measured there yet"
     printing.say(f"{size(plan.size_bytes)} to move; expected time: {total}")
-
-
-def _window(plan: RestorePlan) -> str:
-    from engine.cli.wording import age
-
-    request = plan.request
-    if request.keep_for_s is not None:
-        then = f", then: {request.at_end.value}" if request.at_end is not None else ", and after that"
-        return f"for {age(request.keep_for_s)} after its end{then}"
-    if request.aside is not None:
-        return "until it is committed: newhope restores"
-    return "while it runs; what is whole stays"

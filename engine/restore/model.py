@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from engine.fleet import FitnessCheck, HostFitness
 from engine.jobs import KnobChange
+from engine.settings import format_duration
 
 
 class MacChoice(StrEnum):
@@ -199,6 +200,22 @@ class RestorePlan(Struct, frozen=True):
     def size_bytes(self) -> int:
         """Bytes to write."""
         return sum(step.size_bytes for step in self.steps if not step.key.startswith("verify"))
+
+    @property
+    def interrupts(self) -> bool:
+        """Whether it takes something away from somebody: a running original, or what a device holds."""
+        return self.request.aside is not None or any(disk.device for disk in self.request.disks)
+
+    @property
+    def undo_window(self) -> str:
+        """For how long it can be undone, in words."""
+        request = self.request
+        if request.keep_for_s is not None:
+            then = f", then: {request.at_end.value}" if request.at_end is not None else ", and after that"
+            return f"for {format_duration(request.keep_for_s)} after its end{then}"
+        if request.aside is not None:
+            return "until it is committed: newhope restores"
+        return "while it runs; what is whole stays"
 
     @property
     def expected_s(self) -> float | None:

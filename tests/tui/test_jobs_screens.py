@@ -148,6 +148,23 @@ async def test_the_log_follows_its_end_unless_the_operator_reads_further_up(tmp_
         assert "G goes to the newest" in said(opened, "rule-log")
 
 
+async def test_the_log_goes_on_following_when_steps_take_its_room(tmp_path: Path) -> None:
+    def told(steps: int, lines: int) -> JobsArrived:
+        now = datetime.now(UTC)
+        done = tuple(Step(n, f"step {n}", StepState.DONE, now, now, 0, 0) for n in range(1, steps + 1))
+        job = make_job(7, steps=done, started=now, created=now, heartbeat=now)
+        return JobsArrived((job,), 7, tuple(LogLine(n, now, "info", f"line {n}") for n in range(lines)))
+
+    async with console(tmp_path, busy_fleet(), jobs=[running()]) as (opened, pilot):
+        await press(pilot, "2", "enter")
+        for steps, lines in ((0, 3), (9, 8), (9, 12)):
+            opened.post_message(told(steps, lines))
+            await settled(pilot)
+
+        assert any("line 11" in line for line in screen_text(opened))
+        assert "G goes to the newest" not in said(opened, "rule-log")
+
+
 async def test_the_console_can_be_opened_on_one_job(tmp_path: Path) -> None:
     async with console(tmp_path, busy_fleet(), jobs=[running()], destination=Destination("job", "7")) as (
         opened,

@@ -30,7 +30,7 @@ class JobScreen(ConsoleScreen[None]):
     def __init__(self, job_id: int) -> None:
         super().__init__()
         self.job_id = job_id
-        self._seen_lines = 0
+        self._followed_to = 0
 
     def body(self) -> ComposeResult:
         """Steps, outcome, log."""
@@ -80,13 +80,14 @@ class JobScreen(ConsoleScreen[None]):
         entries = self.console.log_of(job.id)
         lines = log_lines(entries, width - 3, over=job.state.over)
         log = self.pane("log")
-        at_end = log.scroll_offset.y >= self._seen_lines - log.size.height
+        # Only who scrolls stops following: a pane that became smaller says nothing.
+        at_end = log.scroll_offset.y in (self._followed_to, log.max_scroll_y)
         log.show(tuple((*line(" "), *one) for one in lines))
         pending = "" if at_end else "paused; G goes to the newest line"
         self.line("rule-log").show_line(rule("LOG", width, pending))
         if at_end:
             log.move_to_end(last=True)
-        self._seen_lines = len(lines)
+            self._followed_to = max(0, len(lines) - log.size.height)
 
     def why_not(self, action: str) -> str | None:
         """Only a job that runs can be cancelled or set, and only one that has knobs can be set."""

@@ -328,7 +328,12 @@ class RestoreScreen(ConsoleScreen[None]):
         title = self.crumbs(self.console.picture)
         lines = confirm_lines(plan, self.console.picture, self.size.width - 4)
         self.console.push_screen(
-            ConfirmScreen(title, lines, verb=f"starts the restore of {plan.vm} on {plan.request.to_host}"),
+            ConfirmScreen(
+                title,
+                lines,
+                verb=f"starts the restore of {plan.vm} on {plan.request.to_host}",
+                typed=plan.vm if plan.interrupts else "",
+            ),
             lambda confirmed: self._confirmed(plan) if confirmed else None,
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from engine.fleet import CheckState, FitnessCheck
-from engine.restore import RestorePlan
-from tui.viewmodels.figures import ago, size
+from engine.restore import PlannedStep, RestorePlan
+from tui.viewmodels.figures import ago, size, span
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import (
     BLANK,
@@ -63,22 +63,38 @@ def check_lines(check: FitnessCheck | None, plan: RestorePlan, width: int) -> Bl
 
 
 def plan_block(plan: RestorePlan, width: int) -> Block:
-    """The exact steps, in order, with bytes and undo; then what stays as it is, and the same from the shell."""
-    rows: list[Line] = [line(quiet(f"  # {'ACTION':<24}{'DETAIL':<{width - 38}}{'DATA':>10}"))]
-    for number, step in enumerate(plan.steps, 1):
-        data = size(step.size_bytes) if step.size_bytes else "-"
-        first, *more = _columns(step.detail, width - 39)
-        rows.append(line(quiet(f" {number:>2} "), f"{step.title[:23]:<24}", f"{first:<{width - 38}}", f"{data:>10}"))
-        rows += [line(" " * 28, rest) for rest in more]
-        rows.append(line(quiet(f"{'':<28}if a later step fails: {step.undo}")) if width >= 100 else ())
-    rows = [row for row in rows if row]
-    rows += [
-        BLANK,
-        *labelled("total", f"{size(plan.size_bytes)} to write; each step is undone if a later one fails.", width),
+    """What it comes to, then the exact steps in order with bytes, time and undo, then the same from the shell."""
+    took = f"about {span(plan.expected_s)}" if plan.expected_s is not None else "unknown, nothing was measured there"
+    rows: list[Line] = [
+        *labelled("total", f"{size(plan.size_bytes)} to write; expected time: {took}", width),
         *labelled("stays", plan.untouched, width),
-        *labelled("CLI", plan.command, width, tone=Tone.NOTE),
+        *labelled("undo", f"{plan.undo_window}. If a step fails, all before it are undone.", width),
+        BLANK,
+        line(quiet(f"  # {'ACTION':<{_ACTION}}{'DETAIL':<{width - _ACTION - 19}}{'DATA':>8}{'ABOUT':>7}")),
     ]
+    for number, step in enumerate(plan.steps, 1):
+        rows += _step_lines(number, step, width)
+    rows += [BLANK, *labelled("CLI", plan.command, width, tone=Tone.NOTE)]
     return tuple(rows)
+
+
+_ACTION = 25
+"""Columns of a step's title."""
+
+
+def _step_lines(number: int, step: PlannedStep, width: int) -> list[Line]:
+    data = size(step.size_bytes) if step.size_bytes else "-"
+    took = span(step.expected_s) if step.expected_s is not None and step.expected_s >= 1 else "-"
+    room, indent = width - _ACTION - 20, " " * (_ACTION + 4)
+    first, *more = _columns(step.detail, room)
+    title = f"{step.title[: _ACTION - 1]:<{_ACTION}}"
+    rows: list[Line] = [line(quiet(f" {number:>2} "), title, f"{first:<{room + 1}}", f"{data:>8}{took:>7}")]
+    rows += [line(indent, rest) for rest in more]
+    rows += [line(indent, quiet(rest)) for rest in _columns(f"undo: {step.undo}", room)]
+    if step.no_return:
+        lost = "POINT OF NO RETURN: what this overwrites cannot be brought back"
+        rows += [line(indent, Span(rest, Tone.BAD)) for rest in _columns(lost, room)]
+    return rows
 
 
 def _columns(text: str, width: int) -> list[str]:

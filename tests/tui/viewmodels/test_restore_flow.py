@@ -149,6 +149,20 @@ def test_the_plan_lists_every_step_its_bytes_what_stays_and_the_same_command() -
     assert all(len(text) <= 78 for text in said)
 
 
+def test_the_plan_says_how_each_step_is_undone_how_long_it_takes_and_from_where_there_is_no_way_back() -> None:
+    made = planned(draft_to(), picture_of())
+    write = next(step for step in made.steps if step.size_bytes)
+    steps = (replace(write, expected_s=75.0), replace(write, no_return=True, undo="nothing undoes it"))
+
+    said = texts(plan_block(replace(made, steps=steps), 78))
+
+    assert any(text.endswith("1:15") for text in said)
+    assert any("undo: the volume is deleted" in text for text in said)
+    assert "POINT OF NO RETURN" in " ".join(said)
+    assert "expected time: unknown, nothing was measured there" in " ".join(said)
+    assert all(len(text) <= 78 for text in said)
+
+
 def test_failed_checks_come_first_and_say_that_they_block() -> None:
     picture, draft = picture_of(), draft_to("alderaan", name="web")
     made = planned(draft, picture)
