@@ -23,9 +23,9 @@ from engine.backup.plan import BackupPlan, Request, refuse_plain
 from engine.errors import Conflict, ExitCode, NewhopeError, NotFound
 from engine.file_entry import FileEntry
 from engine.fleet import facts_of, format_bytes, open_repository
-from engine.hosts import GuestDidNotAnswer, HostLane, HostLanes, HostUnreachable, find_vm, guest_channel, take_snapshot
+from engine.hosts import GuestDidNotAnswer, HostLane, HostLanes, find_vm, guest_channel, require_snapshot
 from engine.hosts.guest_system import GuestSystem, system_of
-from engine.hosts.model import AgentState, HostStatus, Vm, VmState
+from engine.hosts.model import AgentState, Vm, VmState
 from engine.hosts.tar_stream import TarUnsound, read_entries
 from engine.jobs import JobContext, StepHandle
 from engine.repository import (
@@ -180,14 +180,7 @@ def _make(
 
 
 def _look(lane: HostLane, request: Request) -> Vm:
-    snapshot = take_snapshot(lane)
-    if snapshot.status is not HostStatus.ONLINE:
-        raise HostUnreachable(
-            request.host,
-            snapshot.reason or "no answer",
-            untouched=f"{request.vm} and its earlier recovery points are as they were.",
-            next_step=snapshot.next_step or "newhope hosts shows when it answers again.",
-        )
+    snapshot = require_snapshot(lane, untouched=f"{request.vm} and its earlier recovery points are as they were.")
     return find_vm(snapshot, request.vm_uuid)
 
 

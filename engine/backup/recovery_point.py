@@ -36,13 +36,13 @@ from engine.fleet import facts_of, format_bytes, open_repository
 from engine.hosts import (
     HostLane,
     HostLanes,
-    HostUnreachable,
     checkpoints,
     find_vm,
+    require_snapshot,
     take_snapshot,
 )
 from engine.hosts.checkpoints import KnownCheckpoint
-from engine.hosts.model import HostSnapshot, HostStatus, Vm, VmState
+from engine.hosts.model import HostSnapshot, Vm, VmState
 from engine.jobs import JobContext, StepHandle
 from engine.jobs.pace import Pace
 from engine.repository import (
@@ -118,14 +118,7 @@ def _write(
 
 
 def _look(lane: HostLane, request: Request, notes: VmNotes, context: JobContext) -> tuple[HostSnapshot, Vm]:
-    snapshot = take_snapshot(lane)
-    if snapshot.status is not HostStatus.ONLINE:
-        raise HostUnreachable(
-            request.host,
-            snapshot.reason or "no answer",
-            untouched=f"{request.vm} and its earlier recovery points are as they were.",
-            next_step=snapshot.next_step or "newhope hosts shows when it answers again.",
-        )
+    snapshot = require_snapshot(lane, untouched=f"{request.vm} and its earlier recovery points are as they were.")
     vm = find_vm(snapshot, request.vm_uuid)
     left = [each for each in leftovers.find(lane, vm, notes) if not each.left_alone and not each.only_if_asked]
     if not left:

@@ -37,7 +37,7 @@ from engine.hosts.errors import (
     HostUnreachable,
     MissingOnHost,
 )
-from engine.hosts.inventory import find_vm, take_snapshot, take_snapshots
+from engine.hosts.inventory import find_vm, require_snapshot, take_snapshot, take_snapshots
 from engine.hosts.lane import HostLane
 from engine.hosts.lanes import HostLanes
 from engine.hosts.power import define, power_off, resume, shut_down, start, suspend, undefine, vm_state
@@ -56,6 +56,7 @@ __all__ = [
     "define",
     "find_vm",
     "power_off",
+    "require_snapshot",
     "resume",
     "shut_down",
     "start",

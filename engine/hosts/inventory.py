@@ -80,6 +80,19 @@ def take_snapshot(lane: HostLane, *, timeout_s: float = 10.0) -> HostSnapshot:
         )
 
 
+def require_snapshot(lane: HostLane, *, untouched: str = "Nothing was changed.") -> HostSnapshot:
+    """A snapshot of one host; raises HostUnreachable if it does not answer."""
+    snapshot = take_snapshot(lane)
+    if snapshot.status is not HostStatus.ONLINE:
+        raise HostUnreachable(
+            lane.host.name,
+            snapshot.reason or "no answer",
+            untouched=untouched,
+            next_step=snapshot.next_step or f"newhope hosts shows when {lane.host.name} answers again.",
+        )
+    return snapshot
+
+
 def find_vm(snapshot: HostSnapshot, name_or_uuid: str) -> Vm:
     """The VM of that name or UUID. Raises NotFound with the nearest names, and the host's error if it is offline."""
     if snapshot.status is HostStatus.OFFLINE:

@@ -5,7 +5,7 @@
    the weights say: a normal job beside a high one works a quarter of the time, a low one beside it a sixteenth. It is
    never brought to a standstill, for a backup that stands still keeps its guest's old blocks in scratch space.
 3. Bytes are let through by the repository's `Limiter`, which all threads of the job share.
-4. So many pieces are on their way at once as there are streams.
+4. So many pieces are on their way at once as there are streams, and all disks of the job take turns.
 
 Who calls: the threads that move bytes, never the one that hears (the pulse), so that no wish is missed by waiting.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -23,6 +24,13 @@ from engine.repository import Limiter
 LOOK_EVERY_S = 0.25
 REST_AT_MOST_S = 5.0
 """A rest is no longer than this, however long the piece before took: the other job may be over long since."""
+
+
+class _Ticket:
+    """A thread that waits for a stream, to move a piece of this disk."""
+
+    def __init__(self, disk: str) -> None:
+        self.disk = disk
 
 
 class Pace:
@@ -36,6 +44,8 @@ class Pace:
         self._mine = threading.local()
         self._streams = threading.Condition()
         self._on_their_way = 0
+        self._waiting: deque[_Ticket] = deque()
+        self._last_disk = ""
 
     def wait(self) -> None:
         """Go on at once, or when the job is no longer paused."""
@@ -59,13 +69,9 @@ class Pace:
         self._mine.began_s, self._mine.ended_s = time.monotonic(), None
 
     @contextmanager
-    def stream(self, count: int) -> Generator[None]:
-        """Move so many bytes within, as one of the pieces that may be on their way at once."""
-        with self._streams:
-            while self._on_their_way >= (self._context.knobs.streams or 1):
-                self._streams.wait(LOOK_EVERY_S)
-                self._stop()
-            self._on_their_way += 1
+    def stream(self, disk: str, count: int) -> Generator[None]:
+        """Move so many bytes of a disk within, as one of the pieces that may be on their way at once."""
+        self._enter(_Ticket(disk))
         try:
             self.take(count)
             yield
@@ -73,7 +79,25 @@ class Pace:
             self._mine.ended_s = time.monotonic()
             with self._streams:
                 self._on_their_way -= 1
-                self._streams.notify()
+                self._streams.notify_all()
+
+    def _enter(self, ticket: _Ticket) -> None:
+        with self._streams:
+            self._waiting.append(ticket)
+            try:
+                while self._next() is not ticket or self._on_their_way >= (self._context.knobs.streams or 1):
+                    self._streams.wait(LOOK_EVERY_S)
+                    self._stop()
+                self._on_their_way += 1
+                self._last_disk = ticket.disk
+            finally:
+                self._waiting.remove(ticket)
+                self._streams.notify_all()
+
+    def _next(self) -> _Ticket:
+        # Another disk than the last one, if any waits: its threads came together, and would be served one after the
+        # other while the other disks stand still.
+        return next((each for each in self._waiting if each.disk != self._last_disk), self._waiting[0])
 
     def _rest(self) -> None:
         times = self._context.rests

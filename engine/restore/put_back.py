@@ -30,14 +30,13 @@ from engine.hosts import (
     GuestDidNotAnswer,
     HostLane,
     HostLanes,
-    HostUnreachable,
     agent,
     find_vm,
     guest_channel,
-    take_snapshot,
+    require_snapshot,
 )
 from engine.hosts.guest_system import GuestSystem, system_of
-from engine.hosts.model import AgentState, HostStatus, Vm, VmState
+from engine.hosts.model import AgentState, Vm, VmState
 from engine.hosts.tar_stream import END, archive_bytes, header_of
 from engine.jobs import JobContext
 from engine.point_files import OpenedFiles, Piece, Place, PointFiles, below, open_files, plain_path
@@ -240,14 +239,7 @@ def put_back(settings: Settings, request: PutBackRequest, context: JobContext) -
 
 
 def _look(lane: HostLane, request: PutBackRequest) -> Vm:
-    snapshot = take_snapshot(lane)
-    if snapshot.status is not HostStatus.ONLINE:
-        raise HostUnreachable(
-            request.host,
-            snapshot.reason or "no answer",
-            untouched=f"{request.vm} is as it was.",
-            next_step=snapshot.next_step or "newhope hosts shows when it answers again.",
-        )
+    snapshot = require_snapshot(lane, untouched=f"{request.vm} is as it was.")
     vm = find_vm(snapshot, request.vm_uuid)
     refuse_unreachable_guest(vm)
     return vm

@@ -20,9 +20,9 @@ from msgspec import structs
 
 from engine.errors import Conflict, ExitCode, NewhopeError
 from engine.fleet import open_repository
-from engine.hosts import HostLanes, HostUnreachable, checkpoints, scratch
+from engine.hosts import HostLanes, HostUnreachable, checkpoints, require_snapshot, scratch
 from engine.jobs import Cancelled, JobContext
-from engine.repository import Point, Repository, keep_proof
+from engine.repository import Point, Repository, StorageFailed, keep_proof
 from engine.restore.carrying_out import WAYS
 from engine.restore.host_note import take_note_away
 from engine.restore.journal import Entry, Phase, RestoreJournal
@@ -201,10 +201,11 @@ def _after_failure(work: Work, kept: RepositorySettings, error: BaseException) -
     """The error to be told: after everything was undone, or after what can go on later was kept."""
     if not work.entry.marks:
         return error
-    if isinstance(error, HostUnreachable):
-        return HostLost(f"{error.what} The restore was in the middle.", **_way_on(work, error.next_step))
+    gone = None if isinstance(error, Cancelled) else _lost_host(work, error)
+    if gone is not None:
+        return HostLost(f"{gone.what} The restore was in the middle.", **_way_on(work, gone.next_step))
     if isinstance(error, NewhopeError) and error.exit_code is ExitCode.REPOSITORY:
-        lost = _why_lost(kept, work)
+        lost = _why_lost(kept, work, error)
         if lost is not None:
             return RepositoryLost(
                 f"The repository {kept.name} was lost in the middle of the restore: {lost.what}",
@@ -245,8 +246,26 @@ def _way_on(work: Work, remedy: str) -> dict[str, str]:
     }
 
 
-def _why_lost(kept: RepositorySettings, work: Work) -> NewhopeError | None:
-    """Why the repository cannot be opened any more; None if it can, so that it was its content that failed."""
+def _lost_host(work: Work, error: BaseException) -> HostUnreachable | None:
+    """Why a host of this restore does not answer any more; None if all do, so that it was something else that failed.
+
+    A disk that is being written may notice first: its server is gone, and nobody says that its host is, too.
+    """
+    if isinstance(error, HostUnreachable):
+        return error
+    aside = work.request.aside
+    try:
+        for host in dict.fromkeys((work.request.to_host, *((aside.host,) if aside is not None else ()))):
+            require_snapshot(work.lanes[host])
+    except HostUnreachable as unreachable:
+        return unreachable
+    return None
+
+
+def _why_lost(kept: RepositorySettings, work: Work, error: NewhopeError) -> NewhopeError | None:
+    """Why the repository cannot be read any more; None if it can, so that it was its content that failed."""
+    if isinstance(error, StorageFailed):
+        return error
     try:
         with open_repository(kept) as repository:
             repository.point(work.request.vm_uuid, work.request.point_id)

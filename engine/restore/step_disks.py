@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -53,7 +54,7 @@ def write(work: Work, step: Step, handle: StepHandle) -> str:
             work.raise_if_to_stop,
             lost.of_disk(step.of) if work.request.salvage else None,
             there.is_there if there is not None else None,
-            turn=work.pace.stream,
+            turn=partial(work.pace.stream, step.of),
         )
     recognised_bytes = there.there_bytes if there is not None else 0
     restored = RestoredDisk(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from engine.hosts import power, saved_state, volumes
 from engine.hosts.model import Definition, VmState
 from engine.jobs import StepHandle
@@ -21,7 +23,14 @@ def put(work: Work, step: Step, handle: StepHandle) -> str:
     volumes.delete(work.lane, pool, name)
     path = volumes.create(work.lane, pool, name, "raw", file.size_bytes)
     with sink_of(work, path, "raw") as sink:
-        write_disk(work.reader, as_disk(file), sink, handle.advance, work.raise_if_to_stop, turn=work.pace.stream)
+        write_disk(
+            work.reader,
+            as_disk(file),
+            sink,
+            handle.advance,
+            work.raise_if_to_stop,
+            turn=partial(work.pace.stream, MEMORY),
+        )
     return ""
 
 

@@ -8,8 +8,8 @@ from msgspec import structs
 
 from engine.errors import Conflict, ExitCode, NewhopeError
 from engine.fleet import CheckState, Fleet
-from engine.hosts import HostUnreachable, image, power, take_snapshot, volumes
-from engine.hosts.model import HostSnapshot, HostStatus
+from engine.hosts import image, power, require_snapshot, volumes
+from engine.hosts.model import HostSnapshot
 from engine.jobs import StepHandle
 from engine.restore.decide import decide
 from engine.restore.host_note import leave_note, note_name
@@ -35,14 +35,14 @@ class PlanChanged(NewhopeError):
 
 def check(work: Work, step: Step, handle: StepHandle) -> str:
     """Look at the target as it is now. A run that goes on where an earlier one was cut off asks less."""
-    snapshot = _answering(work, work.request.to_host)
+    snapshot = require_snapshot(work.lanes[work.request.to_host])
     work.target = snapshot.facts
     if work.resumed:
         return "it answers"
     snapshots = [snapshot]
     aside = work.request.aside
     if aside is not None and aside.host != snapshot.host:
-        snapshots.append(_answering(work, aside.host))
+        snapshots.append(require_snapshot(work.lanes[aside.host]))
     fleet = Fleet(taken_at=snapshot.taken_at, snapshots=tuple(snapshots), repositories=(), points=(work.point,))
     checks = preflight(fleet, work.point, snapshot, work.request)
     failed = [each for each in checks if each.state is CheckState.FAIL]
@@ -108,17 +108,6 @@ def _volumes(work: Work) -> tuple[MadeVolume, ...]:
     ]
     memory = [MadeVolume(Step(StepKind.MEMORY).key, request.pool, memory_volume(work))] if request.memory else []
     return (note, *disks, *files, *memory)
-
-
-def _answering(work: Work, host: str) -> HostSnapshot:
-    snapshot = take_snapshot(work.lanes[host])
-    if snapshot.status is not HostStatus.ONLINE:
-        raise HostUnreachable(
-            host,
-            snapshot.reason or "no answer",
-            next_step=snapshot.next_step or f"newhope hosts shows when {host} answers again.",
-        )
-    return snapshot
 
 
 def _raise_if_changed(work: Work, fleet: Fleet, snapshot: HostSnapshot) -> None:

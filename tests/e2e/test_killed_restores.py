@@ -22,12 +22,12 @@ import pytest
 
 from engine import restore
 from engine.cli.launching import launch_resume, launch_settlement
-from engine.fleet import open_repository
-from engine.hosts import HostLanes, checkpoints, power, take_snapshot, volumes
+from engine.hosts import HostLanes, power, volumes
 from engine.jobs import Job, JobState, Journal
 from engine.lab import Lab
 from engine.restore import AtEnd, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
 from tests.e2e.conftest import Operator
+from tests.e2e.restored import is_whole, what_is_there
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -59,20 +59,6 @@ def restores(op: Operator) -> RestoreJournal:
     return RestoreJournal(op.settings.state)
 
 
-def what_is_there(op: Operator) -> dict[str, object]:
-    """Everything on every host that a restore could leave behind or change."""
-    found: dict[str, object] = {}
-    for host in HOSTS:
-        lane = op.lanes[host]
-        snapshot = take_snapshot(lane)
-        found[f"vms {host}"] = sorted((vm.name, vm.uuid, vm.state, vm.autostart) for vm in snapshot.vms)
-        found[f"checkpoints {host}"] = [checkpoints.own_checkpoints(lane, vm.uuid) for vm in snapshot.vms]
-        found[f"volumes {host}"] = volumes.names(lane, "default")
-        assert lane.host.scratch is not None
-        found[f"sockets {host}"] = sorted(path.name for path in lane.host.scratch.iterdir())
-    return found
-
-
 def run_until_killed(op: Operator, request: restore.Request, when: str) -> int:
     file = op.settings.state / "killed-request.json"
     file.write_bytes(msgspec.json.encode(request))
@@ -89,21 +75,6 @@ def settle(op: Operator, identity: str, end: AtEnd, *, delete_original: bool = F
 
 def resume(op: Operator, entry: Entry) -> Job:
     return op.finish(launch_resume(op.settings, op.journal, entry))
-
-
-def is_whole(op: Operator, plan: RestorePlan) -> None:
-    """Every byte of every disk is the recovery point's, as far as no guest has written to it."""
-    request = plan.request
-    with open_repository(op.settings.repositories[0]) as repository, repository.reader() as reader:
-        point = repository.point(request.vm_uuid, request.point_id)
-        for disk, record in zip(restores(op).find(request.id).disks, point.manifest.disks, strict=True):
-            raw = op.settings.state / "whole.raw"
-            subprocess.run(["qemu-img", "convert", "-U", "-f", disk.format, "-O", "raw", disk.path, raw], check=True)
-            with raw.open("rb") as copied:
-                for offset in range(0, record.size_bytes, 4 << 20):
-                    length = min(4 << 20, record.size_bytes - offset)
-                    assert copied.read(length) == reader.read_range(record, offset, length), (disk.target, offset)
-            raw.unlink()
 
 
 def test_a_restore_killed_after_any_note_of_its_journal_is_undone_completely_or_goes_on(op: Operator):

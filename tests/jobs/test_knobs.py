@@ -66,7 +66,7 @@ class Worker:
     def _move(self, pace: Pace) -> None:
         try:
             while not self._enough.is_set():
-                with pace.stream(PIECE):
+                with pace.stream("vda", PIECE):
                     with self._lock:
                         self.moved += PIECE
                         self.at_once += 1

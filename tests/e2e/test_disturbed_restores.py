@@ -1,0 +1,213 @@
+"""A restore that is steered and disturbed while it runs: knobs, a repository that goes away, hosts that die under it.
+
+Slowed down to a crawl first, so that each is met in the middle. What counts in the end: the bytes of the recovery
+point, on both disks, and nothing left on the host.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from engine.cli.launching import launch_restore, launch_resume, launch_settlement
+from engine.errors import ExitCode
+from engine.fleet import open_repository
+from engine.hosts import HostLanes, volumes
+from engine.jobs import Job, JobState, Journal, Knobs, StepState
+from engine.lab import Lab
+from engine.repository import Point
+from engine.restore import AtEnd, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
+from tests.e2e.conftest import Operator
+from tests.e2e.restored import is_whole, what_is_there
+from tests.hosts.live import in_guest, lab_of_its_own, restart_daemon
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+CRAWL = Knobs(bandwidth=4 << 20, streams=1)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with lab_of_its_own(hosts=("alderaan", "coruscant"), guests=("db",)) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def op(lab: Lab) -> Iterator[Operator]:
+    with HostLanes(lab.settings) as lanes, Journal(lab.settings.state) as journal:
+        yield Operator(lab, lanes, journal)
+
+
+@pytest.fixture(scope="module")
+def point(op: Operator) -> Point:
+    db = op.vm("db")
+    fill = "for disk in data second; do head -c 16000000 /dev/urandom > /$disk/filled; done; sync"
+    in_guest(op.lanes[db.host], db, fill)
+    return op.back_up("db")
+
+
+@pytest.fixture
+def nothing_left(op: Operator) -> Iterator[None]:
+    before = what_is_there(op)
+    yield
+    assert what_is_there(op) == before
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def written(job: Job) -> dict[str, int]:
+    return {step.title: step.done_bytes for step in job.steps if step.title.startswith("write ")}
+
+
+def crawling(op: Operator, point: Point, knobs: Knobs = CRAWL, **choices: object) -> tuple[RestorePlan, Job]:
+    """A restore that has written some of both disks and goes on, slowly."""
+    plan = op.plan_restore(point, "coruscant", mode=Mode.DISKS, name="crawling", **choices)
+    job = launch_restore(op.settings, op.journal, plan, knobs)
+    wait_for(lambda: op.journal.job(job.id).state.over or all(written(op.journal.job(job.id)).values() or [0]))
+    seen = op.journal.job(job.id)
+    assert seen.failure is None, seen.failure
+    writing = [step for step in seen.steps if step.title.startswith("write ")]
+    assert [step.state for step in writing] == [StepState.RUN, StepState.RUN], "both disks, at once"
+    return plan, seen
+
+
+def at_full_speed(op: Operator, job: Job) -> Job:
+    op.journal.turn_knobs(job.id, lambda knobs: replace(knobs, paused=False, bandwidth=None, streams=8))
+    return op.finish(job)
+
+
+def entry_of(op: Operator, plan: RestorePlan) -> Entry:
+    return RestoreJournal(op.settings.state).find(plan.request.id)
+
+
+def state_shown(op: Operator, plan: RestorePlan) -> dict[str, str]:
+    command = [sys.executable, "-m", "engine.cli", "--config", str(op.lab.settings_file), "restores", "--json"]
+    shown = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["restores"]
+    return next(each for each in shown if each["id"] == plan.request.id)
+
+
+def undo(op: Operator, plan: RestorePlan) -> None:
+    entry = entry_of(op, plan)
+    job = op.finish(launch_settlement(op.settings, op.journal, entry, Settlement(entry.id, AtEnd.UNDO)))
+    assert job.failure is None, job.failure
+    assert entry_of(op, plan).phase is Phase.UNDONE
+
+
+def remove(op: Operator, plan: RestorePlan) -> None:
+    for disk in plan.request.disks:
+        volumes.delete(op.lanes["coruscant"], disk.pool, disk.volume)
+
+
+def goes_on(op: Operator, plan: RestorePlan) -> None:
+    """The restore is interrupted, says so, and goes on to the last byte when it is told to."""
+    assert state_shown(op, plan)["state"] == "interrupted"
+    entry = entry_of(op, plan)
+    job = op.finish(launch_resume(op.settings, op.journal, entry))
+    assert job.failure is None, job.failure
+    is_whole(op, plan)
+    remove(op, plan)
+
+
+def test_a_restore_is_paused_goes_on_faster_and_its_report_says_so(op: Operator, point: Point, nothing_left: None):
+    plan, job = crawling(op, point)
+
+    op.journal.turn_knobs(job.id, lambda knobs: replace(knobs, paused=True))
+    wait_for(lambda: any("paused" in line.text for line in op.journal.log(job.id)))
+    time.sleep(1)
+    stood_at = op.journal.job(job.id)
+    time.sleep(2)
+    later = op.journal.job(job.id)
+    assert written(later) == written(stood_at)
+    assert later.heartbeat != stood_at.heartbeat
+    job = at_full_speed(op, job)
+
+    assert job.failure is None, job.failure
+    is_whole(op, plan)
+    with open_repository(op.settings.repositories[0]) as repository:
+        (name,) = [name for name in repository.records("restores") if plan.request.id in name and name.endswith("md")]
+        report = repository.record("restores", name).decode()
+    assert "as it began | at most 4MiB/s, priority normal, 1 stream" in report
+    assert "| paused, at most 4MiB/s, priority normal, 1 stream |" in report
+    assert "| no limit, priority normal, 8 streams |" in report
+    remove(op, plan)
+
+
+def test_a_paused_restore_is_cancelled_and_takes_back_what_it_made(op: Operator, point: Point, nothing_left: None):
+    plan, job = crawling(op, point)
+    op.journal.turn_knobs(job.id, lambda knobs: replace(knobs, paused=True))
+    wait_for(lambda: any("paused" in line.text for line in op.journal.log(job.id)))
+
+    op.journal.ask_cancel(job.id)
+    job = op.finish(job)
+
+    assert job.state is JobState.CANCELLED
+    assert entry_of(op, plan).phase is Phase.UNDONE
+
+
+def test_a_repository_that_goes_away_interrupts_a_restore_that_then_goes_on(
+    op: Operator, point: Point, nothing_left: None
+):
+    kept = op.settings.repositories[0]
+    assert kept.path is not None
+    plan, job = crawling(op, point)
+    away = kept.path.with_name("away")
+
+    kept.path.rename(away)
+    try:
+        job = at_full_speed(op, job)
+    finally:
+        away.rename(kept.path)
+
+    assert job.failure is not None
+    assert job.failure.exit_code == ExitCode.REPOSITORY
+    assert f"The repository {kept.name} was lost in the middle of the restore" in job.failure.what
+    assert f"newhope restores resume {plan.request.id}" in job.failure.next_step
+    goes_on(op, plan)
+    assert sum(disk.recognised_bytes for disk in entry_of(op, plan).disks) > 0
+
+
+@pytest.mark.parametrize("way_on", ["resume", "undo"])
+def test_a_target_that_dies_interrupts_a_restore_that_goes_on_or_is_taken_back(
+    op: Operator, point: Point, lab: Lab, nothing_left: None, way_on: str
+):
+    plan, job = crawling(op, point)
+
+    lab.break_host("coruscant")
+    try:
+        job = at_full_speed(op, job)
+        assert state_shown(op, plan)["state"] == "interrupted"
+    finally:
+        lab.heal_host("coruscant")
+
+    assert job.failure is not None
+    assert job.failure.exit_code == ExitCode.HOST_UNREACHABLE
+    assert "Host coruscant does not answer" in job.failure.what
+    assert "the original's disks are as they were" in job.failure.untouched
+    if way_on == "resume":
+        goes_on(op, plan)
+    else:
+        undo(op, plan)
+
+
+def test_a_daemon_that_is_restarted_in_the_middle_is_not_even_noticed(
+    op: Operator, point: Point, lab: Lab, nothing_left: None
+):
+    plan, job = crawling(op, point)
+
+    restart_daemon(lab, "coruscant")
+    job = at_full_speed(op, job)
+
+    assert job.failure is None, job.failure
+    is_whole(op, plan)
+    remove(op, plan)
