@@ -7,19 +7,11 @@ from collections.abc import Sequence
 
 from engine.errors import ExitCode, NewhopeError
 from engine.hosts import GuestDidNotAnswer, HostLane, agent
+from engine.hosts.guest_shell import KEPT_OUTPUT_BYTES, Kept, bounded
 from engine.hosts.guest_system import GuestSystem
 from engine.hosts.model import Vm
 from engine.jobs import JobContext
 from engine.repository import GuestCommand
-
-KEPT_OUTPUT_BYTES = 16384
-
-# The agent's reply must stay small whatever a command writes, so only the end of it is handed on. The status goes
-# another way than the output, and both file descriptors are closed to the command itself.
-_KEEP_THE_END = (
-    'exec 3>&1; code=$({ { sh -c "$0" 2>&1 3>&- 4>&- </dev/null; echo $? >&4; } '
-    f"| tail -c {KEPT_OUTPUT_BYTES} >&3 4>&-; }} 4>&1); exit $code"
-)
 
 
 class GuestCommandFailed(NewhopeError):
@@ -65,7 +57,7 @@ def run_after(
 
 def _run(lane: HostLane, vm: Vm, system: GuestSystem, command: str, time_limit_s: float) -> GuestCommand:
     unix = system is GuestSystem.UNIX
-    argv = ["/bin/sh", "-c", _KEEP_THE_END, command] if unix else ["cmd.exe", "/c", command]
+    argv = bounded(["sh", "-c", command], Kept.END) if unix else ["cmd.exe", "/c", command]
     began = time.monotonic()
     try:
         result = agent.run(lane, vm.uuid, argv, timeout_s=time_limit_s)

@@ -13,7 +13,7 @@ from engine.repository import (
     Manifest,
     Point,
     Proof,
-    ProofVerdict,
+    ProofOutcome,
     SnapshotRecord,
     VerificationState,
     Volume,
@@ -113,13 +113,8 @@ def _proven(point: Point, proof: Proof | None) -> str:
             f"never: newhope prove {point.manifest.vm.name}@{point.id[:8]} boots it where it reaches nobody, and asks"
         )
     when = f"{since(proof.at)} ago on {proof.host} ({_day(proof.at)}, {proof.operator})"
-    match proof.verdict:
-        case ProofVerdict.ANSWERED:
-            return f"booted {when}: its guest agent answered after {proof.boot_s} s"
-        case ProofVerdict.SILENT:
-            return f"NO: started {when}, and its guest agent did not answer"
-        case ProofVerdict.STARTED:
-            return f"started {when}; it has no guest agent that could tell whether it booted"
+    word = {ProofOutcome.PROVEN: "yes", ProofOutcome.FAILED: "NO", ProofOutcome.OPEN: "not conclusive"}
+    return f"{word[proof.verdict.outcome]}, {when}: {proof.sentence}"
 
 
 def _day(moment: datetime) -> str:

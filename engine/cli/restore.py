@@ -144,8 +144,6 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
     """
     import msgspec
 
-    from engine.cli import printing
-    from engine.cli.documents import plain
     from engine.cli.following import tell_launched, watch
     from engine.cli.launching import launch_restore
     from engine.cli.restore_choices import Choices
@@ -153,18 +151,9 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
     choices = msgspec.convert(options, Choices)
     knobs = choices.knobs
     plan = planned(invocation, choices)
-    if invocation.json and dry_run:
-        figures = {"blocked": plan.blocked, "size_bytes": plan.size_bytes, "expected_s": plan.expected_s}
-        printing.show_json({"plan": plain(plan) | figures})
-        return ExitCode.PREFLIGHT if plan.blocked else ExitCode.OK
-    if not invocation.json:
-        show_plan(invocation, plan)
-    refuse_blocked(plan)
-    if dry_run:
-        return ExitCode.OK
-    if not yes and not confirmed(invocation, plan):
-        printing.say("Nothing was done.")
-        return ExitCode.CANCELLED
+    refused = looked_at(invocation, plan, yes=yes, dry_run=dry_run)
+    if refused is not None:
+        return refused
     with invocation.journal() as journal:
         job = launch_restore(invocation.settings, journal, plan, knobs)
         return watch(invocation, journal, job.id) if follow else tell_launched(invocation, journal, job)
@@ -199,6 +188,26 @@ def planned(invocation: Invocation, choices: Choices) -> RestorePlan:
     return restore.plan(settings, fleet, request, restore.load_rates(settings.state))
 
 
+def looked_at(invocation: Invocation, plan: RestorePlan, *, yes: bool, dry_run: bool) -> ExitCode | None:
+    """Show a plan and ask whether it is to be done; None if it is, else the exit status. Raises if it cannot be."""
+    from engine.cli import printing
+    from engine.cli.documents import plain
+
+    if invocation.json and dry_run:
+        figures = {"blocked": plan.blocked, "size_bytes": plan.size_bytes, "expected_s": plan.expected_s}
+        printing.show_json({"plan": plain(plan) | figures})
+        return ExitCode.PREFLIGHT if plan.blocked else ExitCode.OK
+    if not invocation.json:
+        show_plan(invocation, plan)
+    refuse_blocked(plan)
+    if dry_run:
+        return ExitCode.OK
+    if not yes and not confirmed(invocation, plan):
+        printing.say("Nothing was done.")
+        return ExitCode.CANCELLED
+    return None
+
+
 def confirmed(invocation: Invocation, plan: RestorePlan) -> bool:
     """Ask whether to do it; by the VM's name where something is overwritten."""
     from engine.cli.confirmation import confirm, confirm_by_name
@@ -208,6 +217,8 @@ def confirmed(invocation: Invocation, plan: RestorePlan) -> bool:
         devices = [disk.device for disk in request.disks if disk.device]
         what = f"overwrites {' and '.join(devices)}" if devices else f"takes {plan.vm}'s place"
         return confirm_by_name(invocation, f"This restore {what} on {request.to_host}.", plan.vm)
+    if request.proves:
+        return confirm(invocation, f"Boot {plan.vm} as {request.name} on {request.to_host}, and take it away?")
     return confirm(invocation, f"Restore {plan.vm} as {request.name} on {request.to_host} now?")
 
 

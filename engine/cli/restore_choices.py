@@ -10,7 +10,7 @@ from engine.cli.failures import Usage
 from engine.cli.knob_words import turned
 from engine.jobs import Knobs
 from engine.repository import Point
-from engine.restore import AtEnd, DiskTarget, MacChoice, Mode, NetworkMapping, Request, UuidChoice
+from engine.restore import WATCH_S, AtEnd, DiskTarget, MacChoice, Mode, NetworkMapping, Request, UuidChoice
 from engine.settings import parse_duration
 
 
@@ -42,6 +42,8 @@ class Choices(Struct, frozen=True):
     bandwidth: str | None = None
     priority: str | None = None
     streams: int | None = None
+    watch: str = ""
+    proves: bool = False
 
     @property
     def knobs(self) -> Knobs:
@@ -95,6 +97,8 @@ def request_of(choices: Choices, point: Point, operator: str) -> Request:
         at_end=AtEnd(choices.then) if choices.then is not None else None,
         reason=choices.reason,
         ticket=choices.ticket,
+        watch_s=parse_duration(choices.watch) if choices.watch else WATCH_S,
+        proves=choices.proves,
     )
 
 

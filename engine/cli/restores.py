@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -178,16 +177,20 @@ def commit(invocation: Invocation, restore_id: str, delete_original: bool, yes: 
 @restores.command()
 @click.pass_obj
 def due(invocation: Invocation) -> ExitCode:
-    """Commit or undo every restore whose time to decide is over, as was agreed when it was begun."""
+    """Commit or undo every restore whose time to decide is over, as was agreed when it was begun.
+
+    Proofs that were cut off are taken away too. `newhope backup --due` and `newhope prove --due` begin with it.
+    """
     from engine.cli import printing
     from engine.cli.following import see_to_end, tell_end
     from engine.cli.launching import launch_settlement
-    from engine.restore import RestoreJournal, overdue
+    from engine.cli.overdue import settlements
+    from engine.restore import RestoreJournal
 
     restore_journal = RestoreJournal(invocation.settings.state)
-    wanted = overdue(restore_journal.entries(), datetime.now(UTC))
     worst = ExitCode.OK
     with invocation.journal() as journal:
+        wanted = settlements(restore_journal, journal)
         for settlement in wanted:
             entry = restore_journal.find(settlement.id)
             started = launch_settlement(invocation.settings, journal, entry, settlement)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.cli.table import State, bad, doubtful, good, idle, unknown, working
 from engine.hosts.model import HostStatus, VmState
 from engine.jobs import Job, JobState, StepState
+from engine.repository import GuestCheckState
 from engine.requirements import ExposureState
 
 JOB = {
@@ -66,6 +67,13 @@ STALE = unknown("STALE")
 
 UNSEEN = unknown("UNSEEN")
 """A VM that only recovery points know."""
+
+
+GUEST_CHECK = {
+    GuestCheckState.PASSED: good("PASSED"),
+    GuestCheckState.FAILED: bad("FAILED"),
+    GuestCheckState.UNABLE: unknown("NOT RUN"),
+}
 
 
 def of_job(job: Job) -> State:

@@ -7,7 +7,7 @@ import msgspec
 from engine import backup, restore
 from engine.cli.wording import consistency, count, local, size
 from engine.jobs import Job, JobContext, JobResult
-from engine.repository import Consistency, GuestFiles, Point
+from engine.repository import Consistency, GuestFiles, Point, ProofOutcome
 from engine.settings import Settings
 
 
@@ -45,10 +45,27 @@ def restore_vm(settings: Settings, job: Job, context: JobContext) -> JobResult:
     """One VM brought back."""
     request = msgspec.json.decode(job.spec, type=restore.Request)
     report = restore.run(settings, request, context)
+    if request.proves:
+        return _proven(report)
     sentences = [f"{report.sentence}.", *report.warnings]
     if report.keep_until is not None or report.mode is restore.Mode.REPLACE:
         sentences.append(f"Decide on it with `newhope restores commit {report.id}` or `undo {report.id}`.")
     return JobResult(" ".join(sentences), warn=bool(report.warnings))
+
+
+def _proven(report: restore.RestoreReport) -> JobResult:
+    """What a proof came to, once all of it is taken away. Raises NotProven for one that failed."""
+    named = f"{report.vm}@{report.point[:8]}"
+    if report.proof is None:
+        return JobResult(f"{named} was booted on {report.host}, which proves nothing of it.", warn=True)
+    sentence = f"{named} on {report.host}: {report.proof.sentence}."
+    if report.proof.verdict.outcome is ProofOutcome.FAILED:
+        raise restore.NotProven(
+            f"{named} is not proven. On {report.host} {report.proof.sentence}.",
+            untouched="The recovery point is as it was; the VM of the proof was taken away, and the proof is kept.",
+            next_step=f"boot it and look: newhope restore {named} --mode test --to {report.host}.",
+        )
+    return JobResult(f"{report.proof.verdict.outcome.capitalize()}. {sentence}", warn=bool(report.warnings))
 
 
 def settle_restore(settings: Settings, job: Job, context: JobContext) -> str:

@@ -130,9 +130,13 @@ from engine.repository.places import storage_at
 from engine.repository.point_names import local_time, of_kind, one_of_each, parse_point_name, select_point
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.proofs import (
+    GuestCheckResult,
+    GuestCheckState,
     Proof,
     ProofMark,
+    ProofOutcome,
     ProofVerdict,
+    SignsOfLife,
     keep_proof,
     last_proof,
     proof_marks,
@@ -214,6 +218,8 @@ __all__ = [
     "Forecast",
     "Guard",
     "GuardKind",
+    "GuestCheckResult",
+    "GuestCheckState",
     "GuestCommand",
     "GuestContentWriter",
     "GuestEntry",
@@ -239,6 +245,7 @@ __all__ = [
     "PointRefused",
     "Proof",
     "ProofMark",
+    "ProofOutcome",
     "ProofVerdict",
     "PropertyCheck",
     "Reader",
@@ -259,6 +266,7 @@ __all__ = [
     "RepositoryTooNew",
     "Secret",
     "Severity",
+    "SignsOfLife",
     "SnapshotRecord",
     "Source",
     "Stage",

@@ -20,18 +20,85 @@ from engine.repository.repository import Repository
 
 KIND = "proofs"
 _TIME = "%Y%m%dT%H%M%SZ"
-_NAME = re.compile(r"([0-9a-f-]{36})\.([0-9a-f]+)\.(\d{8}T\d{6}Z)\.(answered|silent|started)\.[0-9a-f]+")
+
+
+class ProofOutcome(StrEnum):
+    """What a proof says of its point."""
+
+    PROVEN = "proven"
+    FAILED = "failed"
+    OPEN = "not conclusive"
 
 
 class ProofVerdict(StrEnum):
     """What came of a boot."""
 
     ANSWERED = "answered"
-    """The guest booted, and its agent answered: the point is proven."""
+    """The guest booted, its agent answered, and every check of its level passed: the point is proven."""
     SILENT = "silent"
     """It was started, and its agent did not answer in time."""
+    FAILED = "failed"
+    """Its agent answered, and a check of its level failed."""
+    STOPPED = "stopped"
+    """It went off or crashed while it was watched."""
     STARTED = "started"
-    """It was started; it has no agent that could be asked, so nobody knows whether it booted."""
+    """It was started and ran; it has no agent that could be asked, so nobody knows whether it booted."""
+    UNCHECKED = "unchecked"
+    """Its agent answered, and a check of its level could not be run."""
+
+    @property
+    def outcome(self) -> ProofOutcome:
+        """What it says of the point."""
+        if self is ProofVerdict.ANSWERED:
+            return ProofOutcome.PROVEN
+        return ProofOutcome.OPEN if self in (ProofVerdict.STARTED, ProofVerdict.UNCHECKED) else ProofOutcome.FAILED
+
+
+_NAME = re.compile(
+    rf"([0-9a-f-]{{36}})\.([0-9a-f]+)\.(\d{{8}}T\d{{6}}Z)\.({'|'.join(ProofVerdict)})\.[0-9a-f]+",
+)
+
+
+class GuestCheckState(StrEnum):
+    """What came of one check in the guest."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNABLE = "could not be run"
+
+
+class GuestCheckResult(Struct, frozen=True):
+    """One check of a level, run in the guest that was booted."""
+
+    name: str
+    what: str
+    """What was checked, in words."""
+    state: GuestCheckState
+    evidence: str
+    """What was seen: the first lines of output, for a command."""
+    seconds: float
+    """How long it took, with every attempt."""
+
+
+class SignsOfLife(Struct, frozen=True):
+    """What was seen from outside of a guest whose agent does not tell."""
+
+    ran_s: float
+    running: bool
+    """Whether it still ran at the end of that time."""
+    cpu_s: float
+    disk_read_bytes: int
+    disk_written_bytes: int
+    screen_changed: bool | None
+    """None if it has no screen."""
+
+    def __str__(self) -> str:
+        screen = {True: ", and its screen changed", False: ", and its screen stood still", None: ""}
+        return (
+            f"it {'ran' if self.running else 'went off within'} {self.ran_s:.0f} s, used {self.cpu_s:.0f} s of CPU,"
+            f" read {self.disk_read_bytes >> 10} KiB from its disks and wrote {self.disk_written_bytes >> 10} KiB"
+            f"{screen[self.screen_changed]}"
+        )
 
 
 class Proof(Struct, frozen=True):
@@ -51,6 +118,35 @@ class Proof(Struct, frozen=True):
     """The restore that wrote its disks, whose report is a record too."""
     warnings: tuple[str, ...] = ()
     version: int = 1
+    checks: tuple[GuestCheckResult, ...] = ()
+    """The checks of its level, as they went."""
+    seen: SignsOfLife | None = None
+    """Of a guest without an agent, or with a silent one."""
+
+    @property
+    def sentence(self) -> str:
+        """What came of it, in one sentence without its end."""
+        match self.verdict:
+            case ProofVerdict.ANSWERED:
+                passed = f", and {_counted(len(self.checks))} passed" if self.checks else ""
+                return f"it booted: its guest agent answered after {self.boot_s} s{passed}"
+            case ProofVerdict.SILENT:
+                return f"it was started, and its guest agent did not answer{self._seen()}"
+            case ProofVerdict.STOPPED:
+                return f"it did not keep running{self._seen()}"
+            case ProofVerdict.STARTED:
+                return f"it has no guest agent that could tell whether it booted{self._seen()}"
+            case ProofVerdict.FAILED:
+                return f"it booted in {self.boot_s} s, and failed {self._named(GuestCheckState.FAILED)}"
+            case ProofVerdict.UNCHECKED:
+                return f"it booted in {self.boot_s} s, and could not be asked for {self._named(GuestCheckState.UNABLE)}"
+
+    def _seen(self) -> str:
+        return f"; {self.seen}" if self.seen is not None else ""
+
+    def _named(self, state: GuestCheckState) -> str:
+        found = [check for check in self.checks if check.state is state]
+        return "; ".join(f'"{check.name}": {check.evidence}' for check in found)
 
 
 class ProofMark(Struct, frozen=True):
@@ -91,6 +187,10 @@ def proof_marks(repository: Repository) -> tuple[ProofMark, ...]:
         for each in found
         if each is not None
     )
+
+
+def _counted(number: int) -> str:
+    return "its one check" if number == 1 else f"all {number} checks"
 
 
 def last_proof(marks: Iterable[ProofMark], point: Point) -> ProofMark | None:

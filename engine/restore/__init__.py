@@ -12,7 +12,7 @@
    disks to their place while it runs (`step_instant.py`); from that start on nothing is undone by itself.
 4. Whole, a restore is committed, or kept until somebody commits or undoes it (`settle.py`), or its time is over.
 5. Report (`report.py`): who, why, what, with times, checks and hashes, kept with the repository; of a test, what it
-   proves of its point (`proof.py`).
+   proves of its point (`proof.py`): its guest is asked (`step_guest.py`) for what its level says (`guest_checks.py`).
 
 Files by themselves are another way (`engine.point_files`); back into a running guest they go here (`put_back.py`).
 Without any restore, other programs read a point's disks over NBD (`serving.py`, `served_disk.py`).
@@ -26,6 +26,7 @@ from engine.restore.decide import suggest_name
 from engine.restore.hanging import GuestNow, Hanging, hanging, hangs
 from engine.restore.journal import Entry, Phase, RestoreJournal
 from engine.restore.model import (
+    WATCH_S,
     Aside,
     AtEnd,
     DiskTarget,
@@ -39,6 +40,7 @@ from engine.restore.model import (
     UuidChoice,
 )
 from engine.restore.plan import lock_of, plan
+from engine.restore.proof import NotProven
 from engine.restore.put_back import (
     PutBackPlan,
     PutBackReport,
@@ -51,9 +53,10 @@ from engine.restore.put_back import (
 )
 from engine.restore.rates import load_rates
 from engine.restore.run import run, usual_streams
-from engine.restore.settle import Settlement, adopt, disks_of_original, overdue, refuse, settle
+from engine.restore.settle import Settlement, abandoned, adopt, disks_of_original, overdue, refuse, settle
 
 __all__ = [
+    "WATCH_S",
     "Aside",
     "AtEnd",
     "DiskTarget",
@@ -63,6 +66,7 @@ __all__ = [
     "MacChoice",
     "Mode",
     "NetworkMapping",
+    "NotProven",
     "Phase",
     "PlannedStep",
     "PutBackPlan",
@@ -74,6 +78,7 @@ __all__ = [
     "RestoreReport",
     "Settlement",
     "UuidChoice",
+    "abandoned",
     "adopt",
     "disks_of_original",
     "hanging",

@@ -14,6 +14,7 @@ from engine.jobs import StepHandle
 from engine.restore import (
     step_boot_files,
     step_disks,
+    step_guest,
     step_instant,
     step_memory,
     step_original,
@@ -67,7 +68,9 @@ WAYS = {
     StepKind.TRACK: Way(step_vm.track, _nothing, "nothing"),
     StepKind.START: Way(step_vm.start, step_vm.switch_off, "the running VM"),
     StepKind.WAKE: Way(step_memory.wake, step_vm.switch_off, "the running VM"),
-    StepKind.ASK: Way(step_vm.ask, _nothing, "nothing"),
+    StepKind.ASK: Way(step_guest.ask, _nothing, "nothing"),
+    StepKind.GUEST_CHECK: Way(step_guest.check, _nothing, "nothing"),
+    StepKind.WATCH: Way(step_guest.watch, _nothing, "nothing"),
     StepKind.MOVE: Way(step_instant.move, _nothing, "nothing"),
     StepKind.LET_GO: Way(step_instant.let_go, _nothing, "nothing"),
 }

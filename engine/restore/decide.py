@@ -15,7 +15,7 @@ from engine.hosts.rewrite import new_mac
 from engine.repository import Point
 from engine.restore.model import Aside, AtEnd, DiskTarget, MacChoice, Mode, NetworkMapping, Request, UuidChoice
 from engine.restore.steps import MEMORY
-from engine.settings import Settings, find_host
+from engine.settings import GuestCheck, Settings, find_host, level_for
 
 TEST_KEPT_S = 24 * 3600
 """How long the VM of a test is kept, unless somebody says otherwise."""
@@ -78,6 +78,7 @@ def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, tar
         autostart=autostart,
         start=request.start and request.defines,
         move=request.move or not request.instant,
+        checks=_checks(settings, request, point),
         keep_for_s=TEST_KEPT_S if test and request.keep_for_s is None else request.keep_for_s,
         at_end=AtEnd.UNDO if test and request.at_end is None else request.at_end,
     )
@@ -230,6 +231,15 @@ def _macs(fleet: Fleet, request: Request, point: Point, aside: Aside | None) -> 
         if mac not in taken and mac not in chosen:
             chosen.append(mac)
     return tuple(chosen)
+
+
+def _checks(settings: Settings, request: Request, point: Point) -> tuple[GuestCheck, ...]:
+    """What is asked of the guest of a test: what the VM's level says."""
+    if request.checks is not None or request.mode is not Mode.TEST or not request.start:
+        return request.checks or ()
+    facts = point.manifest.vm
+    level = level_for(settings, facts.name, host=facts.host, tags=facts.tags)
+    return level.checks if level is not None else ()
 
 
 def _first_pool(target: HostSnapshot) -> str:

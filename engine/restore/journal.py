@@ -28,6 +28,7 @@ from engine.errors import Conflict, ExitCode, NewhopeError, NoSpace, NotFound
 from engine.fleet import FitnessCheck
 from engine.hosts.aside import KeptOriginal
 from engine.jobs import KnobChange
+from engine.repository import GuestCheckResult, SignsOfLife
 from engine.restore.model import LostRange, Request, RestoredDisk
 
 KEPT_ENTRIES = 200
@@ -111,6 +112,8 @@ class Entry(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     lost: tuple[LostRange, ...] = ()
     agent_answered_s: float | None = None
+    guest_checks: tuple[GuestCheckResult, ...] = ()
+    seen: SignsOfLife | None = None
     resumed: int = 0
     finished: datetime | None = None
     keep_until: datetime | None = None

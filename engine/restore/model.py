@@ -9,7 +9,11 @@ from msgspec import Struct
 
 from engine.fleet import FitnessCheck, HostFitness
 from engine.jobs import KnobChange
-from engine.settings import format_duration
+from engine.repository import Proof
+from engine.settings import GuestCheck, format_duration
+
+WATCH_S = 60
+"""How long the guest of a test is watched that has no agent, unless somebody says otherwise."""
 
 
 class MacChoice(StrEnum):
@@ -127,6 +131,12 @@ class Request(Struct, frozen=True):
     """Of an instant restore: move its disks. A VM that does not outlive its proof can stay on what is served."""
     aside: Aside | None = None
     """Decided by `plan` for a restore that takes the original's place: which VM is put aside, and as what."""
+    checks: tuple[GuestCheck, ...] | None = None
+    """What the guest of a test is asked once its agent answers; what the VM's level asks, if open."""
+    watch_s: int = WATCH_S
+    """How long the guest of a test is watched that has no agent."""
+    proves: bool = False
+    """A test that is taken away as soon as it has told what it can."""
     digest: str = ""
     """Of the plan that was shown. A run whose own plan has another one stops before it touches anything."""
 
@@ -210,6 +220,8 @@ class RestorePlan(Struct, frozen=True):
     def undo_window(self) -> str:
         """For how long it can be undone, in words."""
         request = self.request
+        if request.proves:
+            return "it is taken away by itself when it has told what it can"
         if request.keep_for_s is not None:
             then = f", then: {request.at_end.value}" if request.at_end is not None else ", and after that"
             return f"for {format_duration(request.keep_for_s)} after its end{then}"
@@ -313,6 +325,8 @@ class RestoreReport(Struct, frozen=True):
     at_end: AtEnd | None = None
     knobs: tuple[KnobChange, ...] = ()
     """What was set while it ran: paused, how fast, before whom, with how many streams."""
+    proof: Proof | None = None
+    """Of a test: what it says of its point."""
 
     @property
     def data_loss_s(self) -> float:

@@ -15,7 +15,7 @@ from engine.hosts.model import HostSnapshot
 from engine.repository import Point
 from engine.restore.decide import best_host, decide, holds_memory, hosts_by_fitness, network_of
 from engine.restore.host_note import note_name
-from engine.restore.model import AtEnd, MacChoice, Mode, PlannedStep, Request, RestorePlan, UuidChoice
+from engine.restore.model import WATCH_S, AtEnd, MacChoice, Mode, PlannedStep, Request, RestorePlan, UuidChoice
 from engine.restore.preflight import preflight
 from engine.restore.rates import Rates
 from engine.restore.steps import BOOT_FILES, MEMORY, Step, StepKind, steps_of, tracked
@@ -91,7 +91,8 @@ def planned_steps(
     described: list[PlannedStep] = []
     for step in steps_of(point.manifest, request):
         shown = _described(step, point, request, target)
-        image_format = request.disk(step.of).format if step.of else ""
+        of_disk = step.kind in (StepKind.WRITE, StepKind.VERIFY)
+        image_format = request.disk(step.of).format if of_disk else ""
         expected = rates.expected_s(request.to_host, step.kind, shown.size_bytes, image_format)
         described.append(structs.replace(shown, key=step.key, expected_s=expected))
     return tuple(described)
@@ -130,8 +131,28 @@ def _described(step: Step, point: Point, request: Request, target: HostSnapshot)
         case StepKind.ASIDE if aside is not None:
             detail = f"{aside.name} becomes {aside.kept_name}; its disks are not touched"
             return PlannedStep(step.title, aside.host, detail, 0, f"it becomes {aside.name} again, as it was")
+        case StepKind.ASK | StepKind.GUEST_CHECK | StepKind.WATCH | StepKind.TAKE_AWAY:
+            return _of_the_guest(step, request)
         case _:
             return _of_the_vm(step, point, request)
+
+
+def _of_the_guest(step: Step, request: Request) -> PlannedStep:
+    host = request.to_host
+    match step.kind:
+        case StepKind.GUEST_CHECK:
+            check = next(each for each in request.checks or () if each.name == step.of)
+            detail = f"{check.what}; tried again for {format_duration(check.time_limit_s)}"
+            return PlannedStep(step.title, host, detail, 0, _NOTHING)
+        case StepKind.WATCH:
+            detail = f"for {format_duration(request.watch_s)}: it has no agent that could tell whether it booted"
+            return PlannedStep(step.title, host, detail, 0, _NOTHING)
+        case StepKind.TAKE_AWAY:
+            detail = f"{request.name} is switched off and removed with its disks; what it proved is kept"
+            return PlannedStep(step.title, host, detail, 0, _NOTHING)
+        case _:
+            kept = "the proof says so" if request.proves else "the VM is kept and the report says so"
+            return PlannedStep(step.title, host, f"proof that it booted; if it stays silent {kept}", 0, _NOTHING)
 
 
 def _of_the_vm(step: Step, point: Point, request: Request) -> PlannedStep:
@@ -149,11 +170,8 @@ def _of_the_vm(step: Step, point: Point, request: Request) -> PlannedStep:
         case StepKind.WAKE:
             detail = f"{request.name}, from {point.manifest.moment:%Y-%m-%d %H:%M:%S} UTC on"
             return PlannedStep(step.title, host, detail, 0, "it is switched off")
-        case StepKind.START:
-            return PlannedStep(step.title, host, request.name, 0, "it is switched off")
         case _:
-            detail = "proof that it booted; if it stays silent the VM is kept and the report says so"
-            return PlannedStep(step.title, host, detail, 0, _NOTHING)
+            return PlannedStep(step.title, host, request.name, 0, "it is switched off")
 
 
 def _writing(step: Step, point: Point, request: Request, target: HostSnapshot) -> PlannedStep:
@@ -213,12 +231,14 @@ def _starting_words(point: Point, request: Request) -> list[str]:
     return ["--memory" if request.memory else "--no-memory"]
 
 
-def command_of(point: Point, request: Request) -> str:
-    """The command line that asks for the same restore."""
-    words = ["newhope", "restore", f"{point.manifest.vm.name}@{point.id}", "--to", request.to_host]
-    if request.mode is not Mode.BESIDE:
-        words += ["--mode", request.mode.value]
-    words += ["--name", request.name, "--pool", request.pool]
+def _proving(named: str, request: Request) -> str:
+    words = ["newhope", "prove", named, "--to", request.to_host, "--pool", request.pool]
+    words += ["--watch", format_duration(request.watch_s)] if request.watch_s != WATCH_S else []
+    return shlex.join(words)
+
+
+def _disk_words(point: Point, request: Request) -> list[str]:
+    words: list[str] = []
     for disk, record in zip(request.disks, point.manifest.disks, strict=True):
         if disk.device:
             words += ["--device", f"{disk.target}={disk.device}"]
@@ -227,6 +247,19 @@ def command_of(point: Point, request: Request) -> str:
             words += ["--pool", f"{disk.target}={disk.pool}"]
         if disk.format != ("qcow2" if record.format == "qcow2" else "raw") and not request.through_libvirt:
             words += ["--format", f"{disk.target}={disk.format}"]
+    return words
+
+
+def command_of(point: Point, request: Request) -> str:
+    """The command line that asks for the same restore."""
+    named = f"{point.manifest.vm.name}@{point.id}"
+    if request.proves:
+        return _proving(named, request)
+    words = ["newhope", "restore", named, "--to", request.to_host]
+    if request.mode is not Mode.BESIDE:
+        words += ["--mode", request.mode.value]
+    words += ["--name", request.name, "--pool", request.pool]
+    words += _disk_words(point, request)
     if request.macs is not MacChoice.AUTO:
         words += ["--mac", request.macs.value]
     if request.uuid is not UuidChoice.AUTO:

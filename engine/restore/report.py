@@ -12,6 +12,7 @@ from engine.repository import Repository
 from engine.restore.journal import Entry
 from engine.restore.model import DoneStep, LevelAchieved, Mode, RestoreReport
 from engine.restore.plan import command_of
+from engine.restore.proof import proof_of
 from engine.restore.salvage import warning
 from engine.restore.work import Work
 from engine.settings import Settings, format_duration, level_for
@@ -57,6 +58,7 @@ def report_of(work: Work) -> RestoreReport:
         keep_until=entry.keep_until,
         at_end=request.at_end,
         knobs=entry.knobs,
+        proof=proof_of(entry, work.point),
     )
 
 
@@ -116,6 +118,12 @@ def as_markdown(report: RestoreReport) -> str:
         "|---|---|---|",
         *(f"| {check.name} | {check.state.upper()} | {check.evidence} |" for check in report.checks),
     ]
+    if report.proof is not None and report.proof.checks:
+        lines += ["", "## Checks in the guest", "", "| check | of | came to | evidence |", "|---|---|---|---|"]
+        lines += [
+            f"| {_cell(check.name)} | {_cell(check.what)} | {check.state.upper()} | {_cell(check.evidence)} |"
+            for check in report.proof.checks
+        ]
     if report.lost:
         lines += ["", "## Lost, and zero in the restored disks", "", "| disk | offset | bytes |", "|---|---|---|"]
         lines += [f"| {each.disk} | {each.offset} | {each.length} |" for each in report.lost]
@@ -128,6 +136,11 @@ def as_markdown(report: RestoreReport) -> str:
     if report.warnings:
         lines += ["", "## To look at", "", *(f"- {warning}" for warning in report.warnings)]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text of a guest's, which must not end its cell of a table."""
+    return text.replace("|", "\\|")
 
 
 def _facts(report: RestoreReport) -> list[str]:
@@ -143,6 +156,7 @@ def _facts(report: RestoreReport) -> list[str]:
         ("downtime", _downtime(report)),
         ("took", f"{took_s:.1f} s for {report.size_bytes / _MIB:.0f} MiB"),
         ("interrupted", f"{report.resumed} times, and went on" if report.resumed else ""),
+        ("its point", f"{report.proof.verdict.outcome}: {report.proof.sentence}" if report.proof is not None else ""),
         ("UUID", report.uuid if report.mode is not Mode.DISKS else ""),
         ("can be undone", _window(report)),
         ("command", f"`{report.command}`"),

@@ -6,6 +6,7 @@
 4. But where only the way to the host or the repository is lost, what was done is kept: the restore is *interrupted*,
    and can be resumed or undone. So it is when this process is killed.
 5. Whole, the restore is committed, or kept for as long as it can be undone, and its report goes to the repository.
+   One that proves its point is undone at once, when the proof is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from engine.restore.host_note import take_note_away
 from engine.restore.journal import Entry, Phase, RestoreJournal
 from engine.restore.model import Request, RestoreReport
 from engine.restore.plan import lock_of
-from engine.restore.proof import proof_of
 from engine.restore.rates import load_rates, save_rates
 from engine.restore.report import keep_report, report_of
 from engine.restore.step_disks import WRITE_KINDS, is_still_there
@@ -40,6 +40,7 @@ from engine.settings import Settings, find_repository
 
 DISKS_AT_ONCE = 4
 STREAMS_A_DISK = 3
+_ASKING = (StepKind.ASK, StepKind.GUEST_CHECK, StepKind.WATCH)
 _START = Step(StepKind.START).key
 
 
@@ -77,10 +78,13 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
                 chain=repository.id[: checkpoints.CHAIN_DIGITS],
             )
             try:
-                _carry_out(work, steps)
+                _carry_out(work, [step for step in steps if step.kind is not StepKind.TAKE_AWAY])
             except BaseException as error:
                 raise _after_failure(work, kept, error) from error
         report = _finish(work, repository)
+        if request.proves:
+            with context.step(Step(StepKind.TAKE_AWAY).title):
+                undo(work)
     journal.forget_oldest()
     return report
 
@@ -192,9 +196,9 @@ def _one(work: Work, step: Step) -> None:
             if not checks or not work.resumed:
                 work.done(step, note)
     except Cancelled:
-        if step.kind is not StepKind.ASK:
+        if step.kind not in _ASKING or work.request.proves:
             raise
-        work.warn("It was cancelled when the VM ran already: the VM was kept, its agent not asked.")
+        work.warn(f"It was cancelled when the VM ran already: the VM was kept. Not done: {step.title}.")
 
 
 def _after_failure(work: Work, kept: RepositorySettings, error: BaseException) -> BaseException:
@@ -284,9 +288,8 @@ def _finish(work: Work, repository: Repository) -> RestoreReport:
     report = report_of(work)
     try:
         keep_report(repository, report)
-        proof = proof_of(work.entry, work.point)
-        if proof is not None:
-            keep_proof(repository, proof)
+        if report.proof is not None:
+            keep_proof(repository, report.proof)
     except NewhopeError as error:
         work.warn(f"Its report and proof could not be kept in the repository: {error.what}")
         report = report_of(work)

@@ -9,7 +9,7 @@ any other one that has found the note on the host.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct, structs
@@ -82,6 +82,18 @@ def overdue(entries: Iterable[Entry], now: datetime) -> tuple[Settlement, ...]:
         Settlement(entry.id, entry.request.at_end)
         for entry in entries
         if entry.overdue(now) and entry.request.at_end is not None
+    )
+
+
+def abandoned(entries: Iterable[Entry], lives: Callable[[int], bool]) -> tuple[Settlement, ...]:
+    """Proofs that were cut off, of which something may be left; `lives` tells of a job whether it still runs.
+
+    Nobody waits for them: what is undone here is proven anew.
+    """
+    return tuple(
+        Settlement(entry.id, AtEnd.UNDO)
+        for entry in entries
+        if entry.request.proves and not entry.phase.over and not lives(entry.job_id)
     )
 
 

@@ -1,4 +1,4 @@
-"""The VM itself: defined with what it has become, told from when its dirty bitmaps count, started, and asked."""
+"""The VM itself: defined with what it has become, told from when its dirty bitmaps count, and started."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 from msgspec import structs
 
-from engine.hosts import MissingOnHost, agent, checkpoints, image, power
-from engine.hosts.errors import GuestDidNotAnswer
+from engine.hosts import MissingOnHost, checkpoints, image, power
 from engine.hosts.model import Definition, VmState
 from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, ServedBelow, rewrite
 from engine.jobs import StepHandle
@@ -17,8 +16,6 @@ from engine.restore.model import Request
 from engine.restore.step_target import vm_is_ours
 from engine.restore.steps import Step, tracked
 from engine.restore.work import Ground, Work
-
-AGENT_TIMEOUT_S = 300.0
 
 
 def define(work: Work, step: Step, handle: StepHandle) -> str:
@@ -106,19 +103,6 @@ def start(work: Work, step: Step, handle: StepHandle) -> str:
     if not work.point.manifest.vm.agent:
         work.note(lambda entry: structs.replace(entry, up=datetime.now(UTC)))
     return ""
-
-
-def ask(work: Work, step: Step, handle: StepHandle) -> str:
-    """Wait for its guest agent. A silent one is a warning: the VM is whole, and stays."""
-    try:
-        waited_s = agent.wait_until_answering(work.lane, work.request.new_uuid, timeout_s=AGENT_TIMEOUT_S)
-    except GuestDidNotAnswer as silent:
-        work.warn(f"{silent.what} It runs and was kept. {silent.next_step}")
-        return "silent"
-    answered_s = round(waited_s, 1)
-    work.note(lambda entry: structs.replace(entry, agent_answered_s=answered_s, up=datetime.now(UTC)))
-    work.context.log(f"its guest agent answered after {waited_s:.1f} s")
-    return f"answered after {waited_s:.1f} s"
 
 
 def switch_off(ground: Ground, step: Step) -> None:

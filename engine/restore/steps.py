@@ -38,8 +38,12 @@ class StepKind(StrEnum):
     START = "start"
     WAKE = "wake"
     ASK = "ask-agent"
+    GUEST_CHECK = "guest-check"
+    WATCH = "watch"
     MOVE = "move"
     LET_GO = "let-go"
+    TAKE_AWAY = "take-away"
+    """Not a step of its own to be undone: the undo of all others, which ends a proof."""
 
 
 _TITLES = {
@@ -58,6 +62,9 @@ _TITLES = {
     StepKind.START: "start it",
     StepKind.WAKE: "let it go on from its memory",
     StepKind.ASK: "ask its guest agent",
+    StepKind.GUEST_CHECK: "check in the guest: {of}",
+    StepKind.WATCH: "watch it",
+    StepKind.TAKE_AWAY: "take it away",
     StepKind.MOVE: "move {of} over",
     StepKind.LET_GO: "let the recovery point go",
 }
@@ -68,7 +75,7 @@ class Step(Struct, frozen=True):
 
     kind: StepKind
     of: str = ""
-    """The disk that it is about."""
+    """The disk, or the check, that it is about."""
 
     @property
     def key(self) -> str:
@@ -106,8 +113,13 @@ def steps_of(manifest: Manifest, request: Request) -> tuple[Step, ...]:
         steps.append(Step(StepKind.WAKE if request.memory else StepKind.START))
         if manifest.vm.agent:
             steps.append(Step(StepKind.ASK))
+            steps += [Step(StepKind.GUEST_CHECK, each.name) for each in request.checks or ()]
+        elif request.mode is Mode.TEST:
+            steps.append(Step(StepKind.WATCH))
     if request.instant and request.move:
         steps += [*(Step(StepKind.MOVE, target) for target in targets), Step(StepKind.LET_GO)]
+    if request.proves:
+        steps.append(Step(StepKind.TAKE_AWAY))
     return tuple(steps)
 
 

@@ -142,6 +142,57 @@ class Rules(Struct, frozen=True):
 
 
 SHUTDOWN_TIMEOUT_S = 180
+CHECK_TIME_LIMIT_S = 60
+
+
+class CommandCheck(Struct, frozen=True, tag="command"):
+    """A program in the guest must end with exit status 0."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    """Program and arguments, started as they are."""
+    line: str = ""
+    """A line for the guest's shell, instead of `words`."""
+    time_limit_s: int = CHECK_TIME_LIMIT_S
+    """How long it may take to succeed, with every further attempt."""
+
+    @property
+    def what(self) -> str:
+        """What is checked, in words."""
+        return f"`{self.line or ' '.join(self.words)}` succeeds"
+
+
+class PortCheck(Struct, frozen=True, tag="port"):
+    """Something in the guest must listen on a TCP port."""
+
+    name: str
+    port: int
+    time_limit_s: int = CHECK_TIME_LIMIT_S
+
+    @property
+    def what(self) -> str:
+        """What is checked, in words."""
+        return f"something listens on TCP port {self.port}"
+
+
+class FileCheck(Struct, frozen=True, tag="file"):
+    """A file must be there in the guest."""
+
+    name: str
+    path: str
+    min_size_bytes: int | None = None
+    max_age_s: int | None = None
+    """How long before the recovery point's moment it may have been written last."""
+    time_limit_s: int = CHECK_TIME_LIMIT_S
+
+    @property
+    def what(self) -> str:
+        """What is checked, in words."""
+        return f"{self.path} is there"
+
+
+GuestCheck = CommandCheck | PortCheck | FileCheck
+"""What is asked of a guest that was booted to prove a recovery point."""
 
 
 class Level(Struct, frozen=True):
@@ -169,6 +220,10 @@ class Level(Struct, frozen=True):
     """Whether VMs that no rule matches get this level."""
     keep: Keep | None = None
     """Which recovery points are kept; None keeps all."""
+    prove_every_s: int | None = None
+    """How old the last proof of a VM may get; None: only when it is asked for."""
+    checks: tuple[GuestCheck, ...] = ()
+    """What a guest is asked that is booted to prove a recovery point."""
 
     @property
     def rules(self) -> Rules:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from engine.settings import bandwidth, object_storage, passphrase_source
+from engine.settings import bandwidth, guest_checks, object_storage, passphrase_source
 from engine.settings.connection_uri import flaws
 from engine.settings.model import (
     DEFAULT_SCRATCH_FLOOR_BYTES,
@@ -71,7 +71,8 @@ def read_repository(name: str, table: Table, folder: Path) -> Repository | None:
 
 def read_level(name: str, table: Table) -> Level:
     """Read `[levels.NAME]`; what is wrong stands at its default, and the table noted why."""
-    table.only(("rpo", "rto", "method", "shutdown_timeout", "hot_if_ignored", "copies", *_RULES, "default", "keep"))
+    own = ("rpo", "rto", "method", "shutdown_timeout", "hot_if_ignored", "copies", "default", "keep", "prove_every")
+    table.only((*own, *_RULES, guest_checks.KEY))
     rpo_s = table.duration("rpo", "4h")
     rto_s = table.duration("rto", "1h")
     method = table.choice("method", (method.value for method in Method))
@@ -90,6 +91,8 @@ def read_level(name: str, table: Table) -> Level:
         tags=rules.tags,
         default=table.flag("default") or False,
         keep=_read_keep(table),
+        prove_every_s=table.duration("prove_every", "7d") if "prove_every" in table.names() else None,
+        checks=guest_checks.read_checks(table),
     )
 
 

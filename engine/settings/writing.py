@@ -9,7 +9,7 @@ from pathlib import Path
 import tomli_w
 from msgspec.structs import asdict
 
-from engine.settings import bandwidth, guest_files
+from engine.settings import bandwidth, guest_checks, guest_files
 from engine.settings.byte_size import format_size
 from engine.settings.duration import format_duration
 from engine.settings.location import default_state
@@ -108,7 +108,11 @@ def _level(level: Level) -> dict[str, object]:
         "hot_if_ignored": level.hot_if_ignored or None,
     }
     rest = {"method": level.method.value, **cold, "copies": level.copies, **_rules(level.rules)}
-    return _given({**durations, **rest, "default": level.default or None, "keep": _keep(level.keep)})
+    proofs = {
+        "prove_every": None if level.prove_every_s is None else format_duration(level.prove_every_s),
+        guest_checks.KEY: [_given(guest_checks.as_toml(check)) for check in level.checks],
+    }
+    return _given({**durations, **rest, "default": level.default or None, "keep": _keep(level.keep), **proofs})
 
 
 def _rules(rules: Rules) -> dict[str, object]:

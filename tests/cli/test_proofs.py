@@ -56,7 +56,7 @@ def test_the_newest_proof_counts(newhope: Run, place: Place, points: tuple[Point
     page = newhope("points", "show", points[0].id)
 
     assert [each["proof"] and each["proof"]["verdict"] for each in document] == ["silent", None, None]
-    assert "NO: started" in page.out and "coruscant" in page.out
+    assert "NO, 1 h" in page.out and "did not answer" in page.out and "coruscant" in page.out
 
 
 def test_a_proven_point_says_where_when_and_how_fast_it_booted(

@@ -1,0 +1,89 @@
+"""The guest, once it runs: its agent is asked; in a test, the checks of its level are run, or it is watched."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from msgspec import structs
+
+from engine.hosts import agent
+from engine.hosts.errors import GuestDidNotAnswer
+from engine.hosts.model import VmState
+from engine.hosts.signs_of_life import Vitals, vitals
+from engine.jobs import StepHandle
+from engine.repository import GuestCheckState, SignsOfLife
+from engine.restore.guest_checks import ask_guest, never_asked
+from engine.restore.model import Mode
+from engine.restore.steps import Step
+from engine.restore.work import Work
+
+AGENT_TIMEOUT_S = 300.0
+_LOOK_S = 1.0
+
+
+def ask(work: Work, step: Step, handle: StepHandle) -> str:
+    """Wait for its guest agent. A silent one is a warning: the VM is whole, and stays."""
+    began, before = time.monotonic(), _vitals_in_a_test(work)
+    try:
+        waited_s = agent.wait_until_answering(work.lane, work.request.new_uuid, timeout_s=AGENT_TIMEOUT_S)
+    except GuestDidNotAnswer as silent:
+        if before is not None:
+            after = vitals(work.lane, work.request.new_uuid)
+            _note_seen(work, before, after, time.monotonic() - began)
+        kept = "" if work.request.proves else " It runs and was kept."
+        work.warn(f"{silent.what}{kept} {silent.next_step}")
+        return "silent"
+    answered_s = round(waited_s, 1)
+    work.note(lambda entry: structs.replace(entry, agent_answered_s=answered_s, up=datetime.now(UTC)))
+    work.context.log(f"its guest agent answered after {waited_s:.1f} s")
+    return f"answered after {waited_s:.1f} s"
+
+
+def check(work: Work, step: Step, handle: StepHandle) -> str:
+    """Run one check of its level. One that fails is a warning here, and decides what the test proves."""
+    asked = next(each for each in work.request.checks or () if each.name == step.of)
+    if work.entry.agent_answered_s is None:
+        result = never_asked(asked, "its guest agent did not answer")
+    else:
+        moment = work.point.manifest.moment
+        result = ask_guest(work.lane, work.request.new_uuid, asked, moment, work.context.raise_if_cancelled)
+    others = tuple(each for each in work.entry.guest_checks if each.name != asked.name)
+    work.note(lambda entry: structs.replace(entry, guest_checks=(*others, result)))
+    if result.state is not GuestCheckState.PASSED:
+        work.warn(f'The check "{result.name}" {result.state.value}: {result.evidence}.')
+    return f"{result.state.value}: {result.evidence}"
+
+
+def watch(work: Work, step: Step, handle: StepHandle) -> str:
+    """Look for a while whether it keeps running, and what it does."""
+    uuid = work.request.new_uuid
+    began, before = time.monotonic(), vitals(work.lane, uuid)
+    last = now = before
+    while now.state is VmState.RUNNING and time.monotonic() - began < work.request.watch_s:
+        work.context.raise_if_cancelled()
+        time.sleep(_LOOK_S)
+        last, now = now, vitals(work.lane, uuid)
+    # One that is off has no counters any more: what it had done a moment before is what is known.
+    after = now if now.state is VmState.RUNNING else structs.replace(last, state=now.state)
+    seen = _note_seen(work, before, after, time.monotonic() - began)
+    if not seen.running:
+        work.warn(f"It did not keep running: {seen}.")
+    return str(seen)
+
+
+def _vitals_in_a_test(work: Work) -> Vitals | None:
+    return vitals(work.lane, work.request.new_uuid) if work.request.mode is Mode.TEST else None
+
+
+def _note_seen(work: Work, before: Vitals, after: Vitals, ran_s: float) -> SignsOfLife:
+    seen = SignsOfLife(
+        ran_s=round(ran_s, 1),
+        running=after.state is VmState.RUNNING,
+        cpu_s=round(after.cpu_s, 1),
+        disk_read_bytes=after.disk_read_bytes,
+        disk_written_bytes=after.disk_written_bytes,
+        screen_changed=before.screen != after.screen if before.screen and after.screen else None,
+    )
+    work.note(lambda entry: structs.replace(entry, seen=seen))
+    return seen
