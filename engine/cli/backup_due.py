@@ -11,7 +11,7 @@ from engine.cli.invocation import Invocation
 from engine.errors import ExitCode, NewhopeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from datetime import datetime
 
     from engine.backup import Request
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from engine.jobs import Job
     from engine.requirements import Attempts, DuePlan
 
-_JOBS_LOOKED_AT = 1000
-
 
 def back_up_due(invocation: Invocation, choices: Choices) -> ExitCode:
     """Show who is due and why, and back those up as one job."""
     from datetime import UTC, datetime
 
     from engine.cli import printing
+    from engine.cli.attempts import JOBS_LOOKED_AT
     from engine.cli.confirmation import confirm
     from engine.cli.documents import plain
+    from engine.cli.due_table import show_due
     from engine.cli.launching import launch_backups
     from engine.cli.named import refuse_unreachable_repository
+    from engine.cli.overdue import settle_overdue
     from engine.cli.vms import tell_silent
     from engine.cli.wording import count
     from engine.settings import find_host, find_repository
@@ -38,13 +39,17 @@ def back_up_due(invocation: Invocation, choices: Choices) -> ExitCode:
     repository = find_repository(invocation.settings, choices.repository).name
     if choices.host:
         find_host(invocation.settings, choices.host)
+    if not choices.dry_run:
+        settle_overdue(invocation)
     fleet = invocation.fleet()
     with invocation.journal() as journal:
-        tried = attempts_of(journal.jobs(limit=_JOBS_LOOKED_AT))
+        tried = attempts_of(journal.jobs(limit=JOBS_LOOKED_AT))
     now = datetime.now(UTC)
     plan, requests = _plan(invocation, choices, fleet, tried, now)
     if not invocation.json:
-        _show(plan, now)
+        show_due(
+            [(found.vm, found.host, found.level.name, found.why) for found in plan.due], plan.later, plan.left_out, now
+        )
         tell_silent(fleet)
     elif choices.dry_run or not requests:
         printing.show_json(plain(plan))
@@ -72,53 +77,24 @@ def _status(plan: DuePlan) -> ExitCode:
     return ExitCode.FAILED if any(found.failed for found in plan.later) else ExitCode.OK
 
 
-def attempts_of(jobs: Iterable[Job]) -> dict[str, Attempts]:
-    """What came of the last backups, by `attempts_key`; `jobs` are the newest first.
-
-    One that was cancelled says nothing about whether the next would succeed.
-    """
+def attempts_of(jobs: Sequence[Job]) -> dict[str, Attempts]:
+    """What came of the last backups, by `attempts_key`; `jobs` are the newest first."""
     import msgspec
 
     from engine.backup import Request
+    from engine.cli.attempts import still_on_list, tally
     from engine.cli.launching import BACKUP, BACKUPS
-    from engine.jobs import JobState
-    from engine.requirements import Attempts
 
-    found: dict[str, Attempts] = {}
-    settled: set[str] = set()
     seen_to: dict[str, int] = {}
     for job in jobs:
         if job.kind == BACKUPS and not job.state.over:
-            seen_to |= dict.fromkeys(_still_on_list(job), job.id)
-        if job.kind != BACKUP:
-            continue
-        uuid = _attempted(msgspec.json.decode(job.spec, type=Request))
-        if uuid in settled:
-            continue
-        so_far = found.get(uuid, Attempts())
-        if not job.state.over:
-            found[uuid] = replace(so_far, job=job.id)
-        elif job.state in (JobState.FAIL, JobState.LOST):
-            last = so_far.last or job.finished or job.heartbeat or job.created
-            found[uuid] = replace(so_far, failed=so_far.failed + 1, last=last, last_job=so_far.last_job or job.id)
-        elif job.state is not JobState.CANCELLED:
-            settled.add(uuid)
-    for uuid, job_id in seen_to.items():
-        so_far = found.get(uuid, Attempts())
-        found[uuid] = replace(so_far, job=so_far.job or job_id)
-    return found
-
-
-def _still_on_list(job: Job) -> list[str]:
-    """What a living job of several backups is not through with; it has a step for each."""
-    import msgspec
-
-    from engine.backup import Request
-    from engine.jobs import StepState
-
-    requests = msgspec.json.decode(job.spec, type=tuple[Request, ...])
-    ended = {step.number for step in job.steps if step.state not in (StepState.WAIT, StepState.RUN)}
-    return [_attempted(request) for number, request in enumerate(requests, 1) if number not in ended]
+            requests = msgspec.json.decode(job.spec, type=tuple[Request, ...])
+            seen_to |= dict.fromkeys(still_on_list(job, map(_attempted, requests)), job.id)
+    return tally(
+        jobs,
+        lambda job: _attempted(msgspec.json.decode(job.spec, type=Request)) if job.kind == BACKUP else None,
+        seen_to,
+    )
 
 
 def _attempted(request: Request) -> str:
@@ -153,32 +129,3 @@ def _plan(
             requests.append(request)
     later = tuple(found for found in whole.later if choices.host in (None, found.host))
     return DuePlan(tuple(due), later, tuple(left_out)), requests
-
-
-def _show(plan: DuePlan, now: datetime) -> None:
-    from engine.cli import printing
-    from engine.cli.table import Column
-    from engine.cli.wording import age, local
-
-    columns = (
-        Column("VM", gives_way=True),
-        Column("HOST", gives_way=True),
-        Column("LEVEL", gives_way=True),
-        Column("DUE", right=True),
-        Column("WHY", gives_way=True),
-    )
-    rows = [(found.vm, found.host, found.level.name, "now", found.why) for found in plan.due]
-    rows += [
-        (
-            found.vm,
-            found.host,
-            found.level,
-            "" if found.due_at is None else f"in {age((found.due_at - now).total_seconds())}",
-            found.why if found.due_at is None else f"{found.why}; at {local(found.due_at)}",
-        )
-        for found in plan.later
-    ]
-    if rows:
-        printing.show_table(columns, rows)
-    for found in plan.left_out:
-        printing.say(f"- left out {found.vm} on {found.host}: {found.why}")

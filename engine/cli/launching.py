@@ -19,6 +19,7 @@ from engine.errors import NotFound
 from engine.fleet import keys_to_hand
 from engine.jobs import Job, Journal, Knobs, launch
 from engine.repository import PointKind
+from engine.requirements import ProofDue
 from engine.settings import Method, Settings
 from engine.settings.duration import format_duration
 from engine.settings.model import SHUTDOWN_TIMEOUT_S
@@ -26,6 +27,7 @@ from engine.settings.model import SHUTDOWN_TIMEOUT_S
 BACKUP = "backup"
 BACKUPS = "backups"
 RESTORE = "restore"
+PROOFS = "proofs"
 PUT_BACK = "put-back"
 SETTLE = "settle"
 
@@ -100,6 +102,22 @@ def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePl
         f" `newhope restores undo {request.id}`.",
         handed=keys_for(settings, request.repository),
         knobs=structs.replace(begins, streams=begins.streams or usual),
+    )
+
+
+def launch_proofs(settings: Settings, journal: Journal, wanted: Sequence[ProofDue], *, lock: str) -> Job:
+    """Start one job that proves the points of several VMs, one by one; raises `Conflict` beside another one."""
+    return launch(
+        journal,
+        PROOFS,
+        count(len(wanted), "VM"),
+        "several",
+        msgspec.json.encode(tuple(wanted)),
+        lock=lock,
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, "newhope prove --due"),
+        untouched="What was proven is kept. A proof that was under way goes on and takes its VM away by itself.",
+        handed=keys_for(settings, *(due.repository for due in wanted)),
     )
 
 

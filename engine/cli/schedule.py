@@ -53,7 +53,9 @@ def install(
 
     The timer looks which VMs are due (`newhope backup --due`) and catches up what was missed while the machine was
     off. A look that finds VMs that wait after failures, or for a host that does not answer, fails: `systemctl --failed`
-    and the unit that --on-failure names hear of it.
+    and the unit that --on-failure names hear of it. Restores whose time to decide is over are settled by it too.
+
+    A level that says prove_every gets a second timer, for `newhope prove --due`.
 
     \b
     Examples:
@@ -63,7 +65,7 @@ def install(
     """
     from engine.cli import printing
     from engine.cli.documents import plain
-    from engine.schedule import Systemd, cron_lines, plan_units
+    from engine.schedule import Systemd, cron_lines, plan_units, prove_every_for
     from engine.schedule import install as install_units
     from engine.settings import format_duration
 
@@ -84,6 +86,9 @@ def install(
     for unit in units:
         printing.say(f"Wrote {systemd.folder / unit.name}")
     printing.say(f"Every {format_duration(choice.every_s)} the VMs that are due are backed up.")
+    proofs_s = prove_every_for(invocation.settings)
+    if proofs_s is not None:
+        printing.say(f"Every {format_duration(proofs_s)} the recovery points that are due are proven.")
     for kept in invocation.settings.repositories:
         if not kept.names_passphrase_source and kept.name not in dict(choice.credentials):
             printing.say(

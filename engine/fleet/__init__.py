@@ -8,7 +8,8 @@
 4. `save_cache` keeps the picture for the next start, `load_cache` paints it at once.
 5. `fitness` tells whether a VM can run on a host, check by check, from values alone. Restores and the search for
    single points of failure both ask it.
-6. `open_repository` opens what the settings name, whatever unlocks it (`repository_access`, `passphrase_sources`).
+6. `proof_standing` says how long ago a VM was proven to come back, against what its level asks.
+7. `open_repository` opens what the settings name, whatever unlocks it (`repository_access`, `passphrase_sources`).
 
 May import: `hosts`, `repository`, `settings`, `errors`. Face: the names below; lookups (`known_vms`, `points_of`, ...)
 take the fleet as their first argument.
@@ -21,6 +22,7 @@ from engine.fleet.fitness_model import CheckState, FitnessCheck, HostFitness, Ve
 from engine.fleet.gathering import gather, look_into_repository
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
 from engine.fleet.passphrase_sources import is_bound_to_be_encrypted
+from engine.fleet.proven import ProofState, Standing, proof_standing, proofs_by_vm
 from engine.fleet.repository_access import (
     Prompt,
     accept_keys,
@@ -51,7 +53,9 @@ __all__ = [
     "Fleet",
     "HostFitness",
     "Prompt",
+    "ProofState",
     "RepositoryView",
+    "Standing",
     "Verdict",
     "accept_keys",
     "ask_for_passphrases",
@@ -74,6 +78,8 @@ __all__ = [
     "open_with_sheet",
     "points_by_vm",
     "points_of",
+    "proof_standing",
+    "proofs_by_vm",
     "ranked",
     "save_cache",
     "secret_of",

@@ -41,6 +41,7 @@ from engine.restore.model import (
 )
 from engine.restore.plan import lock_of, plan
 from engine.restore.proof import NotProven
+from engine.restore.proof_place import NoPlaceForProof, place_proof, proof_request
 from engine.restore.put_back import (
     PutBackPlan,
     PutBackReport,
@@ -66,6 +67,7 @@ __all__ = [
     "MacChoice",
     "Mode",
     "NetworkMapping",
+    "NoPlaceForProof",
     "NotProven",
     "Phase",
     "PlannedStep",
@@ -88,8 +90,10 @@ __all__ = [
     "lock_of_put_back",
     "overdue",
     "own_place",
+    "place_proof",
     "plan",
     "plan_put_back",
+    "proof_request",
     "put_back",
     "refuse",
     "run",

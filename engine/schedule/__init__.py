@@ -1,7 +1,8 @@
 """When newhope works by itself: systemd timers and services, or a line for cron where there is no systemd.
 
 1. `plan_units` says which files there will be and what is in them: a service and a timer for the backups that are due,
-   and, where asked for, for verifying and pruning. Pure, so that all can be read before anything is written.
+   for the proofs that are due if a level asks for any, and, where asked for, for verifying and pruning. Pure, so that
+   all can be read before anything is written.
 2. `installing` writes them, has systemd read them and starts the timers; what fails is taken back. Files of these names
    that were not written here are never touched.
 3. A run that was missed is caught up: the timers are persistent, and what is due follows from the recovery points alone
@@ -15,7 +16,7 @@ Imports settings.
 """
 
 from engine.schedule.installing import Installed, NoSystemd, Systemd, install, remove, state_of
-from engine.schedule.units import Choice, Unit, UnitKind, Unsuitable, cron_lines, every_for, plan_units
+from engine.schedule.units import Choice, Unit, UnitKind, Unsuitable, cron_lines, every_for, plan_units, prove_every_for
 
 __all__ = [
     "Choice",
@@ -29,6 +30,7 @@ __all__ = [
     "every_for",
     "install",
     "plan_units",
+    "prove_every_for",
     "remove",
     "state_of",
 ]

@@ -57,6 +57,7 @@ class UnitKind(StrEnum):
     BACKUP = "backup"
     VERIFY = "verify"
     PRUNE = "prune"
+    PROVE = "prove"
 
 
 class Unit(Struct, frozen=True):
@@ -90,6 +91,14 @@ def every_for(settings: Settings) -> int:
     return suitable[-1] if suitable else SUITABLE_S[0]
 
 
+def prove_every_for(settings: Settings) -> int | None:
+    """Return how often to look at which points are to be proven, in seconds; None if no level asks for proofs."""
+    asked = [level.prove_every_s for level in settings.levels if level.prove_every_s is not None]
+    if not asked:
+        return None
+    return max((each for each in SUITABLE_S if each <= min(HOUR_S, min(asked) / LOOKS_IN_RPO)), default=SUITABLE_S[0])
+
+
 def plan_units(settings: Settings, choice: Choice) -> tuple[Unit, ...]:
     """Return the files of a schedule, services before their timers. Raises `Unsuitable`."""
     calendar = _calendar(choice.every_s)
@@ -110,6 +119,10 @@ def plan_units(settings: Settings, choice: Choice) -> tuple[Unit, ...]:
             )
     # Spread over a quarter of the time, always the same for one machine: several machines do not come all at once.
     found = [*_pair(choice, UnitKind.BACKUP, "back up the VMs that are due", calendar, choice.every_s // 4)]
+    prove_every_s = prove_every_for(settings)
+    if prove_every_s is not None:
+        calendar = _calendar(prove_every_s)
+        found += _pair(choice, UnitKind.PROVE, "prove the recovery points that are due", calendar, prove_every_s // 4)
     if choice.prune:
         found += _pair(choice, UnitKind.PRUNE, "drop the recovery points that no rule keeps", "daily", HOUR_S, settings)
     if choice.verify:
@@ -119,18 +132,24 @@ def plan_units(settings: Settings, choice: Choice) -> tuple[Unit, ...]:
 
 def cron_lines(settings: Settings, choice: Choice) -> tuple[str, ...]:
     """Return lines for `crontab -e` that do the same; what cron misses while the machine is off, the next line does."""
-    minutes = choice.every_s // MINUTE_S
     _calendar(choice.every_s)
-    when = f"*/{minutes} * * * *" if choice.every_s < HOUR_S else f"0 */{minutes // 60} * * *"
-    if choice.every_s == HOUR_S:
-        when = "0 * * * *"
-    elif choice.every_s == DAY_S:
-        when = "0 0 * * *"
-    lines = [f"{when} {_line(choice, UnitKind.BACKUP, None)}"]
+    lines = [f"{_cron_time(choice.every_s)} {_line(choice, UnitKind.BACKUP, None)}"]
+    prove_every_s = prove_every_for(settings)
+    if prove_every_s is not None:
+        lines.append(f"{_cron_time(prove_every_s)} {_line(choice, UnitKind.PROVE, None)}")
     for kept in settings.repositories:
         lines += [f"30 3 * * * {_line(choice, UnitKind.PRUNE, kept.name)}"] if choice.prune else []
         lines += [f"30 5 * * 0 {_line(choice, UnitKind.VERIFY, kept.name)}"] if choice.verify else []
     return tuple(line.replace("%", r"\%") for line in lines)
+
+
+def _cron_time(every_s: int) -> str:
+    minutes = every_s // MINUTE_S
+    if every_s < HOUR_S:
+        return f"*/{minutes} * * * *"
+    if every_s == HOUR_S:
+        return "0 * * * *"
+    return "0 0 * * *" if every_s == DAY_S else f"0 */{minutes // 60} * * *"
 
 
 def _pair(
@@ -145,7 +164,7 @@ def _pair(
         unit.append(f"OnFailure={choice.on_failure}")
     service = ["[Service]", "Type=oneshot"]
     service += [f"ExecStart={_escaped(_line(choice, kind, name))}" for name in names]
-    if kind is UnitKind.BACKUP:
+    if each is None:
         service += ["# A job outlives the look that started it: a long one must not hold up the next look.", *_OUTLIVED]
     service += [f"LoadCredential={name}:{str(file).replace('%', '%%')}" for name, file in choice.credentials]
     service += ["Nice=10", "IOSchedulingPriority=7", *([] if choice.user else _HARDENED.splitlines())]
@@ -164,6 +183,7 @@ _OUTLIVED = ("KillMode=process", "SendSIGKILL=no")
 def _line(choice: Choice, kind: UnitKind, repository: str | None) -> str:
     words = {
         UnitKind.BACKUP: ("backup", "--due", "--yes", "--detach"),
+        UnitKind.PROVE: ("prove", "--due", "--yes", "--detach"),
         UnitKind.VERIFY: ("repo", "verify"),
         UnitKind.PRUNE: ("repo", "prune", "--yes"),
     }[kind]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.schedule import Choice, Unit, Unsuitable, cron_lines, every_for, plan_units
+from engine.schedule import Choice, Unit, Unsuitable, cron_lines, every_for, plan_units, prove_every_for
 from engine.schedule.units import DAY_S, HOUR_S, MINUTE_S, SUITABLE_S
 from tests.builders import make_level, make_settings
 
@@ -136,3 +136,23 @@ def test_cron_does_the_same() -> None:
     )
     assert cron_lines(SETTINGS, choice())[0].startswith("*/15 * * * * /bin/true --config '/etc/new hope/100\\%")
     assert cron_lines(SETTINGS, Choice(("newhope",), DAY_S))[0].startswith("0 0 * * * ")
+
+
+def test_proofs_have_a_timer_only_where_a_level_asks_for_them() -> None:
+    asking = make_settings(levels=[make_level("gold", prove_every_s=7 * DAY_S), make_level("rest", default=True)])
+
+    units = plan_units(asking, choice())
+    service = text_of(units, "newhope-prove.service")
+
+    assert len(units) == 4 and len(plan_units(SETTINGS, choice())) == 2
+    assert "prove --due --yes --detach" in service and "KillMode=process" in service
+    assert "OnCalendar=0/1:00" in text_of(units, "newhope-prove.timer")
+    assert cron_lines(asking, Choice(("newhope",), DAY_S))[1] == "0 * * * * newhope prove --due --yes --detach"
+
+
+@pytest.mark.parametrize(("asked_s", "every_s"), [(4 * MINUTE_S, MINUTE_S), (4 * HOUR_S, 30 * MINUTE_S)])
+def test_it_is_looked_often_enough_for_the_shortest_time_between_proofs(asked_s: int, every_s: int) -> None:
+    levels = [make_level("gold", prove_every_s=asked_s), make_level("rest", prove_every_s=30 * DAY_S)]
+
+    assert prove_every_for(make_settings(levels=levels)) == every_s
+    assert prove_every_for(SETTINGS) is None
