@@ -34,7 +34,9 @@
                                                             "hanging": Hanging | null}; the original's definition is
                                                             left out
                                                             resume, undo, commit: {"job": Job}
-    prove    {"proof": Proof}; --dry-run: {"plan": RestorePlan}; {"job": Job} where it failed
+    prove    {"proof": Proof + "outcome"}; --dry-run: {"plan": RestorePlan}; {"job": Job} where it came to no proof;
+             --due: {"job": Job}; --due --dry-run, or when nothing is: {"due": [ProofDue], "later": [Later],
+             "left_out": [LeftOut]}
     serve    {"serving": {"vm", "point", "repository", "disks": [{"target", "size_bytes", "uri"}]}}, once it can be read
     doctor   {"needs": [PackageCheck], "hanging": [sentence]}; --repair: {"repair": {"leftovers": [Leftover],
              "unseen": [sentence], "waiting": [KeptNote]}}, and once it is done "jobs": [Job], "refused": [sentence]

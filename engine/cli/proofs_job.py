@@ -33,7 +33,7 @@ def prove_points(settings: Settings, job: Job, context: JobContext) -> JobResult
     """Several VMs, in this order."""
     wanted = msgspec.json.decode(job.spec, type=tuple[ProofDue, ...])
     context.plan([f"{due.vm}@{due.point_id[:8]}" for due in wanted])
-    failed: list[str] = []
+    failed: dict[str, str] = {}
     to_look_at: list[str] = []
     with Journal(settings.state) as journal:
         for due in wanted:
@@ -43,14 +43,14 @@ def prove_points(settings: Settings, job: Job, context: JobContext) -> JobResult
                     ended = _prove(settings, journal, due, job.operator, context, step)
             except NewhopeError as error:
                 context.raise_if_cancelled()
-                failed.append(due.vm)
+                failed[due.vm] = error.what
                 context.log(f"{due.vm}: {error.what}", "error")
                 continue
             if ended.state is JobState.WARN:
                 to_look_at.append(due.vm)
     if failed:
         raise ProofsFailed(
-            f"{len(failed)} of {count(len(wanted), 'VM')} not proven: {', '.join(failed)}.",
+            f"{len(failed)} of {count(len(wanted), 'VM')} not proven. {' '.join(failed.values())}",
             untouched="Every recovery point is as it was, and what was proven is kept.",
             next_step=f"see why: newhope jobs log {job.id}.",
         )
@@ -74,6 +74,7 @@ def _prove(
         if context.cancelled and not child.state.over and journal.ask_cancel(child.id) is CancelAnswer.ASKED:
             context.log(f"cancelling job {child.id} ({child.subject})", "warn")
     if child.failure is not None:
+        step.note(f"job {child.id}: {child.state.value}")
         raise ProofsFailed(child.failure.what, next_step=child.failure.next_step)
     step.note(f"job {child.id}: {child.result}")
     return child

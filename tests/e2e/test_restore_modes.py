@@ -127,28 +127,6 @@ def test_a_test_reaches_nobody_and_is_taken_away_when_its_time_is_over(op: Opera
     assert RestoreJournal(op.settings.state).find(plan.request.id).phase is Phase.UNDONE
 
 
-def test_a_point_is_proven_and_nothing_is_left_of_it(op: Operator):
-    point = op.points("web")[0]
-    lane = op.lanes["coruscant"]
-    untouched, known = volumes.names(lane, "default"), [vm.uuid for vm in take_snapshot(lane).vms]
-    command = [sys.executable, "-m", "engine.cli", "--config", str(op.lab.settings_file), "--json"]
-
-    done = subprocess.run(
-        [*command, "prove", f"web@{point.id}", "--to", "coruscant", "--yes"], capture_output=True, text=True
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    proof = json.loads(done.stdout)["proof"]
-    assert (proof["point_id"], proof["host"], proof["verdict"]) == (point.id, "coruscant", "answered")
-    assert proof["boot_s"] > 0
-    assert volumes.names(lane, "default") == untouched
-    assert [vm.uuid for vm in take_snapshot(lane).vms] == known
-    assert RestoreJournal(op.settings.state).find(proof["restore_id"]).phase is Phase.UNDONE
-    listed = json.loads(subprocess.run([*command, "points"], capture_output=True, check=True).stdout)["points"]
-    [mark] = [each["proof"] for each in listed if each["id"] == point.id]
-    assert (mark["verdict"], mark["name"].endswith(proof["restore_id"])) == ("answered", True)
-
-
 def test_another_machine_finds_a_restore_on_the_host_and_undoes_it(op: Operator, tmp_path: Path):
     point = op.points("web")[0]
     lane = op.lanes["coruscant"]
