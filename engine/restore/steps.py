@@ -111,16 +111,19 @@ def steps_of(manifest: Manifest, request: Request) -> tuple[Step, ...]:
         steps.append(Step(StepKind.TRACK))
     if request.start:
         steps.append(Step(StepKind.WAKE if request.memory else StepKind.START))
-        if manifest.vm.agent:
-            steps.append(Step(StepKind.ASK))
-            steps += [Step(StepKind.GUEST_CHECK, each.name) for each in request.checks or ()]
-        elif request.mode is Mode.TEST:
-            steps.append(Step(StepKind.WATCH))
+        steps += _asking(manifest, request)
     if request.instant and request.move:
         steps += [*(Step(StepKind.MOVE, target) for target in targets), Step(StepKind.LET_GO)]
     if request.proves:
         steps.append(Step(StepKind.TAKE_AWAY))
     return tuple(steps)
+
+
+def _asking(manifest: Manifest, request: Request) -> list[Step]:
+    """What is found out of a guest that runs."""
+    if manifest.vm.agent:
+        return [Step(StepKind.ASK), *(Step(StepKind.GUEST_CHECK, each.name) for each in request.checks or ())]
+    return [Step(StepKind.WATCH)] if request.mode is Mode.TEST else []
 
 
 def tracked(request: Request) -> tuple[str, ...]:
