@@ -94,6 +94,7 @@ class Gateway:
         self._ask_hosts = threading.Event()
         self._read_journal = threading.Event()
         self._watched: int | None = None
+        self._lanes = HostLanes(settings)
         self._journal: Journal | None = None
         self._journal_lock = threading.Lock()
 
@@ -133,11 +134,10 @@ class Gateway:
 
     def _follow_fleet(self) -> None:
         previous = fleet.load_cache(self.settings.state)
-        lanes = HostLanes(self.settings)
         while not self._stopping.is_set():
             self._ask_hosts.clear()
             try:
-                previous = fleet.gather(self.settings, lanes, previous=previous)
+                previous = fleet.gather(self.settings, self._lanes, previous=previous)
                 arrived = self._judged(previous, live=True)
                 fleet.save_cache(self.settings.state, previous)
             except Exception as error:
@@ -207,11 +207,13 @@ class Gateway:
         return await self.ask(lambda: backup.plan(self.settings, seen, request))
 
     async def plan_restore(self, seen: Fleet, request: restore.Request) -> restore.RestorePlan:
-        """What this restore would do, with every open question decided."""
-        return await self.ask(lambda: self._plan_restore(seen, request))
+        """What this restore would do, with every open question decided; host and repository are asked about it."""
+        return await self.ask(lambda: self.examine(seen, request))
 
-    def _plan_restore(self, seen: Fleet, request: restore.Request) -> restore.RestorePlan:
-        return restore.plan(self.settings, seen, request, restore.load_rates(self.settings.state))
+    def examine(self, seen: Fleet, request: restore.Request) -> restore.RestorePlan:
+        """The plan of a restore, with every check made now."""
+        rates = restore.load_rates(self.settings.state)
+        return restore.examined_plan(self.settings, self._lanes, seen, request, rates)
 
     async def launch_backup(self, request: backup.Request) -> Job:
         """Start it as a job of its own, exactly as `newhope backup` does."""

@@ -103,10 +103,9 @@ def _prove_one(invocation: Invocation, choices: Choices, *, yes: bool, follow: b
 
     if not dry_run:
         settle_overdue(invocation)
-    plan = planned(invocation, choices)
-    refused = looked_at(invocation, plan, yes=yes, dry_run=dry_run)
-    if refused is not None:
-        return refused
+    plan = looked_at(invocation, planned(invocation, choices), yes=yes, dry_run=dry_run)
+    if isinstance(plan, ExitCode):
+        return plan
     with invocation.journal() as journal:
         launched = launch_restore(invocation.settings, journal, plan)
         if not follow:

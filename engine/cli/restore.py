@@ -98,6 +98,10 @@ class RestoreBlocked(NewhopeError):
 @click.option(
     "--autostart/--no-autostart", default=None, help="Let it start with its host. [default: only as a replacement]"
 )
+@click.option("--machine", default="", metavar="TYPE", help="Another machine type, where the host lacks its own.")
+@click.option(
+    "--cpu", default="", metavar="CPU", help="Another CPU: host-model, maximum, or a model that the host offers."
+)
 @click.option("--verify", is_flag=True, help="Read the disks again after they are written, and compare every byte.")
 @click.option(
     "--power-off", is_flag=True, help="With --mode replace: cut the original's power if it does not shut down."
@@ -118,14 +122,25 @@ class RestoreBlocked(NewhopeError):
     metavar="N",
     help="Pieces of its disks that move at once. [default: 3 a disk]",
 )
-@click.option("--yes", "-y", is_flag=True, help="Do not ask. Failed checks still stop it.")
+@click.option(
+    "--accept",
+    "accept",
+    multiple=True,
+    metavar="NAME[,NAME]",
+    help="Accept a warning that is accepted by name only, such as original or pool. Can be repeated.",
+)
+@click.option(
+    "--yes", "-y", is_flag=True, help="Do not ask. Failed checks, and warnings that want their name, still stop it."
+)
 @click.option("--follow/--detach", "follow", default=True, help="Watch the job to its end, or leave at once.")
 @click.option("--dry-run", is_flag=True, help="Show plan and checks and do nothing.")
 @click.pass_obj
 def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **options: object) -> ExitCode:
     """Bring a recovery point back: as a new VM beside the original, in its place, as disks only, or as a test.
 
-    Shows every check and every step first. A failed check stops it (exit status 9). A restore that fails or is
+    Shows every check and every step first; without --to, every host with what speaks against it. A failed check stops
+    it (exit status 9), and so does a warning that can hurt others or hide wrong data, until it is named with --accept.
+    A restore that fails or is
     cancelled takes back what it made; one that is killed goes on, or is taken back, with `newhope restores`. Where the
     repository has lost some of the point, it stops, unless --salvage asks for what is left. How fast it goes can be
     changed while it runs, and it can be paused: newhope jobs set.
@@ -151,9 +166,10 @@ def restore(invocation: Invocation, yes: bool, follow: bool, dry_run: bool, **op
     choices = msgspec.convert(options, Choices)
     knobs = choices.knobs
     plan = planned(invocation, choices)
-    refused = looked_at(invocation, plan, yes=yes, dry_run=dry_run)
-    if refused is not None:
-        return refused
+    shown = looked_at(invocation, plan, yes=yes, dry_run=dry_run)
+    if isinstance(shown, ExitCode):
+        return shown
+    plan = shown
     with invocation.journal() as journal:
         job = launch_restore(invocation.settings, journal, plan, knobs)
         return watch(invocation, journal, job.id) if follow else tell_launched(invocation, journal, job)
@@ -164,6 +180,7 @@ def planned(invocation: Invocation, choices: Choices) -> RestorePlan:
     from engine import restore
     from engine.cli.named import find_point, refuse_without_repository
     from engine.cli.restore_choices import request_of
+    from engine.hosts import HostLanes
     from engine.jobs import operator_name
     from engine.repository import PointKind
     from engine.settings import find_host, find_repository
@@ -185,13 +202,38 @@ def planned(invocation: Invocation, choices: Choices) -> RestorePlan:
             f"bring the VM back: newhope points {point.manifest.vm.name}.",
         )
     request = request_of(choices, point, operator_name())
-    return restore.plan(settings, fleet, request, restore.load_rates(settings.state))
+    with HostLanes(settings) as lanes, invocation.patience("asking host and repository about this restore"):
+        plan = restore.examined_plan(settings, lanes, fleet, request, restore.load_rates(settings.state))
+    restore.refuse_names(request.accepted, plan.checks)
+    return plan
 
 
-def looked_at(invocation: Invocation, plan: RestorePlan, *, yes: bool, dry_run: bool) -> ExitCode | None:
-    """Show a plan and ask whether it is to be done; None if it is, else the exit status. Raises if it cannot be."""
+def accepted_by_name(invocation: Invocation, plan: RestorePlan) -> RestorePlan:
+    """Let every warning be named that is accepted by name only; without a terminal the plan stays as it is."""
+    from engine import restore
+    from engine.cli import printing
+
+    if not invocation.can_ask:
+        return plan
+    for check in restore.open_warnings(plan.checks, plan.request.accepted):
+        printing.say()
+        printing.say(f"{check.name}: {check.evidence}")
+        printing.say(f"  {check.meaning}")
+        typed = click.prompt(f"Type {check.key} to accept this, or press Enter to stop", default="", show_default=False)
+        if typed.strip().lower() != check.key:
+            return plan
+        plan = restore.accepting(plan, [check.key])
+    return plan
+
+
+def looked_at(invocation: Invocation, plan: RestorePlan, *, yes: bool, dry_run: bool) -> RestorePlan | ExitCode:
+    """Show a plan and ask whether it is to be done: the plan with what was accepted, or the exit status if it is not.
+
+    Raises if it cannot be.
+    """
     from engine.cli import printing
     from engine.cli.documents import plain
+    from engine.restore import refuse_open
 
     if invocation.json and dry_run:
         figures = {"blocked": plan.blocked, "size_bytes": plan.size_bytes, "expected_s": plan.expected_s}
@@ -202,10 +244,13 @@ def looked_at(invocation: Invocation, plan: RestorePlan, *, yes: bool, dry_run: 
     refuse_blocked(plan)
     if dry_run:
         return ExitCode.OK
+    if not yes:
+        plan = accepted_by_name(invocation, plan)
+    refuse_open(plan.checks, plan.request)
     if not yes and not confirmed(invocation, plan):
         printing.say("Nothing was done.")
         return ExitCode.CANCELLED
-    return None
+    return plan
 
 
 def confirmed(invocation: Invocation, plan: RestorePlan) -> bool:
@@ -244,9 +289,9 @@ _MODES = {
 
 def show_plan(invocation: Invocation, plan: RestorePlan) -> None:
     """All checks and steps, as people read them."""
-    from engine.cli import printing, states
+    from engine.cli import printing
     from engine.cli.command_line import with_config
-    from engine.cli.table import Column
+    from engine.cli.restore_checks import show_checks, show_ranking
     from engine.cli.wording import consistency, local, since
 
     request = plan.request
@@ -261,16 +306,8 @@ def show_plan(invocation: Invocation, plan: RestorePlan) -> None:
     printing.show_facts(facts)
     printing.say()
     if plan.hosts:
-        columns = (Column("HOST"), Column("FIT"), Column("WHY", folds=True))
-        rows = [(each.host, each.verdict.value, each.reason or "nothing speaks against it") for each in plan.hosts]
-        printing.show_table(columns, rows)
-        printing.say()
-    checks = [(states.of_check(str(check.state)), check.name, check.evidence) for check in plan.checks]
-    printing.show_table((Column("CHECK"), Column("OF"), Column("EVIDENCE", folds=True)), checks)
-    for check in plan.checks:
-        if check.remedy and str(check.state) in ("fail", "warn"):
-            printing.say_below(f"{check.name}: {check.remedy}", indent=2)
-    printing.say()
+        show_ranking(plan.hosts, request.to_host)
+    show_checks(plan)
     _show_steps(plan)
     printing.say()
     printing.say(f"The same again: {with_config(invocation.settings.file, plan.command)}")

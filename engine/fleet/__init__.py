@@ -16,9 +16,11 @@ take the fleet as their first argument.
 """
 
 from engine.fleet.cache import load_cache, save_cache
-from engine.fleet.changing import with_repository, with_snapshot
-from engine.fleet.fitness import fitness, format_bytes, machine_is_offered, ranked
+from engine.fleet.changing import remembered, with_repository, with_snapshot
+from engine.fleet.fitness import FILLS_UP, FULL, RESERVE_PERCENT, fitness, format_bytes, ranked
+from engine.fleet.fitness_machine import machine_is_offered, nearest_machine
 from engine.fleet.fitness_model import CheckState, FitnessCheck, HostFitness, Verdict
+from engine.fleet.fitness_network import virsh
 from engine.fleet.gathering import gather, look_into_repository
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
 from engine.fleet.passphrase_sources import is_bound_to_be_encrypted
@@ -47,6 +49,9 @@ from engine.fleet.vms import (
 )
 
 __all__ = [
+    "FILLS_UP",
+    "FULL",
+    "RESERVE_PERCENT",
     "CheckState",
     "DiskDevice",
     "FitnessCheck",
@@ -73,6 +78,7 @@ __all__ = [
     "load_cache",
     "look_into_repository",
     "machine_is_offered",
+    "nearest_machine",
     "newest_point",
     "open_repository",
     "open_with_sheet",
@@ -81,9 +87,11 @@ __all__ = [
     "proof_standing",
     "proofs_by_vm",
     "ranked",
+    "remembered",
     "save_cache",
     "secret_of",
     "source_that_fails",
+    "virsh",
     "was_removed",
     "with_repository",
     "with_snapshot",

@@ -37,6 +37,21 @@ class FitnessCheck(Struct, frozen=True):
     """What to do about it; empty for a check that passed."""
     changeable: bool = False
     """For a failure: another choice in the restore (pool, network) lifts it, so the host itself is not unfit."""
+    meaning: str = ""
+    """What it means to go on as things are; empty for a check that passed."""
+    by_name: bool = False
+    """For a warning: going on can hurt what is not restored at all (a VM that runs, a pool that others write to), or
+    leave wrong data unseen. It is accepted by its key, never by a general yes."""
+
+    @property
+    def key(self) -> str:
+        """Its name as it is written on a command line: `mac-addresses`."""
+        return self.name.lower().replace(" ", "-")
+
+    @property
+    def flawed(self) -> bool:
+        """Whether it speaks against the host or the restore."""
+        return self.state in (CheckState.FAIL, CheckState.WARN)
 
 
 class HostFitness(Struct, frozen=True):

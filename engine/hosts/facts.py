@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
+from engine.errors import NewhopeError
 from engine.hosts.errors import NO_SUPPORT
+from engine.hosts.files_of_host import HostFiles
 from engine.hosts.model import HostFacts
 from engine.hosts.xml_tree import attribute_of, parse, text_of
 
@@ -44,6 +47,9 @@ def read_facts(connection: libvirt.virConnect, reach: Reach) -> HostFacts:
         way=reach.way(),
         missing_programs=reach.files.missing_programs(),
         bridges=_bridges(connection),
+        links=_links(reach.files),
+        max_vcpus=_max_vcpus(offers),
+        loaders=_values(offers, "os/loader"),
     )
 
 
@@ -65,6 +71,25 @@ def _bridges(connection: libvirt.virConnect) -> tuple[str, ...]:
         if bridge:
             found.add(bridge)
     return tuple(sorted(found))
+
+
+def _links(files: HostFiles) -> tuple[str, ...] | None:
+    if not files.reachable:
+        return None
+    try:
+        return tuple(sorted(files.names(Path("/sys/class/net"))))
+    except (OSError, NewhopeError):
+        return None
+
+
+def _max_vcpus(offers: Element | None) -> int:
+    return int(attribute_of(offers, "vcpu", "max") or 0) if offers is not None else 0
+
+
+def _values(offers: Element | None, path: str) -> tuple[str, ...]:
+    if offers is None:
+        return ()
+    return tuple(value.text.strip() for value in offers.iterfind(f"{path}/value") if value.text)
 
 
 def version(number: int) -> str:

@@ -202,6 +202,12 @@ class HostFacts(Struct, frozen=True):
 
     bridges: tuple[str, ...] = ()
     """Bridges that a network card may be plugged into, those of its own networks included."""
+    links: tuple[str, ...] | None = None
+    """Network devices of its machine, bridges included; None where they cannot be listed."""
+    max_vcpus: int = 0
+    """Virtual processors that one VM can have there; 0 if it does not say."""
+    loaders: tuple[str, ...] = ()
+    """Firmware images that it knows."""
 
 
 class HostSnapshot(Struct, frozen=True):

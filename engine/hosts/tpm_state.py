@@ -27,7 +27,7 @@ from engine.hosts.lane import HostLane
 from engine.hosts.model import BootFile
 from engine.hosts.nvram import variables_in
 from engine.hosts.volumes import upload
-from engine.hosts.xml_tree import attribute_of, parse
+from engine.hosts.xml_tree import attribute_of, parse, text_of
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -105,6 +105,17 @@ def put(lane: HostLane, uuid: str, state: BootFile, *, instead_of: bytes | None 
 def path_of(lane: HostLane, uuid: str) -> Path | None:
     """Where the VM's state lies, or will; None for a VM without an emulated TPM. Raises MissingOnHost."""
     return lane.run(lambda connection: _path_of(connection, uuid))
+
+
+def place_for(connection: libvirt.virConnect, domain: Element) -> Path | None:
+    """Folder that the state of a VM of this definition gets, defined or not; None for a VM without an emulated TPM,
+    or if the host does not tell. Within a lane's work; raises libvirt's error."""
+    if domain.find("devices/tpm/backend[@type='emulator']") is None:
+        return None
+    try:
+        return _folder(connection, domain) / (text_of(domain, "uuid") or "")
+    except OSError:
+        return None
 
 
 def _path_of(connection: libvirt.virConnect, uuid: str) -> Path | None:

@@ -22,7 +22,7 @@ _CREATE_TIMEOUT_S = 60.0
 _UPLOAD_TIMEOUT_S = 300.0
 _PIECE_BYTES = 256 * 1024
 _FILE_POOLS = ("dir", "fs", "netfs", "gluster", "vstorage")
-"""Pools whose volumes are files, and so may be sparse."""
+"""Kinds of pools whose volumes are files, and so may be sparse."""
 
 
 def holds_files(kind: str) -> bool:

@@ -9,7 +9,8 @@ byte, `SIZES.md` why blocks and indexes are as large as they are. One recovery p
    is taken over from its tree without being read or looked up (`changed_ranges`, `disk_writer`, `parent_map`).
 4. Packs are made durable, then index files over them (`index_file`, `index`), then the manifest (`manifest`): it is the
    only commit, so that a crash at any instant leaves every earlier point whole and nothing half-listed (`writer`).
-5. Reading goes the way back and checks every block against its name before handing it out (`reader`).
+5. Reading goes the way back and checks every block against its name before handing it out (`reader`). Whether all
+   blocks of a point are there is looked up without reading them (`presence`).
 6. Verifying looks at everything in its own time, oldest-checked first, and names the points and ranges that are hurt
    (`verify`, and the files beside it: `verify_structure`, `verify_pack`, `damage`, `verify_history`).
 7. Points are copied to another repository, of any block size, key and storage (`sync`, `copied_blocks`).
@@ -128,6 +129,7 @@ from engine.repository.model import (
 )
 from engine.repository.places import storage_at
 from engine.repository.point_names import local_time, of_kind, one_of_each, parse_point_name, select_point
+from engine.repository.presence import Presence
 from engine.repository.probe import PropertyCheck, StorageTest, Verdict, try_storage
 from engine.repository.proofs import (
     GuestCheckResult,
@@ -243,6 +245,7 @@ __all__ = [
     "PointKind",
     "PointName",
     "PointRefused",
+    "Presence",
     "Proof",
     "ProofMark",
     "ProofOutcome",

@@ -118,6 +118,10 @@ class Index:
         """
         return self._with_files_of_now(lambda: self._stored(name))
 
+    def present(self, name: bytes) -> bool:
+        """Whether a block can be read, as far as sizes tell: a pack that is there with its full size holds it."""
+        return any(self._size_of(place.pack) == place.pack_size for place in self.find(name))
+
     def add(self, packs: list[SealedPack]) -> None:
         """Write an index file over packs that are durable."""
         with suppress(ObjectExists):
@@ -230,10 +234,11 @@ class Index:
     def _pack_there(self, place: Location) -> bool:
         if place.pack in self._condemned:
             return False
-        size = self._pack_sizes.get(place.pack)
-        if size is None:
-            size = self._pack_size(place.pack)
-        return size == place.pack_size
+        return self._size_of(place.pack) == place.pack_size
+
+    def _size_of(self, pack: bytes) -> int:
+        size = self._pack_sizes.get(pack)
+        return self._pack_size(pack) if size is None else size
 
     def _pack_size(self, pack: bytes) -> int:
         """How large a pack is that was not looked at yet. Who asks for many is better off with a list of all."""

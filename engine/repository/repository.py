@@ -33,6 +33,7 @@ from engine.repository.master_key import MasterKey, Passphrase, Unlock
 from engine.repository.model import DamagedObject, Point, RepositoryInfo, WriterLimits
 from engine.repository.orphaned_packs import adopt_orphans
 from engine.repository.places import empty_s3, is_s3, refuse_overwriting, s3_at
+from engine.repository.presence import Presence, look_for_blocks
 from engine.repository.reachable import Reachable
 from engine.repository.reader import Reader
 from engine.repository.recovery_sheet import sheet
@@ -340,6 +341,11 @@ class Repository:
     def holds(self, name: bytes) -> bool:
         """Whether a block of that name is here."""
         return self._index.stored(name)
+
+    def look_for_blocks(self, point: Point, *, limit_s: float) -> Presence:
+        """Whether every block of a point is where the index says; nothing but its maps is read."""
+        with self.reader() as reader:
+            return look_for_blocks(reader, self._index, point.manifest, limit_s=limit_s)
 
     def verifier(self, request: VerifyRequest, *, limits: VerifyLimits = USUAL_VERIFY_LIMITS) -> Verifier:
         """A verification of the whole repository: ask it for its plan, or run it."""

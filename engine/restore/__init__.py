@@ -1,7 +1,9 @@
 """Bring a recovery point back: from a repository to a host of the operator's choice.
 
 1. Plan (`plan.py`, pure): every name, path, UUID and MAC is decided (`decide.py`); steps (`steps.py`) and checks
-   (`preflight.py`) are shown, with bytes, expected times (`rates.py`), and how each step is undone.
+   (`preflight.py`, `preflight_*.py`) are shown, with bytes, expected times (`rates.py`), and how each step is undone.
+   What checks need beyond the fleet is asked (`evidence.py`, `examine.py`); what is dangerous is accepted by name
+   (`acceptance.py`).
 2. Run (`run.py`) exactly what was planned, each step journaled before and after (`journal.py`, `host_note.py`):
    names reserved, disks written side by side, boot files beside them, the original put aside if its place is taken,
    the VM defined and given its TPM state and secrets (`host_state.py`), its dirty bitmaps begun, started, its agent
@@ -22,7 +24,10 @@ Where data is lost in the repository, a restore stops. On request it brings back
 Imports hosts, repository, nbd, point_files, fleet, jobs, settings; knows no libvirt.
 """
 
-from engine.restore.decide import suggest_name
+from engine.restore.acceptance import accepting, open_warnings, refuse_names, refuse_open, with_accepted
+from engine.restore.decide import hosts_by_fitness, suggest_name
+from engine.restore.evidence import Evidence
+from engine.restore.examine import examined_plan
 from engine.restore.hanging import GuestNow, Hanging, hanging, hangs
 from engine.restore.journal import Entry, Phase, RestoreJournal
 from engine.restore.model import (
@@ -62,6 +67,7 @@ __all__ = [
     "AtEnd",
     "DiskTarget",
     "Entry",
+    "Evidence",
     "GuestNow",
     "Hanging",
     "MacChoice",
@@ -81,13 +87,17 @@ __all__ = [
     "Settlement",
     "UuidChoice",
     "abandoned",
+    "accepting",
     "adopt",
     "disks_of_original",
+    "examined_plan",
     "hanging",
     "hangs",
+    "hosts_by_fitness",
     "load_rates",
     "lock_of",
     "lock_of_put_back",
+    "open_warnings",
     "overdue",
     "own_place",
     "place_proof",
@@ -96,9 +106,12 @@ __all__ = [
     "proof_request",
     "put_back",
     "refuse",
+    "refuse_names",
+    "refuse_open",
     "run",
     "settle",
     "suffix_now",
     "suggest_name",
     "usual_streams",
+    "with_accepted",
 ]

@@ -131,6 +131,12 @@ class Request(Struct, frozen=True):
     """Of an instant restore: move its disks. A VM that does not outlive its proof can stay on what is served."""
     aside: Aside | None = None
     """Decided by `plan` for a restore that takes the original's place: which VM is put aside, and as what."""
+    machine: str = ""
+    """Machine type that takes the place of the VM's own, which the host may not have; its own, if open."""
+    cpu: str = ""
+    """CPU that takes the place of the VM's own: `host-model`, `maximum`, or a model's name; its own, if open."""
+    accepted: tuple[str, ...] = ()
+    """Keys of the warnings that the operator accepted by name. What the restore does does not depend on them."""
     checks: tuple[GuestCheck, ...] | None = None
     """What the guest of a test is asked once its agent answers; what the VM's level asks, if open."""
     watch_s: int = WATCH_S
@@ -304,6 +310,8 @@ class RestoreReport(Struct, frozen=True):
     agent_answered_s: float | None
     """Seconds from its start until the guest agent answered; None if it was not started, has none, or was silent."""
     command: str
+    accepted: tuple[str, ...] = ()
+    """Keys of the warnings among the checks that the operator accepted by name."""
     warnings: tuple[str, ...] = ()
     """What the operator should look at although the restore succeeded."""
     lost: tuple[LostRange, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from pathlib import PurePosixPath
 
 import msgspec
 from msgspec import structs
@@ -14,14 +13,17 @@ from engine.fleet import Fleet, find_snapshot
 from engine.hosts.model import HostSnapshot
 from engine.repository import Point
 from engine.restore.decide import best_host, decide, holds_memory, hosts_by_fitness, network_of
+from engine.restore.evidence import Evidence
 from engine.restore.host_note import note_name
 from engine.restore.model import WATCH_S, AtEnd, MacChoice, Mode, PlannedStep, Request, RestorePlan, UuidChoice
+from engine.restore.place_of import path_in_pool
 from engine.restore.preflight import preflight
 from engine.restore.rates import Rates
 from engine.restore.steps import BOOT_FILES, MEMORY, Step, StepKind, steps_of, tracked
 from engine.settings import Settings, find_host, format_duration
 
 _NOTHING_MEASURED = Rates()
+_NOBODY_ASKED = Evidence()
 _NOTHING = "nothing to undo"
 
 
@@ -30,8 +32,17 @@ def lock_of(request: Request) -> str:
     return f"restore:{request.to_host}:{request.name}"
 
 
-def plan(settings: Settings, fleet: Fleet, request: Request, rates: Rates = _NOTHING_MEASURED) -> RestorePlan:
+def plan(
+    settings: Settings,
+    fleet: Fleet,
+    request: Request,
+    rates: Rates = _NOTHING_MEASURED,
+    evidence: Evidence = _NOBODY_ASKED,
+) -> RestorePlan:
     """Plan the restore of one recovery point as the fleet was last seen; `rates` tell how long it should take.
+
+    `evidence`: what repository and host said to this request (`examine.examined_plan` gathers it); without it the
+    checks that need it are skipped.
 
     Raises `NotFound` when the host or the recovery point is not known. Everything else that stands in the way is a
     failed check of the plan.
@@ -56,7 +67,7 @@ def plan(settings: Settings, fleet: Fleet, request: Request, rates: Rates = _NOT
         consistency=point.manifest.consistency.value,
         source_host=point.manifest.vm.host,
         steps=steps,
-        checks=preflight(fleet, point, target, decided),
+        checks=preflight(fleet, point, target, decided, evidence),
         command=command_of(point, decided),
         untouched=_untouched(point, decided),
         hosts=hosts,
@@ -80,7 +91,10 @@ def find_point(fleet: Fleet, request: Request) -> Point:
 
 def digest_of(request: Request, steps: tuple[PlannedStep, ...]) -> str:
     """What a plan is known by: the decided request and every step as it was shown, without what was only expected."""
-    shown = (structs.replace(request, digest=""), tuple(structs.replace(step, expected_s=None) for step in steps))
+    shown = (
+        structs.replace(request, digest="", accepted=()),
+        tuple(structs.replace(step, expected_s=None) for step in steps),
+    )
     return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:16]
 
 
@@ -104,7 +118,7 @@ def _described(step: Step, point: Point, request: Request, target: HostSnapshot)
         case StepKind.CHECK:
             return PlannedStep(step.title, host, "as it is when the restore begins", 0, _NOTHING)
         case StepKind.NOTE:
-            path = _in_pool(target, request.pool, note_name(request.id))
+            path = path_in_pool(target, request.pool, note_name(request.id))
             detail = f"{note_name(request.id)} in pool {request.pool}: whoever finds it there can undo the restore"
             return PlannedStep(step.title, host, detail, 0, "it is deleted, last of all", path=path)
         case StepKind.WRITE:
@@ -181,7 +195,7 @@ def _writing(step: Step, point: Point, request: Request, target: HostSnapshot) -
         detail = f"over all of {disk.device}: what it holds now is lost for good"
         undo = "the device keeps what was written"
         return PlannedStep(step.title, request.to_host, detail, size_bytes, undo, path=disk.device, no_return=True)
-    path = _in_pool(target, disk.pool, disk.volume)
+    path = path_in_pool(target, disk.pool, disk.volume)
     how = ", written through libvirt" if request.through_libvirt else ""
     detail = f"new {disk.format} volume {disk.volume} in pool {disk.pool}{how}"
     return PlannedStep(step.title, request.to_host, detail, size_bytes, "the volume is deleted", path=path)
@@ -196,17 +210,12 @@ def _instant(step: Step, point: Point, request: Request, target: HostSnapshot) -
         return PlannedStep(step.title, host, "the layers are deleted, the server ends", 0, _NOTHING)
     disk = request.disk(step.of)
     size_bytes = next(record.data_bytes for record in point.manifest.disks if record.target == step.of)
-    path = _in_pool(target, disk.pool, disk.volume)
+    path = path_in_pool(target, disk.pool, disk.volume)
     if step.kind is StepKind.OVERLAY:
         detail = f"a layer for what its guest writes, and the new {disk.format} volume {disk.volume}, in {disk.pool}"
         return PlannedStep(step.title, host, detail, 0, "both volumes are deleted", path=path)
     detail = f"to {disk.volume} in pool {disk.pool}, while the guest works; if it fails or is cancelled the VM runs on"
     return PlannedStep(step.title, host, detail, size_bytes, "it goes with the VM", path=path)
-
-
-def _in_pool(target: HostSnapshot, pool: str, name: str) -> str:
-    folder = next((each.path for each in target.pools if each.name == pool), None)
-    return str(PurePosixPath(folder) / name) if folder else ""
 
 
 def _untouched(point: Point, request: Request) -> str:
@@ -278,6 +287,13 @@ def command_of(point: Point, request: Request) -> str:
     elif request.mode is Mode.TEST and request.keep_for_s is not None:
         words += ["--keep-for", format_duration(request.keep_for_s)]
         words += ["--then", AtEnd.COMMIT.value] if request.at_end is AtEnd.COMMIT else []
+    words += ["--machine", request.machine] if request.machine else []
+    words += ["--cpu", request.cpu] if request.cpu else []
     words += ["--reason", request.reason] if request.reason else []
     words += ["--ticket", request.ticket] if request.ticket else []
-    return shlex.join(words)
+    return shlex.join(words) + accept_words(request.accepted)
+
+
+def accept_words(accepted: tuple[str, ...]) -> str:
+    """The end of a command line that accepts these warnings by name."""
+    return f" --accept {shlex.quote(','.join(accepted))}" if accepted else ""

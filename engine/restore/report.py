@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from engine.errors import Conflict
+from engine.fleet import FitnessCheck
 from engine.jobs import in_words
 from engine.repository import Repository
 from engine.restore.journal import Entry
@@ -44,6 +45,7 @@ def report_of(work: Work) -> RestoreReport:
         size_bytes=work.point.size_bytes,
         agent_answered_s=entry.agent_answered_s,
         command=command_of(work.point, request),
+        accepted=request.accepted,
         warnings=(*((warning(entry.lost),) if entry.lost else ()), *entry.warnings),
         lost=entry.lost,
         id=entry.id,
@@ -114,9 +116,12 @@ def as_markdown(report: RestoreReport) -> str:
         "",
         "## Checks",
         "",
-        "| check | state | evidence |",
-        "|---|---|---|",
-        *(f"| {check.name} | {check.state.upper()} | {check.evidence} |" for check in report.checks),
+        "| check | state | evidence | to do |",
+        "|---|---|---|---|",
+        *(
+            f"| {check.name} | {_state(check, report.accepted)} | {check.evidence} | {check.remedy} |"
+            for check in report.checks
+        ),
     ]
     if report.proof is not None and report.proof.checks:
         lines += ["", "## Checks in the guest", "", "| check | of | came to | evidence |", "|---|---|---|---|"]
@@ -136,6 +141,11 @@ def as_markdown(report: RestoreReport) -> str:
     if report.warnings:
         lines += ["", "## To look at", "", *(f"- {warning}" for warning in report.warnings)]
     return "\n".join(lines) + "\n"
+
+
+def _state(check: FitnessCheck, accepted: tuple[str, ...]) -> str:
+    by_name = check.by_name and check.key in accepted
+    return check.state.upper() + (", accepted by name" if by_name else "")
 
 
 def _cell(text: str) -> str:

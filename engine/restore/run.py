@@ -74,6 +74,7 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
                 entry,
                 context,
                 point=point,
+                repository=repository,
                 reader=reader,
                 chain=repository.id[: checkpoints.CHAIN_DIGITS],
             )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine.hosts import volumes
 from engine.jobs import StepHandle
+from engine.restore.made_names import boot_volume
 from engine.restore.salvage import file_or_none
-from engine.restore.step_target import boot_volume
 from engine.restore.steps import BOOT_FILES, Step
 from engine.restore.work import Work
 
@@ -21,7 +21,7 @@ def put(work: Work, step: Step, handle: StepHandle) -> str:
             work.warn(text)
         if content is None:
             continue
-        name = boot_volume(work, file.role, file.name)
+        name = boot_volume(work.request, file.role, file.name)
         volumes.delete(work.lane, work.request.pool, name)
         volumes.put_file(work.lane, work.request.pool, name, content)
     return ""
@@ -32,7 +32,7 @@ def paths(work: Work) -> dict[str, str]:
     found: dict[str, str] = {}
     for file in work.point.manifest.files:
         if file.role in BOOT_FILES:
-            name = boot_volume(work, file.role, file.name)
+            name = boot_volume(work.request, file.role, file.name)
             if volumes.exists(work.lane, work.request.pool, name):
                 found[file.role] = volumes.path_of(work.lane, work.request.pool, name)
     return found

@@ -25,8 +25,8 @@ from engine.jobs import Cancelled, StepHandle
 from engine.nbd import UnixAddress
 from engine.restore import point_server
 from engine.restore.journal import Serving
+from engine.restore.made_names import overlay_volume
 from engine.restore.model import RestoredDisk
-from engine.restore.step_target import overlay_volume
 from engine.restore.step_vm import definition_of_point
 from engine.restore.steps import Step, StepKind
 from engine.restore.work import Ground, Work

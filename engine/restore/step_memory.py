@@ -8,8 +8,8 @@ from engine.hosts import power, saved_state, volumes
 from engine.hosts.model import Definition, VmState
 from engine.jobs import StepHandle
 from engine.repository import as_disk
+from engine.restore.made_names import memory_volume
 from engine.restore.step_disks import sink_of, write_disk
-from engine.restore.step_target import memory_volume
 from engine.restore.step_vm import adapted
 from engine.restore.steps import MEMORY, Step
 from engine.restore.work import Work
@@ -18,7 +18,7 @@ from engine.restore.work import Work
 def put(work: Work, step: Step, handle: StepHandle) -> str:
     """Write it to a volume; one that is there from a run that was cut off is written anew."""
     file = next(file for file in work.point.manifest.files if file.role == MEMORY)
-    pool, name = work.request.pool, memory_volume(work)
+    pool, name = work.request.pool, memory_volume(work.request)
     handle.expect(file.size_bytes)
     volumes.delete(work.lane, pool, name)
     path = volumes.create(work.lane, pool, name, "raw", file.size_bytes)
@@ -36,7 +36,7 @@ def put(work: Work, step: Step, handle: StepHandle) -> str:
 
 def wake(work: Work, step: Step, handle: StepHandle) -> str:
     """Let the VM go on from its memory; one that runs is fine. The volume of its memory is not needed after that."""
-    uuid, pool, name = work.request.new_uuid, work.request.pool, memory_volume(work)
+    uuid, pool, name = work.request.new_uuid, work.request.pool, memory_volume(work.request)
     if power.vm_state(work.lane, uuid) in (VmState.OFF, VmState.CRASHED):
         path = volumes.path_of(work.lane, pool, name)
         made_with = Definition(live=None, inactive=saved_state.definition_in(work.lane, path))

@@ -7,18 +7,23 @@ from pathlib import Path
 from msgspec import structs
 
 from engine.errors import Conflict, ExitCode, NewhopeError
-from engine.fleet import CheckState, Fleet
-from engine.hosts import image, power, require_snapshot, volumes
+from engine.fleet import CheckState, Fleet, load_cache, remembered
+from engine.hosts import image, power, require_snapshot, take_snapshots, volumes
 from engine.hosts.model import HostSnapshot
 from engine.jobs import StepHandle
+from engine.repository import PointKind
+from engine.restore.acceptance import refuse_open
 from engine.restore.decide import decide
-from engine.restore.host_note import leave_note, note_name
-from engine.restore.journal import MadeVolume
-from engine.restore.model import Request
+from engine.restore.evidence import Evidence, other_jobs, with_repository
+from engine.restore.host_note import leave_note
+from engine.restore.made_names import made_volumes
 from engine.restore.plan import digest_of, planned_steps
 from engine.restore.preflight import preflight
-from engine.restore.steps import BOOT_FILES, Step, StepKind
+from engine.restore.steps import Step, StepKind
 from engine.restore.work import Work
+
+TWINS_TIMEOUT_S = 5.0
+"""How long hosts that are not restored to are waited for."""
 
 
 class PreflightFailed(NewhopeError):
@@ -39,12 +44,11 @@ def check(work: Work, step: Step, handle: StepHandle) -> str:
     work.target = snapshot.facts
     if work.resumed:
         return "it answers"
-    snapshots = [snapshot]
-    aside = work.request.aside
-    if aside is not None and aside.host != snapshot.host:
-        snapshots.append(require_snapshot(work.lanes[aside.host]))
-    fleet = Fleet(taken_at=snapshot.taken_at, snapshots=tuple(snapshots), repositories=(), points=(work.point,))
-    checks = preflight(fleet, work.point, snapshot, work.request)
+    fleet = _fleet_now(work, snapshot)
+    _raise_if_changed(work, fleet, snapshot)
+    asked = Evidence(others=tuple(other_jobs(work.settings, work.context.job_id)))
+    evidence = with_repository(work.repository, work.lane, snapshot, work.point, work.request, asked)
+    checks = preflight(fleet, work.point, snapshot, work.request, evidence)
     failed = [each for each in checks if each.state is CheckState.FAIL]
     if failed:
         raise PreflightFailed(
@@ -53,17 +57,36 @@ def check(work: Work, step: Step, handle: StepHandle) -> str:
             + ".",
             next_step=failed[0].remedy or "choose another host: newhope hosts",
         )
-    _raise_if_changed(work, fleet, snapshot)
+    refuse_open(checks, work.request)
     for record in work.point.manifest.disks:
         _check_device(work, record.target, record.size_bytes)
     work.note(lambda entry: structs.replace(entry, checks=checks))
     return ""
 
 
+def _fleet_now(work: Work, target: HostSnapshot) -> Fleet:
+    """Every configured host, for a twin may be on any; one that is silent, as it was when it last answered."""
+    aside = work.request.aside
+    if aside is not None and aside.host != target.host:
+        require_snapshot(work.lanes[aside.host])
+    others = [work.lanes[host.name] for host in work.settings.hosts if host.name != target.host]
+    seen = take_snapshots(others, timeout_s=TWINS_TIMEOUT_S)
+    before = load_cache(work.settings.state)
+    known = {each.host: each for each in before.snapshots} if before is not None else {}
+    return Fleet(
+        taken_at=target.taken_at,
+        snapshots=(target, *(remembered(each, known.get(each.host)) for each in seen)),
+        repositories=(),
+        points=tuple(
+            each for each in work.repository.points(work.request.vm_uuid) if each.manifest.kind is PointKind.VM
+        ),
+    )
+
+
 def leave(work: Work, step: Step, handle: StepHandle) -> str:
     """Write down which volumes are ours, here and on the host, before the first of them is made."""
     if not work.entry.made:
-        made = _volumes(work)
+        made = made_volumes(work.point.manifest, work.request)
         taken = [each for each in made if volumes.exists(work.lane, each.pool, each.name)]
         if taken:
             raise Conflict(
@@ -74,40 +97,6 @@ def leave(work: Work, step: Step, handle: StepHandle) -> str:
         work.note(lambda entry: structs.replace(entry, made=made))
     leave_note(work.lane, work.entry)
     return ""
-
-
-def boot_volume(work: Work, role: str, name: str) -> str:
-    """Name of the volume that a file beside the disks becomes."""
-    return f"{work.request.name}-{work.request.id}-{role}-{Path(name).name}"
-
-
-def overlay_volume(request: Request, target: str) -> str:
-    """Name of the layer over the recovery point through which an instant restore has a disk."""
-    return f"{request.name}-{request.id}-{target}.layer.qcow2"
-
-
-def memory_volume(work: Work) -> str:
-    """Name of the volume that the guest's memory is put into."""
-    return f"{work.request.name}-{work.request.id}-memory"
-
-
-def _volumes(work: Work) -> tuple[MadeVolume, ...]:
-    request = work.request
-    note = MadeVolume(Step(StepKind.NOTE).key, request.pool, note_name(request.id))
-    kind = StepKind.OVERLAY if request.instant else StepKind.WRITE
-    disks = [
-        MadeVolume(Step(kind, disk.target).key, disk.pool, name)
-        for disk in request.disks
-        if not disk.device
-        for name in (disk.volume, *((overlay_volume(request, disk.target),) if request.instant else ()))
-    ]
-    files = [
-        MadeVolume(Step(StepKind.BOOT_FILES).key, request.pool, boot_volume(work, file.role, file.name))
-        for file in work.point.manifest.files
-        if file.role in BOOT_FILES and request.defines
-    ]
-    memory = [MadeVolume(Step(StepKind.MEMORY).key, request.pool, memory_volume(work))] if request.memory else []
-    return (note, *disks, *files, *memory)
 
 
 def _raise_if_changed(work: Work, fleet: Fleet, snapshot: HostSnapshot) -> None:

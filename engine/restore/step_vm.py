@@ -8,11 +8,10 @@ from msgspec import structs
 
 from engine.hosts import MissingOnHost, checkpoints, image, power
 from engine.hosts.model import Definition, VmState
-from engine.hosts.rewrite import NetworkChoice, NetworkKind, Rewrite, ServedBelow, rewrite
+from engine.hosts.rewrite import ServedBelow
 from engine.jobs import StepHandle
-from engine.repository import Point
 from engine.restore import host_state, step_boot_files
-from engine.restore.model import Request
+from engine.restore.becoming import Places, becomes
 from engine.restore.step_target import vm_is_ours
 from engine.restore.steps import Step, tracked
 from engine.restore.work import Ground, Work
@@ -42,23 +41,13 @@ def definition_of_point(work: Work) -> Definition:
 def adapted(work: Work, definition: Definition) -> Definition:
     """A definition of the VM as it was, made that of the restored one."""
     request = work.request
-    boot_paths = step_boot_files.paths(work)
-    return rewrite(
-        definition,
-        Rewrite(
-            name=request.name,
-            uuid=request.new_uuid,
-            disk_paths={disk.target: disk.used for disk in work.entry.disks},
-            served=_served(work),
-            block_disks=frozenset(disk.target for disk in work.entry.disks if disk.block and not disk.overlay),
-            macs=request.new_macs,
-            networks=network_choices(work.point, request),
-            nvram_path=boot_paths.get("nvram"),
-            kernel_path=boot_paths.get("kernel"),
-            initrd_path=boot_paths.get("initrd"),
-        ),
-        work.target,
+    places = Places(
+        disks={disk.target: disk.used for disk in work.entry.disks},
+        block_disks=frozenset(disk.target for disk in work.entry.disks if disk.block and not disk.overlay),
+        boot_files=step_boot_files.paths(work),
+        served=_served(work),
     )
+    return becomes(definition, work.point, request, places, work.target)
 
 
 def _served(work: Work) -> dict[str, ServedBelow]:
@@ -122,14 +111,3 @@ def undefine(ground: Ground, step: Step) -> None:
         power.undefine(ground.lane, ground.request.new_uuid)
     except MissingOnHost:
         return
-
-
-def network_choices(point: Point, request: Request) -> dict[int, NetworkChoice]:
-    """Where each card is plugged in; a card that keeps what it had is not rewritten."""
-    plain = {"user": NetworkChoice(NetworkKind.USER), "none": NetworkChoice(NetworkKind.UNPLUGGED)}
-    choices: dict[int, NetworkChoice] = {}
-    for mapping in request.networks:
-        kind, _, source = point.manifest.vm.nics[mapping.nic].partition(":")
-        if mapping.to not in (source, kind):
-            choices[mapping.nic] = plain.get(mapping.to) or NetworkChoice(NetworkKind.NETWORK, mapping.to)
-    return choices

@@ -18,7 +18,7 @@ from engine.hosts import HostLane, HostLanes
 from engine.hosts.model import HostFacts
 from engine.jobs import JobContext
 from engine.jobs.pace import Pace
-from engine.repository import Point, Reader
+from engine.repository import Point, Reader, Repository
 from engine.restore.journal import Entry, Mark, RestoreJournal
 from engine.restore.model import Request
 from engine.restore.steps import Step
@@ -95,11 +95,13 @@ class Work(Ground):
         context: JobContext,
         *,
         point: Point,
+        repository: Repository,
         reader: Reader,
         chain: str,
     ) -> None:
         super().__init__(settings, lanes, journal, entry, context)
         self.point = point
+        self.repository = repository
         self.reader = reader
         self.chain = chain
         """What tells the repository's checkpoints from others'."""

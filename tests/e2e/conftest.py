@@ -62,9 +62,12 @@ class Operator:
 
     def plan_restore(self, point: Point, to_host: str, **choices: Any) -> restore.RestorePlan:
         request = restore.Request(point.repository, point.manifest.vm.uuid, point.id, to_host, **choices)
-        return restore.plan(self.settings, self.fleet(), request)
+        rates = restore.load_rates(self.settings.state)
+        return restore.examined_plan(self.settings, self.lanes, self.fleet(), request, rates)
 
     def start_restore(self, plan: restore.RestorePlan) -> Job:
+        """As somebody does who has read every warning, and accepts it."""
+        plan = restore.accepting(plan, [check.key for check in restore.open_warnings(plan.checks, ())])
         self._restored.append(plan.request)
         return launch_restore(self.settings, self.journal, plan)
 

@@ -68,7 +68,8 @@ def test_a_silent_host_without_reason_still_says_what_to_do() -> None:
         ({"arch": "aarch64"}, {}, "architecture", "fail", "does not fit"),
         ({"arch": "i686"}, {}, "architecture", "pass", "fits"),
         ({"arch": "x86_64"}, {"arch": "i686"}, "architecture", "fail", "does not fit"),
-        ({"machine": "pc-q35-8.2"}, {}, "machine type", "fail", "does not fit"),
+        ({"machine": "pc-q35-8.2"}, {}, "machine type", "fail", "fits with changes"),
+        ({"machine": "microvm"}, {}, "machine type", "fail", "does not fit"),
         ({"machine": "q35"}, {}, "machine type", "pass", "fits"),
         ({"machine": "pc-q35-8.2"}, {"machines": ()}, "machine type", "skip", "fits"),
         ({}, {"kvm": False}, "acceleration", "warn", "fits with changes"),
@@ -86,6 +87,8 @@ def test_a_silent_host_without_reason_still_says_what_to_do() -> None:
         ({"cpu_mode": "custom", "cpu_model": None}, {}, "CPU", "pass", "fits"),
         ({"vcpus": 16}, {}, "processors", "pass", "fits"),
         ({"vcpus": 17}, {}, "processors", "warn", "fits with changes"),
+        ({"vcpus": 289}, {"max_vcpus": 288}, "processors", "fail", "does not fit"),
+        ({"vcpus": 16}, {"max_vcpus": 288}, "processors", "pass", "fits"),
         ({"memory_bytes": 32 * GIB}, {}, "memory", "pass", "fits"),
         ({"memory_bytes": 33 * GIB}, {}, "memory", "warn", "fits with changes"),
         ({"memory_bytes": 65 * GIB}, {}, "memory", "fail", "does not fit"),
@@ -131,16 +134,19 @@ def test_what_does_not_pass_names_both_sides_and_has_a_remedy(vm: dict[str, Any]
     for check in flawed:
         assert "web" in check.evidence or "coruscant" in check.evidence
         assert check.remedy
+        assert check.meaning
 
 
-def test_a_missing_machine_type_is_answered_with_the_newest_of_its_kind() -> None:
+def test_a_missing_machine_type_is_answered_with_the_nearest_of_its_kind() -> None:
     check = check_of(fit({"machine": "pc-q35-10.0"}, {"machines": ("pc-q35-9.2", "pc-q35-7.2", "q35")}), "machine type")
 
-    assert "its newest of that kind is pc-q35-9.2" in check.evidence
+    assert "the nearest that it has is pc-q35-9.2" in check.evidence
+    assert "--machine pc-q35-9.2" in check.remedy
+    assert check.changeable
 
 
 def test_a_machine_type_of_a_kind_that_is_not_there_is_just_missing() -> None:
-    assert "newest" not in check_of(fit({"machine": "virt-7.2"}), "machine type").evidence
+    assert "nearest" not in check_of(fit({"machine": "virt-7.2"}), "machine type").evidence
 
 
 @pytest.mark.parametrize(

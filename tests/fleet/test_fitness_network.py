@@ -62,7 +62,8 @@ def test_a_missing_network_alone_means_fits_with_changes() -> None:
 def test_an_inactive_network_is_answered_with_the_command_that_starts_it() -> None:
     (check,) = checks("network:default", there=(make_network(active=False),))
 
-    assert check.state is CheckState.WARN
+    assert check.state is CheckState.FAIL
+    assert check.changeable
     assert check.remedy == "`virsh -c qemu+ssh://root@coruscant/system net-start default`"
 
 

@@ -47,7 +47,8 @@ def test_a_vm_that_fits_elsewhere_is_fine_and_says_where() -> None:
     [
         ({"firmware": "efi"}, {"efi": False}, "fail"),
         ({"tpm": True}, {"tpm": False}, "fail"),
-        ({"machine": "pc-q35-9.0"}, {}, "fail"),
+        ({"machine": "pc-q35-9.0"}, {}, "warn"),
+        ({"machine": "microvm"}, {}, "fail"),
         ({"memory_bytes": 99 * GIB}, {}, "fail"),
         ({"memory_bytes": 40 * GIB}, {}, "warn"),
         ({}, {"kvm": False}, "warn"),

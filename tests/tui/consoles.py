@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
+from engine import restore
 from engine.fleet import Fleet
 from engine.jobs import Job
 from engine.requirements import exposures
@@ -27,10 +28,14 @@ from tui.widgets.lines_view import LinesView
 
 
 class QuietGateway(Gateway):
-    """Does not follow hosts and journal, so that a test decides what is known when."""
+    """Does not follow hosts and journal, so that a test decides what is known when; these hosts are imaginary."""
 
     def start(self) -> None:
         """Follow nothing."""
+
+    def examine(self, seen: Fleet, request: restore.Request) -> restore.RestorePlan:
+        """From what was told alone."""
+        return restore.plan(self.settings, seen, request)
 
 
 def terminal_of(columns: int, lines: int, *, colour: bool = True, remote: bool = False) -> Terminal:

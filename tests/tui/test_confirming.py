@@ -40,7 +40,7 @@ SETTINGS = make_settings(hosts=("alderaan", "coruscant"))
 
 async def test_enter_goes_through_the_whole_restore_and_starts_nothing(tmp_path: Path) -> None:
     async with console(tmp_path, local_fleet(), settings=SETTINGS) as (opened, pilot):
-        await press(pilot, "R", "enter", "j", "enter", "enter", "enter", "enter")
+        await press(pilot, "R", "enter", "j", "enter", "enter", "space", "enter", "enter")
         assert front(opened).place is Place.CONFIRM
         assert isinstance(opened.focused, Cancel)
 
@@ -94,9 +94,35 @@ async def test_a_failed_check_stops_the_way_on_and_says_why(tmp_path: Path) -> N
         assert "A check has failed" in said(opened, "notice")
 
 
+async def test_a_warning_that_wants_its_name_stops_the_way_on_until_space_accepts_it(tmp_path: Path) -> None:
+    async with console(tmp_path, local_fleet(), settings=SETTINGS) as (opened, pilot):
+        await press(pilot, "R", "P", "enter")
+        assert "Accept first, with Space on its line of the step before (h): original." in sentence(opened, "notice")
+
+        await press(pilot, "h")
+        assert "accepts it by its name, original" in sentence(opened, "detail")
+        await press(pilot, "space")
+        assert "original is accepted" in sentence(opened, "detail")
+        await press(pilot, "enter")
+        assert sentence(opened, "detail").endswith("--accept original")
+
+        await press(pilot, "h", "space", "enter")
+        assert "WHAT STANDS IN THE WAY" in said(opened, "rule-step")
+
+
+async def test_what_was_accepted_is_of_one_choice(tmp_path: Path) -> None:
+    async with console(tmp_path, local_fleet(), settings=SETTINGS) as (opened, pilot):
+        await press(pilot, "R", "enter", "j", "enter", "enter", "space", "h")
+        table(opened, "choice").move_to_key("MACs")
+        await press(pilot, "space", "enter", "enter")
+
+        assert "WHAT STANDS IN THE WAY" in said(opened, "rule-step")
+        assert "Accept first" in sentence(opened, "notice")
+
+
 async def test_a_restore_is_started_by_e_and_its_job_is_shown(tmp_path: Path) -> None:
     async with console(tmp_path, local_fleet(), settings=SETTINGS) as (opened, pilot):
-        await press(pilot, "R", "P", "enter", "E")
+        await press(pilot, "R", "P", "h", "space", "enter", "enter", "E")
         await settled(pilot)
 
         assert front(opened).place is Place.JOB

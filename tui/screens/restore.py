@@ -12,9 +12,9 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import Input
 
-from engine.fleet import Verdict
+from engine.fleet import FitnessCheck, Verdict
 from engine.repository.model import Point
-from engine.restore import RestorePlan
+from engine.restore import RestorePlan, open_warnings, with_accepted
 from tui.actions import Place
 from tui.keys import bindings_of
 from tui.screens.base import ConsoleScreen
@@ -128,7 +128,7 @@ class RestoreScreen(ConsoleScreen[None]):
             return Table((), (), (line(strong("PLANNING"), quiet("  every open question is being decided...")),))
         if self.stage is Stage.MAPPING:
             return flow.mapping_table(self._draft, plan, picture, width)
-        return check_table(plan, width) if self.stage is Stage.CHECKS else Table((), ())
+        return check_table(plan, self._draft.accepted, width) if self.stage is Stage.CHECKS else Table((), ())
 
     def _paint_detail(self, picture: Picture) -> None:
         pane = self.pane("detail")
@@ -145,9 +145,12 @@ class RestoreScreen(ConsoleScreen[None]):
         if plan is None:
             return (line(strong("PLANNING")),) if self.stage is Stage.PLAN else ()
         if self.stage is Stage.CHECKS:
-            place = self.table("choice").cursor
-            return check_lines(plan.checks[place] if 0 <= place < len(plan.checks) else None, plan, width)
+            return check_lines(self._check_at_cursor(), plan, self._draft.accepted, width)
         return plan_block(plan, width) if self.stage is Stage.PLAN else _mapping_help(key, width)
+
+    def _check_at_cursor(self) -> FitnessCheck | None:
+        place, checks = self.table("choice").cursor, self._plan.checks if self._plan else ()
+        return checks[place] if 0 <= place < len(checks) else None
 
     def _point_at_cursor(self) -> Point | None:
         view, key = self.view, self.table("choice").key
@@ -161,7 +164,11 @@ class RestoreScreen(ConsoleScreen[None]):
             return self._why_not_onward(action)
         if action == "previous" and self.stage is Stage.POINT:
             return "This is the first step; Esc leaves."
-        if action == "change" and self.stage is not Stage.MAPPING:
+        if action == "change" and self.stage is Stage.CHECKS:
+            check = self._check_at_cursor()
+            if check is None or not check.by_name:
+                return "Only a warning marked OPEN is accepted by name; the others are by going on."
+        elif action == "change" and self.stage is not Stage.MAPPING:
             return "There is nothing to change in this step; Enter chooses what is under the cursor."
         if action == "copy_command" and self._plan is None:
             return "The command is known once there is a plan; P shows it."
@@ -179,6 +186,10 @@ class RestoreScreen(ConsoleScreen[None]):
                 return "The plan is not there yet."
             if self._plan.blocked:
                 return "A check has failed, and nothing is started before it passes. h goes back to change something."
+            left = open_warnings(self._plan.checks, self._draft.accepted)
+            if left:
+                where = "" if self.stage is Stage.CHECKS else " of the step before (h)"
+                return f"Accept first, with Space on its line{where}: {', '.join(check.name for check in left)}."
         return None
 
     def _fit_at_cursor(self) -> Verdict | None:
@@ -260,7 +271,10 @@ class RestoreScreen(ConsoleScreen[None]):
     # ------------------------------------------------------------------ fields
 
     def action_change(self) -> None:
-        """The next value of a field; a name is typed."""
+        """The next value of a field; a name is typed. Of a warning: it is accepted, or no longer."""
+        if self.stage is Stage.CHECKS:
+            self._accept()
+            return
         field, plan = self.table("choice").key, self._plan
         if field is None or plan is None:
             return
@@ -271,6 +285,16 @@ class RestoreScreen(ConsoleScreen[None]):
             entry.focus()
             return
         self._change(flow.next_choice(field, self._draft, plan, self.console.picture))
+
+    def _accept(self) -> None:
+        """It changes nothing of what is done, so the plan stays the one that was looked at."""
+        check, plan = self._check_at_cursor(), self._plan
+        if check is None or plan is None or self._planned != self._draft:
+            self.say("The plan is being made anew; look at it first.")
+            return
+        self._draft = self._planned = flow.with_accepted(self._draft, check)
+        self._plan = with_accepted(plan, self._draft.accepted)
+        self.repaint()
 
     def _change(self, draft: Draft) -> None:
         if draft == self._draft:
@@ -305,6 +329,8 @@ class RestoreScreen(ConsoleScreen[None]):
     def action_refetch(self) -> None:
         """Ask the hosts again, and plan anew with what they answer."""
         super().action_refetch()
+        # What was accepted was what the hosts said before.
+        self._draft = structs.replace(self._draft, accepted=())
         if self.stage >= Stage.MAPPING:
             self._ask_for_plan(anew=True)
             self.repaint()

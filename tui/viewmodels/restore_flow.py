@@ -12,10 +12,10 @@ from enum import IntEnum
 
 from msgspec import Struct, structs
 
-from engine.fleet import CheckState, FitnessCheck, HostFitness, Verdict, fitness, ranked
-from engine.hosts.model import HostStatus
+from engine.fleet import CheckState, FitnessCheck, HostFitness, Verdict, nearest_machine
+from engine.hosts.model import HostFacts, HostStatus
 from engine.repository.model import Point
-from engine.restore import MacChoice, Mode, NetworkMapping, Request, RestorePlan
+from engine.restore import MacChoice, Mode, NetworkMapping, Request, RestorePlan, hosts_by_fitness, open_warnings
 from tui.viewmodels.figures import lost, moment, size
 from tui.viewmodels.picture import Picture, host_word
 from tui.viewmodels.restore_plan import MARKS
@@ -61,6 +61,10 @@ class Draft(Struct, frozen=True):
     macs: MacChoice = MacChoice.AUTO
     start: bool = True
     mode: Mode = Mode.BESIDE
+    machine: str = ""
+    cpu: str = ""
+    accepted: tuple[str, ...] = ()
+    """Keys of the warnings that were accepted by name, of exactly this choice."""
 
     def request(self) -> Request | None:
         """The request so far; None until there is a point and a host."""
@@ -77,6 +81,9 @@ class Draft(Struct, frozen=True):
             macs=self.macs,
             start=self.start,
             mode=self.mode,
+            machine=self.machine,
+            cpu=self.cpu,
+            accepted=self.accepted,
         )
 
 
@@ -84,7 +91,13 @@ def with_host(draft: Draft, host: str) -> Draft:
     """The draft for another host: what was chosen for the last one may not exist there."""
     if host == draft.to_host:
         return draft
-    return structs.replace(draft, to_host=host, name="", pool="", networks=())
+    return structs.replace(draft, to_host=host, name="", pool="", networks=(), machine="", cpu="", accepted=())
+
+
+def with_accepted(draft: Draft, check: FitnessCheck) -> Draft:
+    """The draft with a warning accepted, or no longer."""
+    others = tuple(key for key in draft.accepted if key != check.key)
+    return structs.replace(draft, accepted=others if check.key in draft.accepted else (*others, check.key))
 
 
 _VERDICTS = {
@@ -128,19 +141,22 @@ def rail(draft: Draft, plan: RestorePlan | None, stage: Stage, picture: Picture,
         here = step is stage
         word = "here" if here else "done" if step < stage else "next"
         if step is Stage.CHECKS and plan is not None and not here:
-            word = "FAIL" if plan.blocked else word
+            word = "FAIL" if plan.blocked else "OPEN" if open_warnings(plan.checks, draft.accepted) else word
         tone = Tone.HERE if here else Tone.PLAIN if step < stage else Tone.QUIET
         lines.append(
             clipped(
                 line(
                     Span(f" {step.value} {step.name.capitalize():<9}", tone),
-                    Span(f" {word:<6}", Tone.BAD if word == "FAIL" else Tone.QUIET),
+                    Span(f" {word:<6}", _WORD_TONES.get(word, Tone.QUIET)),
                     Span(said[step], Tone.PLAIN if step <= stage else Tone.QUIET),
                 ),
                 width,
             )
         )
     return tuple(lines)
+
+
+_WORD_TONES = {"FAIL": Tone.BAD, "OPEN": Tone.WARN}
 
 
 def _said_point(draft: Draft, picture: Picture) -> str:
@@ -173,12 +189,7 @@ def _said_checks(plan: RestorePlan | None) -> str:
 
 def ranked_hosts(picture: Picture, point: Point) -> tuple[HostFitness, ...]:
     """Every host with its fitness for this VM, the fittest first."""
-    snapshots = picture.fleet.snapshots if picture.fleet else ()
-    pools = {host.name: host.pool for host in picture.settings.hosts}
-    facts, needed_bytes = point.manifest.vm, point.size_bytes
-    return ranked(
-        fitness(facts, snapshot, pool=pools.get(snapshot.host), needed_bytes=needed_bytes) for snapshot in snapshots
-    )
+    return hosts_by_fitness(picture.settings, picture.fleet, point) if picture.fleet else ()
 
 
 def target_table(picture: Picture, point: Point, width: int) -> Table:
@@ -226,7 +237,7 @@ def _target_cell(key: str, fit: HostFitness, picture: Picture, point: Point) -> 
 
 def against_of(fit: HostFitness) -> tuple[FitnessCheck, ...]:
     """What speaks against a host, the worst first."""
-    bad = [check for check in fit.checks if check.state in (CheckState.FAIL, CheckState.WARN)]
+    bad = [check for check in fit.checks if check.flawed]
     return tuple(sorted(bad, key=lambda check: check.state is not CheckState.FAIL))
 
 
@@ -246,6 +257,8 @@ def target_lines(fit: HostFitness | None, picture: Picture, width: int) -> Block
         body += labelled(bare(mark), f"{check.name}: {check.evidence}", width, tone=mark.tone, label_width=12)
         if check.remedy:
             body += labelled("next", check.remedy, width, label_width=12)
+        if check.meaning:
+            body += labelled("or else", check.meaning, width, label_width=12, tone=Tone.QUIET)
     if not against_of(fit):
         body += labelled(
             "PASS", f"All {len(fit.checks)} checks of the host pass.", width, tone=Tone.GOOD, label_width=12
@@ -283,6 +296,13 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
         )
     )
     rows.append(_field("mode", request.mode.value, _MODE_NOTES[request.mode]))
+    flawed = {check.name for check in plan.checks if check.flawed}
+    if facts and (draft.machine or "machine type" in flawed):
+        note = "chosen" if draft.machine else f"its own, which {request.to_host} does not have"
+        rows.append(_field("machine", request.machine or facts.machine, note))
+    if facts and (draft.cpu or "CPU" in flawed):
+        note = "chosen" if draft.cpu else f"its own, which {request.to_host} cannot give"
+        rows.append(_field("CPU", request.cpu or facts.cpu_model or facts.cpu_mode, note))
     return Table(columns, tuple(rows))
 
 
@@ -319,9 +339,23 @@ def choices(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -> tu
         return tuple(dict.fromkeys([*known, "user", "none", current]))
     if field == "MACs":
         return tuple(choice.value for choice in MacChoice)
+    if field in ("machine", "CPU"):
+        return _hardware(field, draft, snapshot.facts if snapshot else None)
     if field == "mode":
         return tuple(mode.value for mode in Mode)
     return ("yes", "no") if field == "start" else ()
+
+
+def _hardware(field: str, draft: Draft, host: HostFacts | None) -> tuple[str, ...]:
+    """Its own, and what comes nearest on the host."""
+    facts = draft.point.manifest.vm if draft.point else None
+    if facts is None or host is None:
+        return ()
+    if field == "machine":
+        nearest = nearest_machine(facts.machine, host.machines)
+        return (facts.machine, nearest) if nearest else ()
+    own = facts.cpu_model or facts.cpu_mode
+    return (own, *(mode for mode in ("host-model", "maximum") if mode in host.cpu_modes and mode != own))
 
 
 def next_choice(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -> Draft:
@@ -330,16 +364,30 @@ def next_choice(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -
     if not values:
         return draft
     request = plan.request
-    current = {"pool": request.pool, "MACs": request.macs.value, "start": "yes" if request.start else "no"}.get(field)
-    current = request.mode.value if field == "mode" else current
+    current = {
+        "pool": request.pool,
+        "MACs": request.macs.value,
+        "start": "yes" if request.start else "no",
+        "mode": request.mode.value,
+        "machine": request.machine,
+        "CPU": request.cpu,
+    }.get(field)
     if current is None:
         current = request.networks[int(field.split()[1])].to
+    if field in ("machine", "CPU") and not current:
+        current = values[0]
     place = values.index(current) if current in values else -1
     return with_value(field, values[(place + 1) % len(values)], draft)
 
 
 def with_value(field: str, value: str, draft: Draft) -> Draft:
-    """The draft with a field set."""
+    """The draft with a field set; what was accepted was of the choice before."""
+    draft = structs.replace(draft, accepted=())
+    if field in ("machine", "CPU"):
+        facts = draft.point.manifest.vm if draft.point else None
+        own = "" if facts is None else facts.machine if field == "machine" else facts.cpu_model or facts.cpu_mode
+        chosen = "" if value == own else value
+        return structs.replace(draft, machine=chosen) if field == "machine" else structs.replace(draft, cpu=chosen)
     if field == "name":
         return structs.replace(draft, name=value.strip())
     if field == "pool":

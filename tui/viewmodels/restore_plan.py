@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from engine.fleet import CheckState, FitnessCheck
-from engine.restore import PlannedStep, RestorePlan
+from engine.restore import PlannedStep, RestorePlan, open_warnings
 from tui.viewmodels.figures import ago, size, span
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import (
@@ -32,7 +34,18 @@ MARKS = {
 """The sign and word of each check's state."""
 
 
-def check_table(plan: RestorePlan, width: int) -> Table:
+_OPEN = Span("! OPEN", Tone.WARN)
+"""A warning that wants to be accepted by name, and is not yet."""
+_ACCEPTED = Span("! TAKEN", Tone.WARN)
+
+
+def _mark(check: FitnessCheck, accepted: Collection[str]) -> Span:
+    if check.state is CheckState.WARN and check.by_name:
+        return _ACCEPTED if check.key in accepted else _OPEN
+    return MARKS[check.state]
+
+
+def check_table(plan: RestorePlan, accepted: Collection[str], width: int) -> Table:
     """Every check of the plan, failures first."""
     columns = (
         Column("state", "STATE", 7),
@@ -40,23 +53,33 @@ def check_table(plan: RestorePlan, width: int) -> Table:
         Column("evidence", "WHAT WAS FOUND", width - 27, grows=True),
     )
     rows = tuple(
-        Row(f"{number} {check.name}", (MARKS[check.state], Span(check.name), Span(check.evidence)))
+        Row(f"{number} {check.name}", (_mark(check, accepted), Span(check.name), Span(check.evidence)))
         for number, check in enumerate(plan.checks)
     )
     return Table(columns, rows)
 
 
-def check_lines(check: FitnessCheck | None, plan: RestorePlan, width: int) -> Block:
+def check_lines(check: FitnessCheck | None, plan: RestorePlan, accepted: Collection[str], width: int) -> Block:
     """The check under the cursor, and whether the way on is free."""
     if check is None:
         return ()
-    mark = MARKS[check.state]
+    mark = _mark(check, accepted)
     body = [*labelled(bare(mark), f"{check.name}: {check.evidence}", width, tone=mark.tone)]
     if check.remedy:
         body += labelled("NEXT", check.remedy, width, tone=Tone.STRONG)
+    if check.meaning:
+        body += labelled("OR ELSE", check.meaning, width)
+    if mark is _OPEN:
+        body += labelled("SPACE", f"accepts it by its name, {check.key}", width, tone=Tone.STRONG)
+    elif mark is _ACCEPTED:
+        body += labelled("SPACE", f"takes it back: {check.key} is accepted", width)
+    left = open_warnings(plan.checks, accepted)
     body.append(BLANK)
     if plan.blocked:
         body += wrapped("A FAIL blocks the restore. Mend it and press ctrl+r, or go back with h.", width, tone=Tone.BAD)
+    elif left:
+        names = ", ".join(each.name for each in left)
+        body += wrapped(f"Nothing fails. To be accepted one by one, with Space: {names}.", width, tone=Tone.WARN)
     else:
         body += wrapped("Nothing blocks the restore. Enter goes on to the plan.", width, tone=Tone.QUIET)
     return tuple(body)
@@ -117,6 +140,7 @@ def confirm_lines(plan: RestorePlan, picture: Picture, width: int) -> Block:
         text = f"{request.aside.name} is switched off when all is written, and kept as {request.aside.kept_name}."
         body += wrapped(text, width, first="  ! ", tone=Tone.WARN)
     for check in warned:
-        body += wrapped(f"{check.name}: {check.evidence}", width, first="  ! ", tone=Tone.WARN)
+        accepted = " (accepted)" if check.by_name else ""
+        body += wrapped(f"{check.name}: {check.evidence}{accepted}", width, first="  ! ", tone=Tone.WARN)
     body += [BLANK, *wrapped("The job runs by itself; you may disconnect.", width, tone=Tone.QUIET)]
     return tuple(body)

@@ -6,10 +6,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT: int
+VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE: int
 VIR_CONNECT_LIST_DOMAINS_ACTIVE: int
 VIR_CONNECT_LIST_DOMAINS_AUTOSTART: int
 VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE: int
 VIR_CONNECT_LIST_DOMAINS_PERSISTENT: int
+VIR_CONNECT_LIST_NODE_DEVICES_CAP_USB_DEV: int
 VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE: int
 VIR_DOMAIN_AFFECT_CONFIG: int
 VIR_DOMAIN_AFFECT_LIVE: int
@@ -82,6 +84,7 @@ VIR_DOMAIN_XML_INACTIVE: int
 VIR_DOMAIN_XML_SECURE: int
 VIR_ERR_ACCESS_DENIED: int
 VIR_ERR_AGENT_UNRESPONSIVE: int
+VIR_ERR_CPU_INCOMPATIBLE: int
 VIR_ERR_ARGUMENT_UNSUPPORTED: int
 VIR_ERR_INTERNAL_ERROR: int
 VIR_ERR_INVALID_ARG: int
@@ -147,6 +150,9 @@ class virInterface:
 
 class virNWFilter:
     def name(self) -> str: ...
+    def XMLDesc(self, flags: int = 0) -> str: ...
+
+class virNodeDevice:
     def XMLDesc(self, flags: int = 0) -> str: ...
 
 class virSecret:
@@ -259,6 +265,17 @@ class virConnect:
     def listAllNetworks(self, flags: int = 0) -> list[virNetwork]: ...
     def listAllInterfaces(self, flags: int = 0) -> list[virInterface]: ...
     def listAllNWFilters(self, flags: int = 0) -> list[virNWFilter]: ...
+    def compareHypervisorCPU(
+        self,
+        emulator: str | None,
+        arch: str | None,
+        machine: str | None,
+        virttype: str | None,
+        xmlCPU: str,
+        flags: int = 0,
+    ) -> int: ...
+    def nodeDeviceLookupByName(self, name: str) -> virNodeDevice: ...
+    def listAllDevices(self, flags: int = 0) -> list[virNodeDevice]: ...
     def listAllSecrets(self, flags: int = 0) -> list[virSecret]: ...
     def secretDefineXML(self, xml: str, flags: int = 0) -> virSecret: ...
     def secretLookupByUUIDString(self, uuidstr: str) -> virSecret: ...

@@ -167,10 +167,10 @@ def test_failed_checks_come_first_and_say_that_they_block() -> None:
     picture, draft = picture_of(), draft_to("alderaan", name="web")
     made = planned(draft, picture)
 
-    table = check_table(made, 80)
+    table = check_table(made, (), 80)
 
     assert table.rows[0].cells[0].text == "x FAIL"
-    assert "blocks the restore" in " ".join(texts(check_lines(made.checks[0], made, 78)))
+    assert "blocks the restore" in " ".join(texts(check_lines(made.checks[0], made, (), 78)))
 
 
 def test_the_confirmation_repeats_the_warnings() -> None:
