@@ -18,6 +18,7 @@ byte, `SIZES.md` why blocks and indexes are as large as they are. One recovery p
    any more is collected (`collection`, which argues why that is safe).
    Where a dirty bitmap turned out to be wrong, which points may have missed a write follows from their records
    (`distrust`).
+   A point that is being restored stays, also when it is dropped meanwhile (`held_point`).
 9. Files from inside a guest are points of a kind of their own, stored and checked like all others: a listing
    (`guest_listing`), and a disk on which each file begins at a block of its own (`guest_content`).
 10. What a verification found is repaired: small objects are healed or set aside, the index is made anew, damaged packs
@@ -36,7 +37,8 @@ Who may run beside whom (nothing takes a lock in the storage; objects appear who
                       it may lean on; one that begins
                       does not lean on condemned packs
     dropping a point  yes: what a writer takes over from    of that point: it stops with an error once blocks
-                      it stays until the writer ends        are collected; of another: yes
+                      it stays until the writer ends        are collected, unless it holds the point, as every
+                                                            restore does; of another: yes
     pinning a point   yes                                   yes; beside a drop of the same point: the pin fails, or
                                                             comes first, or is lost with the point in one instant
     a collector       no: `collector` leases exclude each other; one that was taken for dead and wakes finds its lease

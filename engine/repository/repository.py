@@ -6,7 +6,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from engine.repository.errors import ObjectExists, ObjectMissing, RepositoryDama
 from engine.repository.forecast import Forecast, forecast
 from engine.repository.frame import FrameKind, decode_frame, encode_frame
 from engine.repository.guards import FoundGuard, Guard, add_guard, guarded, guards, pin, protect, unpin
+from engine.repository.held_point import held
 from engine.repository.identity import IDENTITY_KEY, Identity, encode_identity, new_identity
 from engine.repository.index import Index
 from engine.repository.key_slots import KeySlot, is_slot_key
@@ -304,6 +305,10 @@ class Repository:
     def reader(self) -> Reader:
         """A reader for any number of recovery points."""
         return Reader(self._storage, self._identity, self._index, self._keys)
+
+    def hold(self, point: Point, owner: str) -> AbstractContextManager[str]:
+        """Keep a point's blocks while it is read, whoever drops it meanwhile; gives why they are not kept, or ""."""
+        return held(self._storage, point, owner, USUAL_LIMITS.lease_s, self._keys)
 
     def sync_to(
         self,

@@ -66,7 +66,10 @@ def run(settings: Settings, request: Request, context: JobContext) -> RestoreRep
         steps = steps_of(point.manifest, request)
         context.plan([step.title for step in steps])
         _clear_the_way(settings, lanes, journal, request, context)
-        with repository.reader() as reader:
+        owner = f"newhope restore of {point.manifest.vm.name} as {request.name}"
+        with repository.hold(point, owner) as unheld, repository.reader() as reader:
+            if unheld:
+                context.log(f"the point is not kept from being pruned meanwhile: {unheld}", level="warn")
             work = Work(
                 settings,
                 lanes,

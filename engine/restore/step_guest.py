@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from msgspec import structs
 
-from engine.hosts import agent
+from engine.hosts import agent, power
 from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import VmState
 from engine.hosts.signs_of_life import Vitals, vitals
@@ -31,6 +31,9 @@ def ask(work: Work, step: Step, handle: StepHandle) -> str:
         if before is not None:
             after = vitals(work.lane, work.request.new_uuid)
             _note_seen(work, before, after, time.monotonic() - began)
+        if power.vm_state(work.lane, work.request.new_uuid) in (VmState.OFF, VmState.CRASHED):
+            work.warn(_went_off(work))
+            return "it went off"
         kept = "" if work.request.proves else " It runs and was kept."
         work.warn(f"{silent.what}{kept} {silent.next_step}")
         return "silent"
@@ -38,6 +41,15 @@ def ask(work: Work, step: Step, handle: StepHandle) -> str:
     work.note(lambda entry: structs.replace(entry, agent_answered_s=answered_s, up=datetime.now(UTC)))
     work.context.log(f"its guest agent answered after {waited_s:.1f} s")
     return f"answered after {waited_s:.1f} s"
+
+
+def _went_off(work: Work) -> str:
+    name, host = work.request.name, work.request.to_host
+    kept = "" if work.request.proves else " It was kept, off, and its disks are whole."
+    return (
+        f"{name} went off while its agent was asked.{kept} Look at QEMU's log on {host}"
+        f" (/var/log/libvirt/qemu/{name}.log) and at its console{'' if work.request.proves else ', then start it'}."
+    )
 
 
 def check(work: Work, step: Step, handle: StepHandle) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Conflict
-from engine.repository import LeaseLost, Point, Repository, RepositoryDamaged
+from engine.repository import LeaseLost, Point, Repository, RepositoryDamaged, StorageFailed
 from engine.repository import lease as lease_module
 from engine.repository.condemned import condemn, condemnations, witnesses
 from engine.repository.directory_storage import DirectoryStorage
@@ -207,6 +207,41 @@ def test_a_backup_that_began_before_is_waited_for_and_what_it_leans_on_is_copied
     assert done.copied_bytes > len(content)
     assert done.waiting_packs == 0
     assert restored(Repository.open(folder), disk) == content
+
+
+def test_a_point_that_is_held_stays_whole_although_it_is_dropped_and_goes_afterwards(
+    repository: Repository, folder: Path
+):
+    content = noise(50, 1)
+    old = back_up(repository, content, moment=later(1))
+    back_up(repository, noise(3, 2), moment=later(2))
+
+    with Repository.open(folder).hold(old, "a restore") as unheld:
+        assert unheld == ""
+        drop(repository, old)
+        for _ in range(3):
+            collect(folder)
+        assert restored(Repository.open(folder), old.manifest.disks[0]) == content
+
+    while collect(folder).deleted_packs == 0:
+        pass
+    with pytest.raises(RepositoryDamaged):
+        restored(Repository.open(folder), old.manifest.disks[0])
+    assert remains(folder) == []
+
+
+def test_a_point_of_a_repository_that_takes_nothing_new_is_read_all_the_same(
+    repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    point = back_up(repository, noise(5, 1), moment=later(1))
+
+    def refuse(self: DirectoryStorage, key: str, content: object) -> None:
+        raise StorageFailed(f"{key} cannot be written: read-only file system.", next_step="remount it")
+
+    monkeypatch.setattr(DirectoryStorage, "create", refuse)
+    with Repository.open(folder).hold(point, "a restore") as unheld:
+        assert "read-only" in unheld
+        assert restored(repository, point.manifest.disks[0]) == noise(5, 1)
 
 
 def test_a_backup_that_begins_later_leans_on_nothing_condemned_and_holds_nothing_up(
