@@ -19,6 +19,7 @@ class Place(StrEnum):
     VM = "VM"
     BACKUP = "Backup"
     RESTORE = "Restore"
+    FILES = "Files"
     CONFIRM = "Confirm"
     JOBS = "Jobs"
     JOB = "Job"
@@ -61,7 +62,7 @@ def _action(
 
 ACTIONS: tuple[Action, ...] = (
     _action("open", "enter", "Enter", "open", "Open what is under the cursor. It never starts anything.",
-            {Place.FLEET, Place.JOBS}, 1),
+            {Place.FLEET, Place.FILES, Place.JOBS}, 1),
     _action("onward", "enter", "Enter", "next", "Go on to the next step. It never starts anything.",
             {Place.BACKUP, Place.RESTORE}, 1),
     _action("previous", "h left backspace", "h", "back a step", "Go back to the step before; what was chosen stays.",
@@ -75,6 +76,14 @@ ACTIONS: tuple[Action, ...] = (
             {Place.FLEET, Place.VM}, 3),
     _action("restore", "R", "R", "restore", "Plan a restore: which point, which host, under which name.",
             {Place.FLEET, Place.VM}, 2),
+    _action("files", "f", "f", "files", "Look at the files in the point under the cursor, and get some.",
+            {Place.VM}, 4),
+    _action("fold", "h left backspace", "h", "close", "Close the folder under the cursor, or the one that it is in.",
+            {Place.FILES}, 2),
+    _action("get", "S", "S", "save here", "Write what is under the cursor to this machine; asks where, plan first.",
+            {Place.FILES}, 3),
+    _action("put_back", "P", "P", "put back", "Put what is under the cursor back into the running guest; plan first.",
+            {Place.FILES}, 4),
     _action("execute", "E", "E", "EXECUTE", "Start what is shown. Only here, and only with this key.",
             {Place.CONFIRM}, 1),
     _action("keep", "escape", "Esc", "cancel", "Go back; nothing is started.", {Place.CONFIRM}, 2),
@@ -91,7 +100,8 @@ ACTIONS: tuple[Action, ...] = (
             {Place.JOB}),
     _action("priority", "t", "t", "priority", "Low, normal, high: jobs give way to those of higher priority.",
             {Place.JOB}),
-    _action("filter", "slash", "/", "filter", "Show only rows with these words; !word leaves rows out.", _TABLES, 4),
+    _action("filter", "slash", "/", "filter", "Show only rows with these words; !word leaves rows out.",
+            _TABLES | {Place.FILES}, 4),
     _action("faults", "f", "f", "faults", "Show only what needs you, or everything again.", _TABLES, 5),
     _action("sort", "s", "s", "sort", "Put the rows in order again, worst first; they never move by themselves.",
             {Place.FLEET, Place.CHECKS}),
@@ -110,9 +120,9 @@ ACTIONS: tuple[Action, ...] = (
             _EVERYWHERE - _TABLES, 6),
     _action("go_back", "escape", "Esc", "clear", "Clear the filter; with none, back to the fleet.", _TABLES),
     _action("copy_id", "y", "y", "copy id", "Copy the name or id of what is under the cursor.",
-            {Place.FLEET, Place.VM, Place.JOBS, Place.JOB, Place.CHECKS}),
+            {Place.FLEET, Place.VM, Place.FILES, Place.JOBS, Place.JOB, Place.CHECKS}),
     _action("copy_command", "Y", "Y", "copy CLI", "Copy the shell command that does the same.",
-            {Place.FLEET, Place.VM, Place.BACKUP, Place.RESTORE, Place.JOBS, Place.JOB, Place.CHECKS}, 6),
+            {Place.FLEET, Place.VM, Place.FILES, Place.BACKUP, Place.RESTORE, Place.JOBS, Place.JOB, Place.CHECKS}, 6),
     _action("refetch", "ctrl+r", "^r", "ask again", "Ask the hosts and repositories again now.", _EVERYWHERE),
     _action("pause", "p", "p", "pause", "Hold the picture still, or let it go on.", _EVERYWHERE - {Place.HELP}),
     _action("mouse", "M", "M", "mouse", "Mouse on or off; off leaves selecting text to your terminal.", _EVERYWHERE),

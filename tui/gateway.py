@@ -20,13 +20,16 @@ from typing import TypeVar
 from textual.message import Message
 
 from engine import backup, fleet, requirements, resilience, restore
-from engine.cli.launching import launch_backup, launch_restore
+from engine.cli.launching import launch_backup, launch_get, launch_put_back, launch_restore
 from engine.fleet import Fleet
 from engine.hosts import HostLanes
 from engine.jobs import CancelAnswer, Job, Journal, Knobs, LogLine
+from engine.point_files import GetRequest
+from engine.repository import Point
 from engine.requirements import Exposure
 from engine.resilience import Finding
 from engine.settings.model import Settings
+from tui.point_look import PointLook
 from tui.viewmodels.problems import Problem, from_error
 
 FLEET_EVERY_S = 10.0
@@ -222,6 +225,22 @@ class Gateway:
     async def launch_restore(self, plan: restore.RestorePlan) -> Job:
         """Start exactly this plan as a job of its own, as `newhope restore` does."""
         return await self._launched(lambda: launch_restore(self.settings, self._open_journal(), plan))
+
+    async def look_into(self, point: Point) -> PointLook:
+        """Open a recovery point to look at its files."""
+        return await self.ask(lambda: PointLook(self.settings, point))
+
+    def close(self, look: PointLook) -> None:
+        """End a look; whoever waits for an answer of it gets an error."""
+        threading.Thread(target=look.close, name="close", daemon=True).start()
+
+    async def launch_get(self, request: GetRequest) -> Job:
+        """Start to write files to this machine, as a job of its own."""
+        return await self._launched(lambda: launch_get(self.settings, self._open_journal(), request))
+
+    async def launch_put_back(self, plan: restore.PutBackPlan) -> Job:
+        """Start exactly this plan as a job of its own, as `newhope files --put-back` does."""
+        return await self._launched(lambda: launch_put_back(self.settings, self._open_journal(), plan.request))
 
     async def _launched(self, start: Callable[[], Job]) -> Job:
         job = await self.ask(start)

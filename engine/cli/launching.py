@@ -18,6 +18,7 @@ from engine.cli.wording import count
 from engine.errors import NotFound
 from engine.fleet import keys_to_hand
 from engine.jobs import Job, Journal, Knobs, launch
+from engine.point_files import GetRequest
 from engine.repository import PointKind
 from engine.requirements import ProofDue
 from engine.settings import Method, Settings
@@ -29,6 +30,7 @@ BACKUPS = "backups"
 RESTORE = "restore"
 PROOFS = "proofs"
 PUT_BACK = "put-back"
+GET = "get-files"
 SETTLE = "settle"
 
 
@@ -136,6 +138,24 @@ def launch_put_back(settings: Settings, journal: Journal, request: restore.PutBa
         argv_prefix=job_command(settings),
         again=with_config(settings.file, shlex.join([*words, "--repository", request.repository])),
         untouched=f"What had one of their names is still in {request.vm}, under its name or with {request.suffix}.",
+        handed=keys_for(settings, request.repository),
+    )
+
+
+def launch_get(settings: Settings, journal: Journal, request: GetRequest) -> Job:
+    """Start to write files to this machine."""
+    point = f"{request.vm}@{request.point_id[:16]}"
+    words = ["newhope", "files", point, request.place.text, "--get", str(request.destination)]
+    return launch(
+        journal,
+        GET,
+        request.vm,
+        "here",
+        msgspec.json.encode(request),
+        lock=None,
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, shlex.join([*words, "--overwrite", "--repository", request.repository])),
+        untouched=f"What is in {request.destination} is whole, file by file; the rest is missing.",
         handed=keys_for(settings, request.repository),
     )
 

@@ -45,6 +45,7 @@ def run_job(invocation: Invocation, job_id: int) -> ExitCode:
             launching.RESTORE: work_of_jobs.restore_vm,
             launching.PROOFS: proofs_job.prove_points,
             launching.PUT_BACK: work_of_jobs.put_files_back,
+            launching.GET: work_of_jobs.get_files,
             leftovers_job.REPAIR_VM: leftovers_job.repair_vm,
             launching.SETTLE: work_of_jobs.settle_restore,
             verify_job.VERIFY: verify_job.verify_repository,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from engine import backup, restore
+from engine import backup, point_files, restore
+from engine.cli.files_shown import written_sentence
 from engine.cli.wording import consistency, count, local, size
 from engine.jobs import Job, JobContext, JobResult
 from engine.repository import Consistency, GuestFiles, Point, ProofOutcome
 from engine.settings import Settings
+
+_NAMED = 100
 
 
 def make_backup(settings: Settings, job: Job, context: JobContext) -> JobResult:
@@ -81,3 +84,14 @@ def put_files_back(settings: Settings, job: Job, context: JobContext) -> JobResu
     more = f" and {len(report.aside) - 3} more" if len(report.aside) > 3 else ""
     files = f"{count(report.files, 'file')}, {size(report.size_bytes)}"
     return JobResult(f"{files}, put back into {request.vm} as {request.as_path}.{aside}{more}{'.' if aside else ''}")
+
+
+def get_files(settings: Settings, job: Job, context: JobContext) -> JobResult:
+    """Files of a point onto this machine."""
+    done = point_files.get(settings, msgspec.json.decode(job.spec, type=point_files.GetRequest), context)
+    for each in done.left_out[:_NAMED]:
+        context.log(f"left out: {each.path}: {each.reason}", level="warn")
+    left_out = (
+        f" {count(len(done.left_out), 'entry', 'entries')} left out; the log names them." if done.left_out else ""
+    )
+    return JobResult(f"{written_sentence(done)}.{left_out}", warn=bool(done.left_out))

@@ -94,7 +94,7 @@ def write(
     """
     entry = files.stat(path)
     target = destination_for(path, destination).absolute()
-    with _saying(target):
+    with refusals_of(target):
         if not target.parent.is_dir():
             raise NotFound(f"There is no folder {target.parent}.", next_step=f"make it: `mkdir -p {target.parent}`.")
         at = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -107,7 +107,8 @@ def write(
 
 
 @contextmanager
-def _saying(destination: Path) -> Generator[None]:
+def refusals_of(destination: Path) -> Generator[None]:
+    """What this machine refuses, as an error that says so: raises `NoSpace`, `NotWritten`."""
     try:
         yield
     except OSError as error:

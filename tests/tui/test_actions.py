@@ -16,6 +16,7 @@ _SCREENS = {
     Place.VM: ("vm", "VmScreen"),
     Place.BACKUP: ("backup", "BackupScreen"),
     Place.RESTORE: ("restore", "RestoreScreen"),
+    Place.FILES: ("files", "FilesScreen"),
     Place.CONFIRM: ("confirm", "ConfirmScreen"),
     Place.JOBS: ("jobs", "JobsScreen"),
     Place.JOB: ("job", "JobScreen"),

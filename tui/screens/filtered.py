@@ -8,7 +8,7 @@ from tui.screens.base import ConsoleScreen
 
 
 class FilteredScreen(ConsoleScreen[None]):
-    """A screen whose body holds one `Input`, and whose rows follow `_wanted` and `_faults_only`."""
+    """A screen whose body holds an `Input` named `filter`, and whose rows follow `_wanted` and `_faults_only`."""
 
     def __init__(self, *, faults_only: bool = False) -> None:
         super().__init__()
@@ -17,21 +17,23 @@ class FilteredScreen(ConsoleScreen[None]):
 
     def on_mount(self) -> None:
         """A cursor that blinks would write to the terminal all the time."""
-        self.query_one(Input).cursor_blink = False
+        self.query_one("#filter", Input).cursor_blink = False
         super().on_mount()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
-        self._wanted = event.value
-        self.repaint()
+        if event.input.id == "filter":
+            self._wanted = event.value
+            self.repaint()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """The filter stays."""
-        self._close_filter()
+        if event.input.id == "filter":
+            self._close_filter()
 
     def action_filter(self) -> None:
         """Type a filter."""
-        field = self.query_one(Input)
+        field = self.query_one("#filter", Input)
         field.add_class("open")
         field.focus()
 
@@ -42,7 +44,7 @@ class FilteredScreen(ConsoleScreen[None]):
 
     def clear_filter(self) -> bool:
         """Take the filter away; whether there was one."""
-        field = self.query_one(Input)
+        field = self.query_one("#filter", Input)
         if not self._wanted and not field.has_class("open"):
             return False
         field.value = ""
@@ -50,7 +52,7 @@ class FilteredScreen(ConsoleScreen[None]):
         return True
 
     def _close_filter(self) -> None:
-        self.query_one(Input).remove_class("open")
+        self.query_one("#filter", Input).remove_class("open")
         pane = self.main_pane()
         if pane is not None:
             pane.focus()

@@ -103,10 +103,10 @@ class VmScreen(ConsoleScreen[None]):
         """Backup and restore need what they need."""
         view = self.view
         if view is None:
-            return "This VM is not known any more." if action in ("backup", "restore") else None
+            return "This VM is not known any more." if action in ("backup", "restore", "files") else None
         if action == "backup":
             return why_no_backup(view, self.console.picture)
-        if action in ("restore", "copy_id") and self.selected() is None:
+        if action in ("restore", "files", "copy_id") and self.selected() is None:
             return f"{view.name} has no recovery point yet; B makes one."
         return self._why_no_restore(view) if action == "restore" else None
 
@@ -114,7 +114,7 @@ class VmScreen(ConsoleScreen[None]):
         point = self.selected()
         if point is None or point.manifest.kind is PointKind.VM:
             return None
-        return f"It holds files from inside the guest, no VM: newhope files {view.name}@{point.id[:8]}"
+        return "It holds files from inside the guest, no VM; f shows them."
 
     def on_keyed_table_moved(self, event: KeyedTable.Moved) -> None:
         """Show the point under the cursor."""
@@ -135,6 +135,14 @@ class VmScreen(ConsoleScreen[None]):
 
         point = self.selected()
         self.console.push_screen(RestoreScreen(self.vm_uuid, point_key(point) if point else ""))
+
+    def action_files(self) -> None:
+        """Look into the point under the cursor."""
+        from tui.screens.files import FilesScreen
+
+        point = self.selected()
+        if point is not None:
+            self.console.push_screen(FilesScreen(self.vm_uuid, point))
 
     def action_copy_id(self) -> None:
         """Copy the recovery point's name."""

@@ -175,5 +175,5 @@ def _guest_point_lines(point: Point, kept: GuestFiles, view: VmView, picture: Pi
         *labelled("made", f"{kept.way}, as [guest_files.{kept.section}] says", width),
         *(labelled("failed", "; ".join(failed), width) if failed else ()),
         *(labelled("tar said", "; ".join(kept.notes[:3]), width) if kept.notes else ()),
-        *labelled("get them", f"newhope files {view.name}@{point.id[:8]}", width),
+        *labelled("get them", f"f, or: newhope files {view.name}@{point.id[:8]}", width),
     )
