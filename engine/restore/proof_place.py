@@ -10,6 +10,7 @@ from msgspec import structs
 
 from engine.errors import ExitCode, NewhopeError
 from engine.fleet import CheckState, Fleet, HostFitness, Verdict
+from engine.restore.acceptance import open_warnings
 from engine.restore.model import AtEnd, Mode, Request, RestorePlan
 from engine.restore.plan import plan
 from engine.restore.rates import Rates
@@ -49,9 +50,12 @@ def place_proof(settings: Settings, fleet: Fleet, request: Request, rates: Rates
         reason = _against(host)
         if not reason:
             tried = plan(settings, fleet, structs.replace(request, to_host=host.host), rates)
-            if not tried.blocked:
+            # Nobody is there who could accept a warning by its name.
+            standing = [check for check in tried.checks if check.state is CheckState.FAIL]
+            standing += open_warnings(tried.checks, ())
+            if not standing:
                 return tried
-            reason = next(check.evidence for check in tried.checks if check.state is CheckState.FAIL)
+            reason = standing[0].evidence
         refused.append(f"{host.host}: {reason}")
     raise NoPlaceForProof(
         f"No host can take the proof of {ranking.vm} now. {'; '.join(refused)}.",

@@ -30,7 +30,8 @@ class ConsoleScreen(Screen[ScreenResultType], Generic[ScreenResultType]):
     """A screen of the console. A screen has its `place`, a `body`, and `paint`s it from a picture."""
 
     place: ClassVar[Place]
-    AUTO_FOCUS = None
+    # None would mean the app's own, "*": a key that comes before the style sheet would be typed into the hidden filter.
+    AUTO_FOCUS = ""
 
     def __init__(self) -> None:
         super().__init__()
