@@ -12,7 +12,7 @@ def facts_of(entry: Entry, hangs: Hanging) -> list[tuple[str, str]]:
     server = (
         f"process {hangs.server.pid} serves the recovery point at {hangs.socket}"
         if hangs.server.runs
-        else "NONE: it has ended, or was killed. Nothing is damaged by that; `newhope restores resume` starts it again"
+        else "NONE: it has died. Nothing is damaged by that. Its job starts it again, or `newhope restores resume`"
     )
     guests = {
         GuestNow.RUNS: "runs" if hangs.server.runs else "runs, until it needs a block that only the server has",

@@ -27,7 +27,7 @@ from engine.hosts.xml_tree import attribute_of, parse, to_bytes
 if TYPE_CHECKING:
     import libvirt
 
-RESUME_TRIES = 10
+RESUME_TRIES = 6
 _SETTLE_S = 1.5
 _BEGIN_TIMEOUT_S = 60.0
 _PIVOT_TIMEOUT_S = 120.0

@@ -233,6 +233,8 @@ class RestorePlan(Struct, frozen=True):
             return f"for {format_duration(request.keep_for_s)} after its end{then}"
         if request.aside is not None:
             return "until it is committed: newhope restores"
+        if request.instant:
+            return "until its disks are moved; once it runs, only by `newhope restores undo`"
         return "while it runs; what is whole stays"
 
     @property

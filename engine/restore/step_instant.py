@@ -113,7 +113,7 @@ def move(work: Work, step: Step, handle: StepHandle) -> str:
 
 def _moved(work: Work, disk: RestoredDisk, handle: StepHandle) -> None:
     lane, uuid = work.lane, work.request.new_uuid
-    beginnings, told_bytes = 0, 0
+    beginnings, told_bytes, first_pass_bytes = 0, 0, 0
     while disk_move.image_of(lane, uuid, disk.target) != disk.path:
         work.raise_if_to_stop()
         _get_ready(work)
@@ -125,9 +125,12 @@ def _moved(work: Work, disk: RestoredDisk, handle: StepHandle) -> None:
             disk_move.begin(
                 lane, uuid, disk.target, disk.path, disk.format, block=disk.block, bytes_per_s=_allowed(work)
             )
+            first_pass_bytes = 0
         else:
-            if seen.bytes_per_s != _allowed(work):
-                disk_move.set_speed(lane, uuid, disk.target, _allowed(work))
+            first_pass_bytes = first_pass_bytes or seen.total_bytes
+            allowed = _allowed(work, catches_up=seen.done_bytes >= first_pass_bytes)
+            if seen.bytes_per_s != allowed:
+                disk_move.set_speed(lane, uuid, disk.target, allowed)
             handle.expect(seen.total_bytes)
             handle.advance(seen.done_bytes - told_bytes)
             told_bytes = seen.done_bytes
@@ -137,10 +140,13 @@ def _moved(work: Work, disk: RestoredDisk, handle: StepHandle) -> None:
             time.sleep(_POLL_S)
 
 
-def _allowed(work: Work) -> int:
-    """How fast QEMU may move a disk now, as the job's knobs say; 0 for as fast as it can."""
+def _allowed(work: Work, *, catches_up: bool = False) -> int:
+    """How fast QEMU may move a disk now, as the job's knobs say; 0 for as fast as it can.
+
+    One that only catches up with its guest is not limited: a guest that writes faster than that would never be done.
+    """
     knobs = work.context.knobs
-    return _STANDSTILL if knobs.paused else knobs.bandwidth or 0
+    return _STANDSTILL if knobs.paused else 0 if catches_up else knobs.bandwidth or 0
 
 
 def _begin_again(handle: StepHandle, told_bytes: int) -> int:

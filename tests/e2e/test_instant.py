@@ -10,18 +10,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
-from engine.cli.launching import launch_resume, launch_settlement
+from engine.cli.launching import launch_restore, launch_resume, launch_settlement
 from engine.errors import NewhopeError
 from engine.hosts import HostLanes, agent, disk_move, image, power, take_snapshot, volumes
 from engine.hosts.model import VmState
-from engine.jobs import Job, Journal
+from engine.jobs import Journal, Knobs
 from engine.lab import Lab
 from engine.lab.journal import ask_journal, payload_is_intact, prove
 from engine.restore import AtEnd, Entry, Phase, RestoreJournal, RestorePlan, Settlement
@@ -77,17 +78,17 @@ def left_in_the_middle(op: Operator, plan: RestorePlan) -> Entry:
     return restores(op).find(plan.request.id)
 
 
-def kill_server(op: Operator, entry: Entry) -> None:
+def kill_server(op: Operator, entry: Entry) -> int:
     pid = look(restores(op), entry.id).pid
     os.kill(pid, signal.SIGKILL)
-    while look(restores(op), entry.id).runs:
-        time.sleep(0.02)
+    return pid
 
 
-def resume(op: Operator, entry: Entry) -> Job:
-    job = op.finish(launch_resume(op.settings, op.journal, entry))
-    assert job.failure is None, job.failure
-    return job
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.1)
 
 
 def shown(op: Operator, entry: Entry) -> dict[str, Any]:
@@ -104,17 +105,28 @@ def is_in_its_place(op: Operator, entry: Entry) -> None:
     assert not look(restores(op), entry.id).runs
 
 
-def test_a_guest_runs_on_the_point_and_ends_on_a_disk_of_its_own_whose_next_backup_is_incremental(op: Operator):
+def test_a_guest_runs_on_the_point_though_its_server_dies_and_ends_on_a_disk_of_its_own_with_its_bitmap(
+    op: Operator,
+):
     lane, vm = op.lanes["alderaan"], op.vm("web")
     before = ask_journal(lane, vm.uuid)
     point = op.back_up("web")
     after = ask_journal(lane, vm.uuid)
     untouched = what_is_there(op)
 
-    restored = op.restore(point, "alderaan", name="at-once", instant=True)
+    plan = op.plan_restore(point, "alderaan", name="at-once", instant=True)
+    job = launch_restore(op.settings, op.journal, plan, Knobs(bandwidth=128 << 10))
+    wait_until(lambda: (seen := restores(op).get(plan.request.id)) is not None and seen.begun("move:vda"))
+    wait_until(lambda: disk_move.look(lane, plan.request.new_uuid, "vda") is not None)
+    entry = restores(op).find(plan.request.id)
+    killed = kill_server(op, entry)
+    wait_until(lambda: look(restores(op), entry.id).pid not in (0, killed))
+    op.journal.turn_knobs(job.id, lambda knobs: structs.replace(knobs, bandwidth=None))
+    job = op.finish(job)
 
+    assert job.failure is None, job.failure
+    restored = op.vm("at-once")
     assert prove((lane, vm.uuid), (lane, restored.uuid), before, after).compared_bytes > 0
-    entry = restores(op).entries()[0]
     is_in_its_place(op, entry)
     assert set(what_is_there(op)["volumes"]) - set(untouched["volumes"]) == {"at-once-vda.qcow2", *boot(entry)}
     assert what_is_there(op)["sockets"] == untouched["sockets"]
@@ -126,28 +138,37 @@ def boot(entry: Entry) -> set[str]:
     return {made.name for made in entry.made if made.step == "boot-files"}
 
 
-def test_without_server_and_job_a_guest_is_paused_and_goes_on_unharmed_when_it_is_resumed(op: Operator):
+def test_without_server_and_job_a_guest_is_paused_and_goes_on_unharmed_when_its_repository_is_back(op: Operator):
     lane, point = op.lanes["alderaan"], op.points("web")[0]
     plan = op.plan_restore(point, "alderaan", name="hangs", instant=True, format="raw")
     entry = left_in_the_middle(op, plan)
     acked = ask_journal(lane, plan.request.new_uuid).acked
 
     kill_server(op, entry)
-    assert shown(op, entry)["hanging"]["server"]["runs"] is False
+    wait_until(lambda: not shown(op, entry)["hanging"]["server"]["runs"])
     with pytest.raises(NewhopeError):
         agent.run(lane, plan.request.new_uuid, ["/usr/bin/journal", "payload"], timeout_s=20)
     seen = shown(op, entry)
     assert (seen["state"], seen["hanging"]["guest"], seen["hanging"]["disks"]) == ("interrupted", "stopped", ["vda"])
 
-    resume(op, entry)
+    packs = Path(str(op.settings.repositories[0].location)) / "packs"
+    packs.rename(packs.with_name("lost"))
+    try:
+        failed = op.finish(launch_resume(op.settings, op.journal, entry))
+    finally:
+        packs.with_name("lost").rename(packs)
+    assert failed.failure is not None
+    assert "cannot be read" in failed.failure.what
+    assert f"newhope restores resume {entry.id}" in failed.failure.next_step
+    assert restores(op).find(entry.id).phase is Phase.UNDER_WAY
 
+    job = op.finish(launch_resume(op.settings, op.journal, entry))
+
+    assert job.failure is None, job.failure
     assert restores(op).find(entry.id).phase is Phase.COMMITTED
     is_in_its_place(op, entry)
     assert payload_is_intact(lane, plan.request.new_uuid)
-    deadline = time.monotonic() + 60
-    while ask_journal(lane, plan.request.new_uuid).acked <= acked + 1:
-        assert time.monotonic() < deadline, "the guest writes no more"
-        time.sleep(0.5)
+    wait_until(lambda: ask_journal(lane, plan.request.new_uuid).acked > acked + 1)
 
 
 def test_one_that_was_shut_down_meanwhile_gets_its_disk_and_stays_off(op: Operator):
@@ -156,8 +177,9 @@ def test_one_that_was_shut_down_meanwhile_gets_its_disk_and_stays_off(op: Operat
     entry = left_in_the_middle(op, plan)
     power.shut_down(lane, plan.request.new_uuid, timeout_s=60)
 
-    resume(op, entry)
+    job = op.finish(launch_resume(op.settings, op.journal, entry))
 
+    assert job.failure is None, job.failure
     assert power.vm_state(lane, plan.request.new_uuid) is VmState.OFF
     is_in_its_place(op, entry)
 
