@@ -3,7 +3,7 @@
 Five of the tables, against other programs, belong together: full, incremental, restore (to a raw file),
 restore-qcow2 and restore-two (two disks at once). Two more tell why the
 repository is as it is, take long, and are made only when asked for: blocks, index. due is about many VMs, sparse
-about a large disk that is nearly empty, latency about what a guest notices.
+about a large disk that is nearly empty, latency about what a guest notices, instant about when it is ready.
 """
 
 from __future__ import annotations
@@ -23,13 +23,26 @@ from pathlib import Path
 
 from engine import nbd
 from engine.hosts import image as images_of_hosts
-from tests.bench import block_sizes, due, full, image, incremental, index_scale, latency, ours, peers, restores, sparse
+from tests.bench import (
+    block_sizes,
+    due,
+    full,
+    image,
+    incremental,
+    index_scale,
+    instant,
+    latency,
+    ours,
+    peers,
+    restores,
+    sparse,
+)
 from tests.bench.measure import Row, run_rows, table
 from tests.bench.promises import Promise, below
 from tests.bench.promises import table as table_of_promises
 
 TABLES = ("full", "incremental", "restore", "restore-qcow2", "restore-two")
-OWN_TABLES = ("blocks", "index", "due", "sparse", "latency")
+OWN_TABLES = ("blocks", "index", "due", "sparse", "latency", "instant")
 """Made by programs of their own, without peers and promises."""
 SHARES = {"full": 0.35, "incremental": 0.25, "restore": 0.15, "restore-qcow2": 0.1, "restore-two": 0.15}
 """Of the time there is. What a table leaves goes to those that follow."""
@@ -69,6 +82,8 @@ def main() -> None:
         sparse.main([*folder, "--rounds", str(chosen.rounds)])
     if chosen.table and "latency" in chosen.table:
         latency.main(["--rounds", str(chosen.rounds)])
+    if chosen.table and "instant" in chosen.table:
+        instant.main(["--rounds", str(chosen.rounds)])
     if chosen.table and "due" in chosen.table:
         due.main(["--vms", str(chosen.vms), "--rounds", str(chosen.rounds)])
 

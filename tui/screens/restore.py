@@ -393,7 +393,8 @@ def _mapping_help(field: str | None, width: int) -> Block:
         "pool": "Space goes through the pools of the target host. All disks go to one pool.",
         "MACs": "auto: kept when the original cannot be running, new otherwise. Space changes.",
         "mode": "beside, replace (the original is switched off and kept aside until you commit), disks, test.",
-        "start": "Started, it is asked through its guest agent whether it really runs. Space changes.",
+        "start": "yes: when its disks are written. at once: it runs on the point as this machine serves it, and its"
+        " disks move under it; until then it needs this machine and the repository. Space changes.",
     }
     if field is None:
         return ()

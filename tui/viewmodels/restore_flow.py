@@ -60,6 +60,7 @@ class Draft(Struct, frozen=True):
     networks: tuple[NetworkMapping, ...] = ()
     macs: MacChoice = MacChoice.AUTO
     start: bool = True
+    instant: bool = False
     mode: Mode = Mode.BESIDE
     machine: str = ""
     cpu: str = ""
@@ -80,6 +81,7 @@ class Draft(Struct, frozen=True):
             networks=self.networks,
             macs=self.macs,
             start=self.start,
+            instant=self.instant,
             mode=self.mode,
             machine=self.machine,
             cpu=self.cpu,
@@ -288,13 +290,7 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
             _field(f"network {mapping.nic}", mapping.to, "chosen" if chosen else f"as it was: {had.rstrip(':')}")
         )
     rows.append(_field("MACs", request.macs.value, _mac_note(plan, facts.macs if facts else ())))
-    rows.append(
-        _field(
-            "start",
-            "yes" if request.start else "no",
-            "then its guest agent is asked" if request.start else "it stays off",
-        )
-    )
+    rows.append(_field("start", _start_word(request), _START_NOTES[_start_word(request)]))
     rows.append(_field("mode", request.mode.value, _MODE_NOTES[request.mode]))
     flawed = {check.name for check in plan.checks if check.flawed}
     if facts and (draft.machine or "machine type" in flawed):
@@ -304,6 +300,17 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
         note = "chosen" if draft.cpu else f"its own, which {request.to_host} cannot give"
         rows.append(_field("CPU", request.cpu or facts.cpu_model or facts.cpu_mode, note))
     return Table(columns, tuple(rows))
+
+
+_START_NOTES = {
+    "yes": "then its guest agent is asked",
+    "no": "it stays off",
+    "at once": "over the point; its disks move while it runs",
+}
+
+
+def _start_word(request: Request) -> str:
+    return "at once" if request.instant else "yes" if request.start else "no"
 
 
 _MODE_NOTES = {
@@ -343,7 +350,7 @@ def choices(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -> tu
         return _hardware(field, draft, snapshot.facts if snapshot else None)
     if field == "mode":
         return tuple(mode.value for mode in Mode)
-    return ("yes", "no") if field == "start" else ()
+    return tuple(_START_NOTES) if field == "start" else ()
 
 
 def _hardware(field: str, draft: Draft, host: HostFacts | None) -> tuple[str, ...]:
@@ -367,7 +374,7 @@ def next_choice(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -
     current = {
         "pool": request.pool,
         "MACs": request.macs.value,
-        "start": "yes" if request.start else "no",
+        "start": _start_word(request),
         "mode": request.mode.value,
         "machine": request.machine,
         "CPU": request.cpu,
@@ -395,7 +402,7 @@ def with_value(field: str, value: str, draft: Draft) -> Draft:
     if field == "MACs":
         return structs.replace(draft, macs=MacChoice(value))
     if field == "start":
-        return structs.replace(draft, start=value == "yes")
+        return structs.replace(draft, start=value != "no", instant=value == "at once")
     if field == "mode":
         # A name that was suggested for one mode is not that of another.
         return structs.replace(draft, mode=Mode(value), name="", networks=())

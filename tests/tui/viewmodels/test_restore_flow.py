@@ -101,6 +101,17 @@ def test_a_field_goes_through_the_values_the_target_offers(field: str, changed: 
     assert flow.next_choice(field, draft_to(), planned(draft_to(), picture), picture) == draft_to(**changed)
 
 
+def test_a_vm_is_started_when_its_disks_are_written_at_once_or_not_at_all() -> None:
+    picture, draft = picture_of(), draft_to()
+    seen = []
+
+    for _ in range(3):
+        draft = flow.next_choice("start", draft, planned(draft, picture), picture)
+        seen.append((draft.start, draft.instant))
+
+    assert seen == [(False, False), (True, True), (True, False)]
+
+
 def test_after_the_last_value_comes_the_first_again() -> None:
     picture, draft = picture_of(), draft_to()
     seen = []
