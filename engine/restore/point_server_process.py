@@ -9,24 +9,20 @@ import os
 import signal
 import sys
 import threading
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import structs
 
 from engine.errors import NewhopeError
 from engine.fleet import accept_keys, open_repository
-from engine.jobs import operator_name, take_handed
-from engine.repository import Point, Repository
+from engine.jobs import take_handed
 from engine.restore.journal import RestoreJournal
 from engine.restore.point_server import write_down
 from engine.restore.serving import disks_to_serve, served
 from engine.settings import Settings, find_repository, load
 
 _LOOK_EVERY_S = 5.0
-_PROTECTED_S = 900.0
-"""How long the point is protected at a time: of a server that is killed, nothing is left behind for longer."""
 
 
 def main() -> None:
@@ -53,25 +49,19 @@ def _serve(settings: Settings, restore_id: str, told: threading.Event) -> None:
     request = entry.request
     with open_repository(find_repository(settings, request.repository)) as repository:
         point = repository.point(request.vm_uuid, request.point_id)
-        with served(repository.reader(), disks_to_serve(point, ()), Path(entry.serving.socket), _tell_damage):
+        where = Path(entry.serving.socket)
+        owner = f"newhope, for {request.name} that runs on a point of {entry.vm}"
+        with (
+            repository.hold(point, owner) as unheld,
+            served(repository.reader(), disks_to_serve(point, ()), where, _tell_damage),
+        ):
+            if unheld:
+                _say(f"The point is not kept from being pruned meanwhile: {unheld}")
             if entry.serving.owner is not None:
                 os.chown(entry.serving.socket, *entry.serving.owner)
             write_down(journal, restore_id)
-            protected = 0.0
-            while not told.is_set() and _is_needed(journal, restore_id):
-                if time.monotonic() > protected:
-                    _protect(repository, point, restore_id)
-                    protected = time.monotonic() + _PROTECTED_S / 2
-                told.wait(_LOOK_EVERY_S)
-
-
-def _protect(repository: Repository, point: Point, restore_id: str) -> None:
-    """Keep the point from being dropped for a while: a VM hangs on it."""
-    until = datetime.now(UTC) + timedelta(seconds=_PROTECTED_S)
-    try:
-        repository.protect(point, until=until, why=f"instant restore {restore_id}", by=operator_name())
-    except NewhopeError as error:
-        _say(f"The point could not be protected from being dropped: {error.what}")
+            while not told.wait(_LOOK_EVERY_S) and _is_needed(journal, restore_id):
+                pass
 
 
 def _is_needed(journal: RestoreJournal, restore_id: str) -> bool:
