@@ -16,10 +16,28 @@ a process of their own, and this package is both sides of it:
 The parsers are dissect.* (AGPL-3.0-or-later), an optional extra that only this process loads; newhope is Apache-2.0.
 Where dissect takes unwritten or missing blocks for content (XFS, ext2/3) or passes over a journal (ext4), we do not.
 
-May import: `engine.errors`, `engine.file_entry`. Face: `open_disks`, `DiskFiles`, `Volume`, and the errors.
+May import: `engine.errors`, `engine.file_entry`. Face: `open_disks`, `DiskFiles`, `Volume`, `parsers_version`, and
+the errors.
 """
 
-from engine.disk_files.browsing import Disk, DiskFiles, FileSystemUnreadable, NoSuchFile, open_disks
+from engine.disk_files.browsing import (
+    INSTALL_PARSERS,
+    Disk,
+    DiskFiles,
+    FileSystemUnreadable,
+    NoSuchFile,
+    open_disks,
+    parsers_version,
+)
 from engine.disk_files.protocol import Volume
 
-__all__ = ["Disk", "DiskFiles", "FileSystemUnreadable", "NoSuchFile", "Volume", "open_disks"]
+__all__ = [
+    "INSTALL_PARSERS",
+    "Disk",
+    "DiskFiles",
+    "FileSystemUnreadable",
+    "NoSuchFile",
+    "Volume",
+    "open_disks",
+    "parsers_version",
+]

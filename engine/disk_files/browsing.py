@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
 import socket
@@ -49,6 +50,8 @@ MAX_LIST_BYTES = 512 << 20
 """How much the list of one folder may take here: that of two million files with names of usual length."""
 MAX_VOLUMES = 4096
 MAX_NAME_BYTES = 1024
+INSTALL_PARSERS = "pip install 'newhope[files]'"
+_PARSERS = ("btrfs", "extfs", "fat", "ntfs", "volume", "xfs")
 _ENTRY_BYTES = 200
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9+_.#-]{1,128}(/[A-Za-z0-9+_.-]{1,128})?")
 _NEXT = "take the disk as a whole: `newhope restore`; `newhope points` lists other recovery points."
@@ -77,15 +80,24 @@ class Disk(Struct, frozen=True):
     """The bytes of a range; may raise `NewhopeError` where they are lost."""
 
 
+def parsers_version() -> str:
+    """Which version of the parsers is installed here; empty if one of them is missing."""
+    try:
+        found = [importlib.util.find_spec(f"dissect.{each}") for each in _PARSERS]
+    except ModuleNotFoundError:
+        return ""
+    return importlib.metadata.version("dissect.volume") if all(found) else ""
+
+
 def open_disks(disks: Sequence[Disk], *, salvage: bool = False, patience_s: float = PATIENCE_S) -> DiskFiles:
     """Start a process that looks into these disks. With `salvage` what is lost reads as zero, and `lost` says so.
 
     Raises `MissingPackage` where the parsers are not installed.
     """
-    if importlib.util.find_spec("dissect") is None or importlib.util.find_spec("dissect.extfs") is None:
+    if not parsers_version():
         raise MissingPackage(
             "The part of newhope that reads file systems inside disks is not installed.",
-            next_step="install it: `pip install 'newhope[files]'` (it brings dissect, under the AGPL-3.0 licence).",
+            next_step=f"install it: `{INSTALL_PARSERS}` (it brings dissect, under the AGPL-3.0 licence).",
         )
     return DiskFiles(disks, salvage=salvage, patience_s=patience_s)
 

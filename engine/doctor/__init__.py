@@ -1,9 +1,9 @@
 """What newhope needs from this machine's operating system, whether it is there, and the command that mends it.
 
 `system-packages.tsv` is the one list of needs: `./dev` reads it before there is a Python environment, this package
-afterwards. Nothing here changes the machine.
+afterwards, which looks for newhope's own extra as well. Nothing here changes the machine.
 
-Imports nothing of the engine.
+Imports disk_files.
 """
 
 from engine.doctor.examination import PackageCheck, Purpose, examine

@@ -1,4 +1,4 @@
-"""Look for every need of `system-packages.tsv` on this machine."""
+"""Look for every need of `system-packages.tsv` on this machine, and for the parts of newhope that are extras."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from engine.disk_files import INSTALL_PARSERS, parsers_version
+
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _VERSION = re.compile(r"\d+(?:\.\d+)+[\w.+~-]*")
 
@@ -26,6 +28,7 @@ class Purpose(StrEnum):
 
     SETUP = "setup"
     RUN = "run"
+    FILES = "files"
     LAB = "lab"
     TEST = "test"
     BENCH = "bench"
@@ -39,6 +42,7 @@ class Purpose(StrEnum):
 _MEANINGS = {
     Purpose.SETUP: "to build the Python environment",
     Purpose.RUN: "to back up and restore",
+    Purpose.FILES: "to look into the disks of recovery points",
     Purpose.LAB: "for the practice hosts",
     Purpose.TEST: "for the tests",
     Purpose.BENCH: "for ./dev bench",
@@ -80,7 +84,7 @@ class PackageCheck(Struct, frozen=True):
 def examine() -> tuple[PackageCheck, ...]:
     """Check every need, in the order of the list; a need that is not met is a value, never an error."""
     family = family_of(_os_release())
-    return tuple(_check(need, family) for need in read_needs(_needs_text()))
+    return (*(_check(need, family) for need in read_needs(_needs_text())), _check_parsers())
 
 
 def _needs_text() -> str:
@@ -142,6 +146,19 @@ def _check(need: Need, family: Family) -> PackageCheck:
         found=found is not None,
         version=found or "",
         mend=mending_command(need, family),
+    )
+
+
+def _check_parsers() -> PackageCheck:
+    """An extra of newhope's own, because of its licence: no package of the system has it."""
+    version = parsers_version()
+    return PackageCheck(
+        name="dissect",
+        purpose="reads files out of disks, AGPL-3.0",
+        needed_for=Purpose.FILES,
+        found=bool(version),
+        version=version,
+        mend=INSTALL_PARSERS,
     )
 
 

@@ -14,7 +14,7 @@ LIST = Path("engine/doctor/system-packages.tsv").read_text()
 def test_every_line_of_the_list_can_be_read():
     needs = read_needs(LIST)
 
-    assert {need.needed_for for need in needs} == set(Purpose)
+    assert {need.needed_for for need in needs} == set(Purpose) - {Purpose.FILES}
     assert all(need.debian and need.fedora and need.purpose for need in needs)
 
 
@@ -41,6 +41,17 @@ def test_a_missing_program_is_named_with_the_command_that_mends_it(monkeypatch: 
     assert not checks["qemu-nbd"].found
     assert checks["qemu-nbd"].version == ""
     assert "qemu-utils" in checks["qemu-nbd"].mend
+
+
+def test_the_extra_that_reads_disks_is_told_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    found = next(check for check in examine() if check.name == "dissect")
+    monkeypatch.setattr("engine.disk_files.browsing._PARSERS", ("extfs", "of_tomorrow"))
+    missing = next(check for check in examine() if check.name == "dissect")
+
+    assert found.found
+    assert found.version[0].isdigit()
+    assert not missing.found
+    assert missing.mend == "pip install 'newhope[files]'"
 
 
 @pytest.mark.parametrize(
