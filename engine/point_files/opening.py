@@ -21,7 +21,7 @@ def has_disks(point: Point) -> bool:
 
 
 class OpenedFiles:
-    """A point whose files can be looked at. Safe for any number of threads, which take turns."""
+    """A point whose files can be looked at, from any thread; what is read, by one at a time."""
 
     def __init__(self, point: Point, source: DiskFiles | GuestFiles) -> None:
         self.point = point

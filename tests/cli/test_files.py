@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ExitCode
-from engine.repository import Consistency, Point, Repository
-from tests.builders import make_vm_facts
+from engine.repository import Point, Repository
 from tests.cli.conftest import Place, Run
 from tests.disk_files import images
 from tests.repository.damaging import lose_block
@@ -28,24 +26,7 @@ def system_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def point(place: Place, system_disk: Path) -> Point:
-    content = system_disk.read_bytes()
-    with Repository.create(place.vault, name="vault") as repository, repository.writer("tests") as writer:
-        disk = writer.disk("vda", len(content), "qcow2")
-        for number, start in enumerate(range(0, len(content), writer.block_bytes)):
-            piece = content[start : start + writer.block_bytes]
-            buffer = disk.buffer()
-            buffer[: len(piece)] = piece
-            disk.submit(number, buffer, len(piece))
-        return writer.commit(
-            vm=make_vm_facts("web", uuid="00000000-0000-4000-8000-000000000001"),
-            moment=datetime.now(UTC),
-            method="hot",
-            consistency=Consistency.FILESYSTEM,
-            consistency_note="its file systems were frozen",
-            disks=(disk.finish("full: first recovery point"),),
-            files=(writer.file("definition-inactive", "web", b"<domain/>"),),
-            writer="0.1.0",
-        )
+    return images.keep(place.vault, {"vda": system_disk.read_bytes()}, uuid="00000000-0000-4000-8000-000000000001")
 
 
 def test_the_volumes_of_a_point_and_how_to_go_on(newhope: Run, point: Point) -> None:

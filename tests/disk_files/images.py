@@ -6,9 +6,12 @@ import os
 import random
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.disk_files import Disk
+from engine.repository import Consistency, DiskRecord, Point, Repository
+from tests.builders import make_vm_facts
 
 MIB = 1 << 20
 SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
@@ -128,3 +131,27 @@ def disk(name: str, image: Path, read: Callable[[int, int], bytes] | None = None
             return os.pread(file.fileno(), length, offset)
 
     return Disk(name, image.stat().st_size, read or from_file)
+
+
+def keep(place: Path, contents: dict[str, bytes], **facts: object) -> Point:
+    """A new repository with a point of the VM `web` that has these disks."""
+    with Repository.create(place, name="vault") as repository, repository.writer("tests") as writer:
+        disks: list[DiskRecord] = []
+        for name, content in contents.items():
+            writing = writer.disk(name, len(content), "qcow2")
+            for number, start in enumerate(range(0, len(content), writer.block_bytes)):
+                piece = content[start : start + writer.block_bytes]
+                buffer = writing.buffer()
+                buffer[: len(piece)] = piece
+                writing.submit(number, buffer, len(piece))
+            disks.append(writing.finish("full: first recovery point"))
+        return writer.commit(
+            vm=make_vm_facts("web", **facts),
+            moment=datetime.now(UTC),
+            method="hot",
+            consistency=Consistency.FILESYSTEM,
+            consistency_note="its file systems were frozen",
+            disks=tuple(disks),
+            files=(writer.file("definition-inactive", "web", b"<domain/>"),),
+            writer="0.1.0",
+        )

@@ -22,10 +22,10 @@ from tests.disk_files import images
 from tests.disk_files.images import BIG, disk
 from tests.faults.figures import Fault, count
 
-IMAGES = 80
+IMAGES = 60
 """Damaged images of each kind, read whole, several in one process."""
 AT_ONCE = 20
-PATIENCE_S = 3.0
+PATIENCE_S = 2.0
 WORDS = (0, 1, 2, 0x7F, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,10 @@ from textual.widgets import Input
 
 from engine.hosts.model import AgentState
 from engine.jobs import JobState, Journal
-from engine.repository import Consistency, Point, Repository
+from engine.repository import Point
 from engine.settings import Repository as RepositorySettings
 from engine.settings import save
-from tests.builders import make_fleet, make_host, make_settings, make_vm, make_vm_facts
+from tests.builders import make_fleet, make_host, make_settings, make_vm
 from tests.disk_files import images
 from tests.hosts.live import wait_for
 from tests.tui.consoles import console, front, press, said, screen_text, sentence, settled, table
@@ -31,26 +30,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Point]:
     folder = tmp_path_factory.mktemp("files")
     image = images.ext(folder / "ext4", images.make_tree(folder / "tree", many=30), size="24M")
     contents = {"vda": image.read_bytes(), "vdb": b"LUKS\xba\xbe".ljust(1 << 20, b"x")}
-    with Repository.create(folder / "vault", name="vault") as repository, repository.writer("tests") as writer:
-        disks = []
-        for name, content in contents.items():
-            disk = writer.disk(name, len(content), "qcow2")
-            for number, start in enumerate(range(0, len(content), writer.block_bytes)):
-                piece = content[start : start + writer.block_bytes]
-                buffer = disk.buffer()
-                buffer[: len(piece)] = piece
-                disk.submit(number, buffer, len(piece))
-            disks.append(disk.finish("full: first recovery point"))
-        point = writer.commit(
-            vm=make_vm_facts("web"),
-            moment=datetime.now(UTC),
-            method="hot",
-            consistency=Consistency.FILESYSTEM,
-            consistency_note="its file systems were frozen",
-            disks=tuple(disks),
-            files=(writer.file("definition-inactive", "web", b"<domain/>"),),
-            writer="0.1.0",
-        )
+    point = images.keep(folder / "vault", contents)
     return folder / "vault", replace(point, repository="vault")
 
 
