@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine.errors import Conflict
-from engine.fleet import format_bytes, open_repository
+from engine.fleet import open_repository
 from engine.jobs import JobContext
 from engine.point_files.opening import open_files
 from engine.point_files.place import Place
@@ -72,6 +72,4 @@ def get(settings: Settings, request: GetRequest, context: JobContext) -> Written
             before = size_bytes
 
         opened.volumes()
-        done = write(opened.on(request.volume), request.path, request.destination, progress=tell)
-        step.note(f"{done.files} files, {format_bytes(done.size_bytes)}")
-    return done
+        return write(opened.on(request.volume), request.path, request.destination, progress=tell)

@@ -178,13 +178,14 @@ def plan_put_back(files: PointFiles, vm: Vm, request: PutBackRequest) -> PutBack
     found = _renamed(files, request)
     size_bytes = sum(entry.size_bytes for _, entry in found.entries)
     count = sum(entry.kind is not FileKind.FOLDER for _, entry in found.entries)
-    left_out = (f"leave out {found.left_out} devices, FIFOs and sockets",) if found.left_out else ()
+    what = f"{count} file{'' if count == 1 else 's'}, {format_bytes(size_bytes)}"
+    left_out = (f"leave out devices, FIFOs and sockets: {found.left_out}",) if found.left_out else ()
     return PutBackPlan(
         request,
         count,
         size_bytes,
         (
-            f"send {count} files, {format_bytes(size_bytes)}, into a new folder beside {request.as_path} in {vm.name}",
+            f"send {what}, into a new folder beside {request.as_path} in {vm.name}",
             f"move what has one of their names and another content aside, as NAME{request.suffix}",
             "move each to its place, with its owner, mode and time",
             *left_out,

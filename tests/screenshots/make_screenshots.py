@@ -67,6 +67,14 @@ class Photographer:
         await self._press(pilot, "B")
         self._take("backup")
         await self._press(pilot, "escape")
+        await self._files(pilot)
+
+    async def _files(self, pilot: Pilot[int]) -> None:
+        await self._press(pilot, "f")
+        await self._until(pilot, lambda: len(self._front().table("tree").keys) > 2, "the files of the point")
+        await self._press(pilot, "j", "j", "enter", "j", "j")
+        self._take("files")
+        await self._press(pilot, "escape")
 
     async def _restore(self, pilot: Pilot[int]) -> None:
         await self._press(pilot, "R")

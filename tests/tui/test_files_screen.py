@@ -113,6 +113,9 @@ async def test_a_file_is_written_by_a_job_after_where_and_plan(vault: tuple[Path
         await press(pilot, "S")
         field = front(opened).query_one("#where", Input)
         assert "newhope-files" in field.value
+        text = "\n".join(screen_text(opened))
+        assert "Write vda:/etc into which folder of this machine?" in text
+        assert "newhope-files" in text
         field.value = str(tmp_path / "mine")
         await press(pilot, "enter")
         assert front(opened).place is Place.CONFIRM

@@ -258,13 +258,14 @@ class FilesScreen(FilteredScreen):
         if node is not None:
             own = f"/{node.place.path.decode()}" if node.volume.root else ""
             asked = f"Put {node.place.text} back into {self.point.manifest.vm.name} as which path?"
-            self._ask("put_back", asked if own else f"{asked} (where {node.volume.name} is mounted)", own)
+            self._ask("put_back", asked, own)
 
     def _ask(self, action: str, question: str, suggested: str) -> None:
         self._asking_for = action
         self.line("asked").add_class("open")
         self.line("asked").show_line(line(" ", strong(question), quiet("  Enter shows the plan")))
         field = self.query_one("#where", Input)
+        field.placeholder = "absolute path, such as /srv/data/report.txt"
         field.value = suggested
         field.add_class("open")
         field.focus()

@@ -279,7 +279,7 @@ def put_back_lines(node: Node, plan: PutBackPlan, width: int) -> Block:
     request = plan.request
     steps = (wrapped(step, width, first=f" {number:>2}  ") for number, step in enumerate(plan.steps, 1))
     return (
-        *labelled("put back", f"{node.place.text}, {plan.files} files, {size(plan.size_bytes)}", width),
+        *labelled("put back", f"{node.place.text}, {size(plan.size_bytes)} in all", width),
         *labelled("into", f"the running guest of {request.vm} on {request.host}, as {request.as_path}", width),
         BLANK,
         *(row for step in steps for row in step),
@@ -307,6 +307,6 @@ def summary_of(point: Point, tree: FileTree | None, now: datetime) -> Line:
         strong(f"{manifest.vm.name}@{point.id[:8]}"),
         quiet("  as they were "),
         moment(manifest.moment, now),
-        quiet(f"  {manifest.consistency_note}"),
         quiet(f"  {volumes}" if volumes else ""),
+        quiet(f"  {manifest.consistency_note}"),
     )
