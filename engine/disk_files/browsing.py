@@ -42,6 +42,8 @@ from engine.file_entry import FileEntry, FileKind, is_plain, shown
 
 PATIENCE_S = 120.0
 """How long the process may think about one answer, without the time in which it waits for blocks."""
+START_S = 60.0
+"""How long it may take beside that to load the parsers, before its first word."""
 MAX_WANTED = 200_000
 """How often it may ask for blocks for one answer: a folder of a million files needs fewer, an endless loop more."""
 MAX_ENDED = 8
@@ -122,6 +124,7 @@ class DiskFiles:
         self._start()
 
     def _start(self) -> None:
+        self._starting_s = START_S
         self._link, theirs = socket.socketpair()
         names = {"disks": [(disk.name, disk.size_bytes) for disk in self._disks]}
         module = "engine.disk_files.serving"
@@ -223,9 +226,10 @@ class DiskFiles:
         self._tell(question)
         thought_s, wanted, opened = 0.0, 0, 0
         while True:
-            began = time.monotonic()
-            answer = self._hear(self._patience_s - thought_s)
-            thought_s += time.monotonic() - began
+            began, starting_s = time.monotonic(), self._starting_s
+            answer = self._hear(self._patience_s + starting_s - thought_s)
+            self._starting_s = 0.0
+            thought_s += max(0.0, time.monotonic() - began - starting_s)
             if isinstance(answer, Wanted):
                 wanted += 1
                 self._check(wanted <= MAX_WANTED, "questions without an end")

@@ -25,7 +25,7 @@ from tests.faults.figures import Fault, count
 IMAGES = 60
 """Damaged images of each kind, read whole, several in one process."""
 AT_ONCE = 20
-PATIENCE_S = 2.0
+PATIENCE_S = 3.0
 WORDS = (0, 1, 2, 0x7F, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
 
@@ -122,10 +122,11 @@ def test_damage_makes_an_error_that_says_so_and_nothing_else(kind: str, tmp_path
         names = [f"disk{first + number}" for number in range(AT_ONCE)]
         disks = [Disk(name, len(sound), each.read) for name, each in zip(names, damaged, strict=True)]
         with open_disks(disks, patience_s=PATIENCE_S) as files:
-            for volume in files.volumes():
-                if volume.readable:
-                    walk(files, volume.name)
+            volumes = files.volumes()
+            walked = sum(volume.readable and walk(files, volume.name) > 0 for volume in volumes)
             memory = peak_memory(files.pid)
+        # Most damage leaves most of a file system readable: else it was not read, and nothing was tried.
+        assert walked > AT_ONCE // 4
         assert memory <= MEMORY_BYTES
     count(Fault.FLIP, f"{kind} inside a guest's disk", IMAGES)
 
@@ -144,7 +145,7 @@ def peak_memory(pid: int | None) -> int:
 
 
 def test_a_reader_that_hangs_is_ended(ext4_image: Path) -> None:
-    with open_disks([disk("vda", ext4_image)], patience_s=1) as files:
+    with open_disks([disk("vda", ext4_image)], patience_s=4) as files:
         files.volumes()
         os.kill(reader_of(files), signal.SIGSTOP)
 
