@@ -15,7 +15,7 @@ from engine.fleet.device import Backing, backing_of, machine_id
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
 from engine.fleet.repository_access import open_repository
 from engine.fleet.side_by_side import ask_all
-from engine.hosts import HostLane, take_snapshots
+from engine.hosts import FACTS_TIMEOUT_S, HostLane, take_snapshots
 from engine.hosts.model import HostSnapshot
 from engine.repository.model import Point, PointKind
 from engine.repository.point_names import of_kind
@@ -48,8 +48,8 @@ def gather(
     }
     host_lanes = [lanes[host.name] for host in settings.hosts]
     questions[_HOSTS] = partial(_ask_hosts, host_lanes, timeout_s)
-    # Hosts keep to the limit by themselves; the moment more lets their last answer through.
-    found = ask_all(questions, timeout_s=timeout_s + 1)
+    # Hosts keep to their limits by themselves: one that is left behind here would take all others off the screen.
+    found = ask_all(questions, timeout_s=timeout_s + 1, longer={_HOSTS: timeout_s + FACTS_TIMEOUT_S + 1})
 
     before = {snapshot.host: snapshot for snapshot in previous.snapshots} if previous else {}
     answered = found[_HOSTS].snapshots if _HOSTS in found else ()

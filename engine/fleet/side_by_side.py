@@ -16,8 +16,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ask_all(questions: Mapping[str, Callable[[], T]], *, timeout_s: float) -> dict[str, T]:
-    """Return the answers that came in time, by the names of their questions.
+def ask_all(
+    questions: Mapping[str, Callable[[], T]], *, timeout_s: float, longer: Mapping[str, float] | None = None
+) -> dict[str, T]:
+    """Return the answers that came in time, by the names of their questions; `longer` has limits of some, in seconds.
 
     What a question raises is raised here, once all others are answered or out of time.
     """
@@ -31,14 +33,16 @@ def ask_all(questions: Mapping[str, Callable[[], T]], *, timeout_s: float) -> di
 
     for name, question in questions.items():
         threading.Thread(target=ask, args=(name, question), name=f"ask-{name}", daemon=True).start()
-    deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
+    deadlines = {name: begun + (longer or {}).get(name, timeout_s) for name in questions}
     found: dict[str, T] = {}
     failure: BaseException | None = None
-    for _ in questions:
+    while deadlines:
         try:
-            name, answer, error = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            name, answer, error = answers.get(timeout=max(0.0, max(deadlines.values()) - time.monotonic()))
         except queue.Empty:
             break
+        del deadlines[name]
         if error is not None:
             failure = failure or error
         else:

@@ -37,12 +37,13 @@ from engine.hosts.errors import (
     HostUnreachable,
     MissingOnHost,
 )
-from engine.hosts.inventory import find_vm, require_snapshot, take_snapshot, take_snapshots
+from engine.hosts.inventory import FACTS_TIMEOUT_S, find_vm, require_snapshot, take_snapshot, take_snapshots
 from engine.hosts.lane import HostLane
 from engine.hosts.lanes import HostLanes
 from engine.hosts.power import define, power_off, resume, shut_down, start, suspend, undefine, vm_state
 
 __all__ = [
+    "FACTS_TIMEOUT_S",
     "ExistsOnHost",
     "GuestDidNotAnswer",
     "GuestDidNotShutDown",

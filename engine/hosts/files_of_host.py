@@ -103,6 +103,10 @@ class HostFiles(Protocol):
         """`/etc/machine-id`, where there is one: libvirt's host UUID changes without DMI."""
         ...
 
+    def user_id(self) -> int | None:
+        """Number of the user that we are on the host, to whom files must belong that we write; None if nobody tells."""
+        ...
+
     def missing_programs(self) -> tuple[str, ...]:
         """Which of `PROGRAMS` are not installed."""
         ...
@@ -195,6 +199,10 @@ class LocalFiles:
         except OSError:
             return None
 
+    def user_id(self) -> int | None:
+        """See HostFiles."""
+        return os.geteuid()
+
     def missing_programs(self) -> tuple[str, ...]:
         """See HostFiles."""
         return tuple(program for program in PROGRAMS if shutil.which(program) is None)
@@ -270,6 +278,10 @@ class NoFiles:
         raise self._refusal("find this user's folders")
 
     def machine_id(self) -> str | None:
+        """Nobody tells."""
+        return None
+
+    def user_id(self) -> int | None:
         """Nobody tells."""
         return None
 

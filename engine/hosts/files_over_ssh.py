@@ -113,6 +113,10 @@ class FilesOverSsh:
         """See HostFiles."""
         return self._login.machine_id
 
+    def user_id(self) -> int | None:
+        """See HostFiles."""
+        return self._login.user_id
+
     def missing_programs(self) -> tuple[str, ...]:
         """See HostFiles."""
         return self._login.missing_programs

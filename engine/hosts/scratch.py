@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from engine.errors import ExitCode, NewhopeError, NoSpace
 from engine.hosts.owner import Owner, is_dead, read_mark, this_process
+from engine.hosts.uri import is_system
 from engine.settings.byte_size import format_size
 
 if TYPE_CHECKING:
@@ -79,11 +80,10 @@ def folder_for(lane: HostLane, domain_id: int, vm_name: str) -> Path:
     """
     if lane.host.scratch is not None:
         return lane.host.scratch
-    parts = urlsplit(lane.host.uri)
-    if parts.path == "/system":
+    if is_system(lane.host.uri):
         # libvirt's virDomainDefGetShortName
         return _SYSTEM_FOLDER / f"domain-{domain_id}-{vm_name[:_SHORT_NAME_CHARACTERS]}"
-    socket = parse_qs(parts.query).get("socket")
+    socket = parse_qs(urlsplit(lane.host.uri).query).get("socket")
     if socket:
         return Path(socket[0]).parent
     return own_folder(lane)

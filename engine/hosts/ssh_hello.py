@@ -22,6 +22,7 @@ look() {{ for s in "$@"; do
 done; }}
 echo {_GREETING}
 echo "$cache"
+echo "$(id -u)"
 echo "$(cat /etc/machine-id 2>/dev/null)"
 echo "$(for p in {" ".join(PROGRAMS)}; do command -v $p >/dev/null || printf '%s ' $p; done)"
 mode=$1; shift
@@ -33,8 +34,8 @@ if [ -z "$found" ] && [ $mode = session ] && [ "${{1#/}}" = "$1" ] && command -v
 fi
 echo "$found"
 """
-"""Answers in lines: greeting, cache folder, machine-id, missing programs, sockets. A session daemon that does not run
-is started the way libvirt starts it for its own SSH transport."""
+"""Answers in lines: greeting, cache folder, user's number, machine-id, missing programs, sockets. A session daemon that
+does not run is started the way libvirt starts it for its own SSH transport."""
 
 
 class Login(Struct, frozen=True):
@@ -42,6 +43,7 @@ class Login(Struct, frozen=True):
 
     has_shell: bool
     cache: Path = Path("/")
+    user_id: int | None = None
     machine_id: str | None = None
     missing_programs: tuple[str, ...] = ()
     usable_sockets: tuple[Path, ...] = ()
@@ -52,9 +54,9 @@ def read_login(said: str) -> Login:
     """The answer to `_HELLO`; without a shell there is another one, or none."""
     _, greeted, answer = said.partition(f"{_GREETING}\n")
     lines = answer.split("\n")
-    if not greeted or len(lines) < 4:
+    if not greeted or len(lines) < 5:
         return Login(has_shell=False)
-    cache, machine_id, missing, *sockets = lines
+    cache, user_id, machine_id, missing, *sockets = lines
     by_word: dict[str, list[Path]] = {"usable": [], "forbidden": []}
     for line in sockets:
         word, _, path = line.partition(" ")
@@ -63,6 +65,7 @@ def read_login(said: str) -> Login:
     return Login(
         has_shell=True,
         cache=Path(cache),
+        user_id=int(user_id) if user_id.isdecimal() else None,
         machine_id=machine_id or None,
         missing_programs=tuple(missing.split()),
         usable_sockets=tuple(by_word["usable"]),

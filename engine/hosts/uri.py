@@ -38,3 +38,8 @@ def transport_of(uri: str) -> str:
 def is_local(uri: str) -> bool:
     """Whether the host's files are this machine's files: no transport that leaves the machine."""
     return transport_of(uri) in ("", "unix") and not urlsplit(uri).netloc
+
+
+def is_system(uri: str) -> bool:
+    """Whether the daemon is the machine's own, whose files are root's and QEMU's, rather than a user's."""
+    return urlsplit(uri).path == "/system"

@@ -13,6 +13,7 @@ from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME, STORAGE_VOLU
 from engine.hosts.files_of_host import HostFiles
 from engine.hosts.lane import HostLane
 from engine.hosts.names import not_found
+from engine.hosts.uri import is_system
 from engine.hosts.xml_tree import parse, text_of, to_bytes
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def create(lane: HostLane, pool: str, name: str, image_format: str, capacity_byt
 
     def work(connection: libvirt.virConnect) -> str:
         storage = _pool(connection, lane, pool)
-        return _create(storage, name, image_format, capacity_bytes).path()
+        return _create(storage, name, image_format, capacity_bytes, _owner(lane)).path()
 
     return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
 
@@ -56,7 +57,7 @@ def put_file(lane: HostLane, pool: str, name: str, content: bytes) -> str:
     def work(connection: libvirt.virConnect) -> str:
         storage = _pool(connection, lane, pool)
         _raise_if_full(storage, lane, len(content))
-        volume = _create(storage, name, "raw", len(content))
+        volume = _create(storage, name, "raw", len(content), _owner(lane))
         try:
             if content:
                 upload(connection, volume, content)
@@ -90,7 +91,7 @@ def make_sure(lane: HostLane, pool: str, name: str, image_format: str, capacity_
         volume = _find(storage, name)
         existed = volume is not None
         if volume is None:
-            volume = _create(storage, name, image_format, capacity_bytes)
+            volume = _create(storage, name, image_format, capacity_bytes, _owner(lane))
         return MadeSure(volume.path(), existed, volume.info()[0] == libvirt.VIR_STORAGE_VOL_BLOCK)
 
     return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
@@ -164,10 +165,12 @@ def available_bytes(pool: libvirt.virStoragePool, files: HostFiles) -> int:
     return min(available, files.free_bytes((Path(folder),)).get(Path(folder), available))
 
 
-def _create(pool: libvirt.virStoragePool, name: str, image_format: str, capacity_bytes: int) -> libvirt.virStorageVol:
+def _create(
+    pool: libvirt.virStoragePool, name: str, image_format: str, capacity_bytes: int, owner: int | None
+) -> libvirt.virStorageVol:
     import libvirt
 
-    xml = _volume_xml(pool, name, image_format, capacity_bytes)
+    xml = _volume_xml(pool, name, image_format, capacity_bytes, owner)
     try:
         return pool.createXML(xml)
     except libvirt.libvirtError as error:
@@ -178,7 +181,16 @@ def _create(pool: libvirt.virStoragePool, name: str, image_format: str, capacity
     return pool.createXML(xml)
 
 
-def _volume_xml(pool: libvirt.virStoragePool, name: str, image_format: str, capacity_bytes: int) -> str:
+def _owner(lane: HostLane) -> int | None:
+    """Whom the daemon must give a new volume to, so that we can write it; None if that needs nothing."""
+    if not is_system(lane.host.uri):
+        return None
+    return lane.reach.files.user_id() or None
+
+
+def _volume_xml(
+    pool: libvirt.virStoragePool, name: str, image_format: str, capacity_bytes: int, owner: int | None
+) -> str:
     files = parse(pool.XMLDesc()).get("type") in _FILE_POOLS
     volume = Element("volume")
     SubElement(volume, "name").text = name
@@ -190,6 +202,11 @@ def _volume_xml(pool: libvirt.virStoragePool, name: str, image_format: str, capa
     if image_format == "qcow2":
         # libvirt still makes version 2 by default, which cannot keep dirty bitmaps.
         SubElement(target, "compat").text = "1.1"
+    if files and owner is not None:
+        # The daemon would make it root's; when a VM uses it, libvirt gives it to QEMU.
+        permissions = SubElement(target, "permissions")
+        SubElement(permissions, "mode").text = "0600"
+        SubElement(permissions, "owner").text = str(owner)
     return to_bytes(volume).decode()
 
 

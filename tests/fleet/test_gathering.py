@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from engine.fleet import Fleet, gather, look_into_repository
 from engine.fleet.gathering import disk_devices
-from engine.hosts import HostLanes
-from engine.hosts.model import HostStatus
+from engine.hosts import HostLanes, inventory
+from engine.hosts.facts import read_facts
+from engine.hosts.model import HostFacts, HostStatus
+from engine.hosts.reach import Reach
 from engine.repository import Repository
 from engine.settings import Host, ObjectStorage, Settings
 from engine.settings import Repository as RepositorySettings
@@ -52,6 +56,22 @@ def test_a_dead_host_is_a_row_with_a_reason_and_the_others_are_seen(vault: Repos
     assert dead.reason
     assert dead.next_step
     assert live.status is HostStatus.ONLINE
+
+
+def test_a_host_that_takes_long_to_tell_what_it_offers_is_seen_with_its_vms(
+    vault: RepositorySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(connection: libvirt.virConnect, reach: Reach) -> HostFacts:
+        time.sleep(3)
+        return read_facts(connection, reach)
+
+    # libvirt tries every QEMU anew while it cannot keep what it learned (seen: 16 s).
+    monkeypatch.setattr(inventory, "read_facts", slow)
+
+    fleet = gathered(make_settings(hosts=[LIVE], repositories=[vault]), timeout_s=1.0)
+
+    assert [vm.name for vm in fleet.snapshots[0].vms] == ["test"]
+    assert fleet.snapshots[0].facts is not None
 
 
 def test_a_dead_host_that_answered_before_is_stale(vault: RepositorySettings) -> None:

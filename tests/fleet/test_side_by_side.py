@@ -34,6 +34,23 @@ def test_a_question_without_answer_holds_up_nobody() -> None:
     assert answers == {"quick": True}
 
 
+def test_a_question_may_have_a_longer_limit_and_then_waits_for_no_other() -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def slow() -> bool:
+        begun.wait(60)
+        return not over.wait(1.5)
+
+    def hang() -> bool:
+        begun.set()
+        return over.wait(600)
+
+    answers = ask_all({"hangs": hang, "slow": slow}, timeout_s=0.2, longer={"slow": 60})
+
+    over.set()
+    assert answers == {"slow": True}
+
+
 def test_an_answer_of_none_is_an_answer() -> None:
     assert ask_all({"a": lambda: None}, timeout_s=60) == {"a": None}
 

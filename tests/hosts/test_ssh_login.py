@@ -84,11 +84,12 @@ def test_colons_in_a_path_do_not_end_it() -> None:
 
 
 def test_a_shells_answer_is_read_whatever_the_server_says_before_it() -> None:
-    said = "Welcome!\nnewhope-login\n/home/anna/.cache\n3d12\nqemu-nbd \nforbidden /run/libvirt/libvirt-sock\n"
+    said = "Welcome!\nnewhope-login\n/home/anna/.cache\n1000\n3d12\nqemu-nbd \nforbidden /run/libvirt/libvirt-sock\n"
 
     assert read_login(said) == Login(
         has_shell=True,
         cache=Path("/home/anna/.cache"),
+        user_id=1000,
         machine_id="3d12",
         missing_programs=("qemu-nbd",),
         forbidden_sockets=(Path("/run/libvirt/libvirt-sock"),),
