@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -29,6 +30,9 @@ from engine.restore.salvage import Lost
 from engine.restore.steps import Step, StepKind
 from engine.restore.work import Work
 
+LET_GO_S = 60.0
+"""For how long a server that outlived its job by a moment is waited for."""
+
 
 class NotAsWritten(NewhopeError):
     """A disk that was written reads otherwise."""
@@ -39,6 +43,8 @@ def write(work: Work, step: Step, handle: StepHandle) -> str:
     record, disk = _record(work, step), work.request.disk(step.of)
     handle.expect(record.data_bytes)
     made = _image_of(work, step, record)
+    if made.existed:
+        _wait_until_let_go(work, made.path, disk.format)
     there = _recognise(work, record, made.path, disk.format, handle.advance) if made.existed else None
     lost = Lost()
     with sink_of(work, made.path, disk.format, keep=made.existed) as sink:
@@ -165,6 +171,21 @@ def _recognise(
         nbd.Client.connect(address, contexts=(nbd.BASE_ALLOCATION,)) as client,
     ):
         return recognise(work.reader, record, client, advance, work.pace.take)
+
+
+def _wait_until_let_go(work: Work, path: str, image_format: str) -> None:
+    """Wait for the server of an earlier run of this restore that was killed: it ends by itself, a moment later."""
+    ends_s = time.monotonic() + LET_GO_S
+    while True:
+        try:
+            socket = scratch.own_socket(work.lane, work.request.new_uuid)
+            with image.serve(path, image_format, socket, reach=work.lane.reach):
+                return
+        except image.ImageInUse:
+            if time.monotonic() >= ends_s:
+                raise
+        work.raise_if_to_stop()
+        time.sleep(0.2)
 
 
 def _zero_what_is_wrong(there: Recognised, sink: DiskSink, record: DiskRecord, size: int) -> None:
