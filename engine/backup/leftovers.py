@@ -69,6 +69,30 @@ class Leftover(Struct, frozen=True):
     """An operator has to agree, for it may be as its owner wants it."""
 
 
+def left_on(
+    vm: Vm,
+    kind: LeftoverKind,
+    *,
+    what: str,
+    remedy: str,
+    name: str = "",
+    left_alone: bool = False,
+    only_if_asked: bool = False,
+) -> Leftover:
+    """What was left on this VM."""
+    return Leftover(
+        kind,
+        vm.host,
+        vm.uuid,
+        vm.name,
+        what=what,
+        remedy=remedy,
+        name=name,
+        left_alone=left_alone,
+        only_if_asked=only_if_asked,
+    )
+
+
 class StillLeft(NewhopeError):
     """A leftover could not be put right."""
 
@@ -121,11 +145,9 @@ def _job(lane: HostLane, vm: Vm, work: WorkOnVm) -> Leftover | None:
     dead = owner is not None and is_dead(owner, lane)
     if owner is None or (owner.here and not dead):
         return None
-    return Leftover(
+    return left_on(
+        vm,
         LeftoverKind.JOB,
-        vm.host,
-        vm.uuid,
-        vm.name,
         what=f"A backup job of {owner} runs on it.",
         remedy="End the job, and remove its socket and scratch files."
         if dead
@@ -140,11 +162,9 @@ def _files(lane: HostLane, vm: Vm, work: WorkOnVm) -> Leftover | None:
     if not files:
         return None
     named = f"{len(files)} files" if len(files) > 1 else "1 file"
-    return Leftover(
+    return left_on(
+        vm,
         LeftoverKind.FILES,
-        vm.host,
-        vm.uuid,
-        vm.name,
         what=f"{named} of dead backup jobs lie in {files[0].parent}.",
         remedy=f"Remove {', '.join(path.name for path in files)}.",
     )
@@ -163,11 +183,9 @@ def _act(lane: HostLane, vm: Vm, work: WorkOnVm, notes: VmNotes) -> Leftover | N
         remedy = f"Whether that is dead cannot be told from here. If it is gone for good: {by_hand} {vm.name}"
     elif cannot_thaw:
         remedy = f"Thaw them when it runs again: somebody has paused it since. To let it run: virsh resume {vm.name}"
-    return Leftover(
+    return left_on(
+        vm,
         kind,
-        vm.host,
-        vm.uuid,
-        vm.name,
         what=what.format(owner=note.owner, at=f"{note.began.astimezone():%Y-%m-%d %H:%M}"),
         remedy=remedy,
         left_alone=cannot_thaw or not dead,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from engine.backup.leftovers import Leftover, LeftoverKind
+from engine.backup.leftovers import Leftover, LeftoverKind, left_on
 from engine.backup.plan import data_disks
 from engine.errors import NewhopeError
 from engine.fleet import Fleet
@@ -105,11 +105,9 @@ def _bitmaps(lane: HostLane, disk: Disk) -> tuple[str, ...]:
 
 
 def _checkpoint(vm: Vm, name: str) -> Leftover:
-    return Leftover(
+    return left_on(
+        vm,
         LeftoverKind.CHECKPOINT,
-        vm.host,
-        vm.uuid,
-        vm.name,
         what=f"No recovery point needs the checkpoint {name}.",
         remedy="Delete it with its dirty bitmaps; what later ones have recorded stays.",
         name=name,
@@ -117,11 +115,9 @@ def _checkpoint(vm: Vm, name: str) -> Leftover:
 
 
 def _bitmap(vm: Vm, name: str) -> Leftover:
-    return Leftover(
+    return left_on(
+        vm,
         LeftoverKind.BITMAP,
-        vm.host,
-        vm.uuid,
-        vm.name,
         what=f"Its disks hold the dirty bitmap {name}, whose checkpoint is gone.",
         remedy="Remove it from the images.",
         name=name,

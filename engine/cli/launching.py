@@ -44,6 +44,36 @@ def keys_for(settings: Settings, *names: str) -> bytes:
     return keys_to_hand(named(lambda: settings, name) for name in names)
 
 
+def _start(
+    settings: Settings,
+    journal: Journal,
+    kind: str,
+    subject: str,
+    host: str,
+    spec: object,
+    *,
+    lock: str | None,
+    again: str,
+    untouched: str,
+    repositories: Sequence[str] = (),
+    knobs: Knobs | None = None,
+) -> Job:
+    """Start a job of its own that knows the keys of these repositories; raises `Conflict` for a lock that is held."""
+    return launch(
+        journal,
+        kind,
+        subject,
+        host,
+        msgspec.json.encode(spec),
+        lock=lock,
+        argv_prefix=job_command(settings),
+        again=with_config(settings.file, again),
+        untouched=untouched,
+        handed=keys_for(settings, *repositories),
+        knobs=knobs,
+    )
+
+
 def launch_backup(settings: Settings, journal: Journal, request: backup.Request) -> Job:
     """Start a backup as a job of its own; raises `Conflict` while another one works on the VM."""
     words = ["newhope", "backup", request.vm, "--host", request.host, "--method", request.method.value]
@@ -52,17 +82,17 @@ def launch_backup(settings: Settings, journal: Journal, request: backup.Request)
         words += ["--shutdown-timeout", format_duration(request.shutdown_timeout_s)]
     if request.kind is PointKind.GUEST:
         words = ["newhope", "backup", request.vm, "--guest-files", "--host", request.host]
-    return launch(
+    return _start(
+        settings,
         journal,
         BACKUP,
         request.vm,
         request.host,
-        msgspec.json.encode(request),
+        request,
         lock=backup.lock_of(request),
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, shlex.join([*words, "--repository", request.repository])),
+        again=shlex.join([*words, "--repository", request.repository]),
         untouched="Every earlier recovery point is as it was; a half one is never listed.",
-        handed=keys_for(settings, request.repository),
+        repositories=(request.repository,),
         # A guest that packs its files is not to be kept waiting: its agent would be taken for silent.
         knobs=Knobs() if request.kind is PointKind.VM else None,
     )
@@ -73,17 +103,17 @@ def launch_backups(
 ) -> Job:
     """Start one job that backs up several VMs in this order, side by side as far as the settings let it."""
     hosts = {request.host for request in requests}
-    return launch(
+    return _start(
+        settings,
         journal,
         BACKUPS,
         count(len(requests), "VM"),
         hosts.pop() if len(hosts) == 1 else "several",
-        msgspec.json.encode(tuple(requests)),
+        tuple(requests),
         lock=None,
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, again),
+        again=again,
         untouched="Recovery points that were finished are kept, and a backup that was under way goes on by itself.",
-        handed=keys_for(settings, *(request.repository for request in requests)),
+        repositories=[request.repository for request in requests],
     )
 
 
@@ -91,35 +121,49 @@ def launch_restore(settings: Settings, journal: Journal, plan: restore.RestorePl
     """Start exactly the restore that was planned; raises `Conflict` while another one makes a VM of that name there."""
     request, usual = plan.request, restore.usual_streams(plan.request)
     begins = knobs or Knobs()
-    return launch(
+    again = shlex.join([*shlex.split(plan.command), *words_of(begins, usual)])
+    begins = structs.replace(begins, streams=begins.streams or usual)
+    return _start_restore(settings, journal, request, begins, again=again, untouched=f"{plan.untouched} ")
+
+
+def launch_resume(settings: Settings, journal: Journal, entry: restore.Entry) -> Job:
+    """Let an interrupted restore go on; raises `Conflict` while a job works on it."""
+    again = f"newhope restores resume {entry.id}"
+    return _start_restore(settings, journal, entry.request, _knobs_again(journal, entry), again=again, untouched="")
+
+
+def _start_restore(
+    settings: Settings, journal: Journal, request: restore.Request, knobs: Knobs, *, again: str, untouched: str
+) -> Job:
+    return _start(
+        settings,
         journal,
         RESTORE,
         request.name,
         request.to_host,
-        msgspec.json.encode(request),
+        request,
         lock=restore.lock_of(request),
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, shlex.join([*shlex.split(plan.command), *words_of(begins, usual)])),
-        untouched=f"{plan.untouched} What it had made on {request.to_host} is kept, and taken back by"
+        again=again,
+        untouched=f"{untouched}What it had made on {request.to_host} is kept, and taken back by"
         f" `newhope restores undo {request.id}`.",
-        handed=keys_for(settings, request.repository),
-        knobs=structs.replace(begins, streams=begins.streams or usual),
+        repositories=(request.repository,),
+        knobs=knobs,
     )
 
 
 def launch_proofs(settings: Settings, journal: Journal, wanted: Sequence[ProofDue], *, lock: str) -> Job:
     """Start one job that proves the points of several VMs, one by one; raises `Conflict` beside another one."""
-    return launch(
+    return _start(
+        settings,
         journal,
         PROOFS,
         count(len(wanted), "VM"),
         "several",
-        msgspec.json.encode(tuple(wanted)),
+        tuple(wanted),
         lock=lock,
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, "newhope prove --due"),
+        again="newhope prove --due",
         untouched="What was proven is kept. A proof that was under way goes on and takes its VM away by itself.",
-        handed=keys_for(settings, *(due.repository for due in wanted)),
+        repositories=[due.repository for due in wanted],
     )
 
 
@@ -128,17 +172,17 @@ def launch_put_back(settings: Settings, journal: Journal, request: restore.PutBa
     point = f"{request.vm}@{request.point_id[:16]}"
     place = f"{request.volume}:{request.path}" if request.volume else request.path
     words = ["newhope", "files", point, place, "--put-back", "--as", request.as_path]
-    return launch(
+    return _start(
+        settings,
         journal,
         PUT_BACK,
         request.vm,
         request.host,
-        msgspec.json.encode(request),
+        request,
         lock=restore.lock_of_put_back(request),
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, shlex.join([*words, "--repository", request.repository])),
+        again=shlex.join([*words, "--repository", request.repository]),
         untouched=f"What had one of their names is still in {request.vm}, under its name or with {request.suffix}.",
-        handed=keys_for(settings, request.repository),
+        repositories=(request.repository,),
     )
 
 
@@ -146,36 +190,17 @@ def launch_get(settings: Settings, journal: Journal, request: GetRequest) -> Job
     """Start to write files to this machine."""
     point = f"{request.vm}@{request.point_id[:16]}"
     words = ["newhope", "files", point, request.place.text, "--get", str(request.destination)]
-    return launch(
+    return _start(
+        settings,
         journal,
         GET,
         request.vm,
         "here",
-        msgspec.json.encode(request),
+        request,
         lock=None,
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, shlex.join([*words, "--overwrite", "--repository", request.repository])),
+        again=shlex.join([*words, "--overwrite", "--repository", request.repository]),
         untouched=f"What is in {request.destination} is whole, file by file; the rest is missing.",
-        handed=keys_for(settings, request.repository),
-    )
-
-
-def launch_resume(settings: Settings, journal: Journal, entry: restore.Entry) -> Job:
-    """Let an interrupted restore go on; raises `Conflict` while a job works on it."""
-    request = entry.request
-    return launch(
-        journal,
-        RESTORE,
-        request.name,
-        request.to_host,
-        msgspec.json.encode(request),
-        lock=restore.lock_of(request),
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, f"newhope restores resume {entry.id}"),
-        untouched=f"What it had made on {request.to_host} is kept, and taken back by"
-        f" `newhope restores undo {entry.id}`.",
-        handed=keys_for(settings, request.repository),
-        knobs=_knobs_again(journal, entry),
+        repositories=(request.repository,),
     )
 
 
@@ -192,14 +217,14 @@ def launch_settlement(
 ) -> Job:
     """Commit or undo a restore; raises `Conflict` while a job works on it. No repository is needed for it."""
     end = f"newhope restores {settlement.end.value} {entry.id}"
-    return launch(
+    return _start(
+        settings,
         journal,
         SETTLE,
         entry.request.name,
         entry.request.to_host,
-        msgspec.json.encode(settlement),
+        settlement,
         lock=restore.lock_of(entry.request),
-        argv_prefix=job_command(settings),
-        again=with_config(settings.file, f"{end} --delete-original" if settlement.delete_original else end),
+        again=f"{end} --delete-original" if settlement.delete_original else end,
         untouched=f"What was not done yet stands in the restore's journal: newhope restores show {entry.id}.",
     )

@@ -12,15 +12,19 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from engine.hosts import HostLanes, checkpoints, image, pull_backup
+from engine.cli.launching import launch_restore, launch_resume
+from engine.errors import ExitCode, NewhopeError
+from engine.hosts import HostLanes, checkpoints, freeze, image, pull_backup, volumes
 from engine.hosts.model import VmState, Way
-from engine.jobs import JobState, Journal
+from engine.jobs import JobState, Journal, Knobs
 from engine.lab import Lab
 from engine.lab.journal import ask_journal, prove
 from engine.repository import Consistency
+from engine.restore import Mode, RestoreJournal
 from engine.settings import Settings, save
 from tests.e2e.conftest import Operator
-from tests.hosts.live import in_guest, lab_of_its_own
+from tests.e2e.restored import is_whole
+from tests.hosts.live import in_guest, lab_of_its_own, wait_for
 from tests.sshd import Sshd, descendants
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -155,6 +159,51 @@ def test_a_link_that_is_cut_fails_the_backup_and_the_next_one_cleans_up_and_goes
     assert scratch_files(farm, "alderaan") == []
     assert point.manifest.consistency is Consistency.FILESYSTEM
     assert len(checkpoints.own_checkpoints(lane, web.uuid)) == 1
+
+
+def test_a_link_that_is_cut_interrupts_a_restore_that_goes_on_when_it_is_back(farm: Farm, operator: Operator) -> None:
+    in_guest(operator.lanes["alderaan"], operator.vm("web"), "head -c 16000000 /dev/urandom > /data/more; sync")
+    point = operator.back_up("web")
+    plan = operator.plan_restore(point, "alderaan", mode=Mode.DISKS, name="cut-off")
+    job = launch_restore(operator.settings, operator.journal, plan, Knobs(bandwidth=4 << 20, streams=1))
+    assert wait_for(lambda: operator.journal.job(job.id).done_bytes > 0)
+
+    farm.near.stop()
+    operator.journal.turn_knobs(job.id, lambda knobs: replace(knobs, bandwidth=None))
+    failed = operator.finish(job)
+    farm.near.start()
+
+    assert failed.failure is not None
+    assert failed.failure.exit_code == ExitCode.HOST_UNREACHABLE, failed.failure
+    assert "Host alderaan does not answer" in failed.failure.what
+    assert f"newhope restores resume {plan.request.id}" in failed.failure.next_step
+    entry = RestoreJournal(operator.settings.state).find(plan.request.id)
+    resumed = operator.finish(launch_resume(operator.settings, operator.journal, entry))
+    assert resumed.failure is None, resumed.failure
+    is_whole(operator, plan)
+    for disk in plan.request.disks:
+        volumes.delete(operator.lanes["alderaan"], disk.pool, disk.volume)
+    assert scratch_files(farm, "alderaan") == []
+
+
+def test_a_guest_whose_link_is_cut_while_it_is_frozen_is_thawed_when_the_link_is_back(
+    farm: Farm, operator: Operator
+) -> None:
+    web = operator.vm("web")
+    lane = operator.lanes["alderaan"]
+
+    with (
+        pytest.raises(NewhopeError) as told,
+        freeze.frozen(lane.host, lane, web.uuid, freeze_timeout_s=60, thaw_timeout_s=3) as outcome,
+    ):
+        assert outcome.frozen, outcome.note
+        farm.near.stop()
+    farm.near.start()
+
+    assert "web" in told.value.what
+    lane.forget_failure()
+    before = ask_journal(lane, web.uuid).acked
+    assert wait_for(lambda: ask_journal(lane, web.uuid).acked > before)
 
 
 def test_when_our_process_is_killed_nothing_of_it_stays_on_the_host(farm: Farm, operator: Operator) -> None:
