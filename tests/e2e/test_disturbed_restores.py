@@ -7,10 +7,14 @@ point, on both disks, and nothing left on the host.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -22,7 +26,7 @@ from engine.hosts import HostLanes, find_vm, take_snapshot, volumes
 from engine.jobs import Job, JobState, Journal, Knobs, StepState
 from engine.lab import Lab
 from engine.repository import Point
-from engine.restore import AtEnd, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
+from engine.restore import AtEnd, DiskTarget, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
 from tests.e2e.conftest import Operator
 from tests.e2e.restored import is_whole, what_is_there
 from tests.hosts.live import in_guest, kill_qemu, lab_of_its_own, restart_daemon
@@ -70,10 +74,10 @@ def written(job: Job) -> dict[str, int]:
     return {step.title: step.done_bytes for step in job.steps if step.title.startswith("write ")}
 
 
-def crawling(op: Operator, point: Point, mode: Mode = Mode.DISKS) -> tuple[RestorePlan, Job]:
+def crawling(op: Operator, point: Point, mode: Mode = Mode.DISKS, **choices: Any) -> tuple[RestorePlan, Job]:
     """A restore that has written some of both disks and goes on, slowly."""
     name = "" if mode is Mode.REPLACE else "crawling"
-    plan = op.plan_restore(point, "coruscant", mode=mode, name=name)
+    plan = op.plan_restore(point, "coruscant", mode=mode, name=name, **choices)
     job = launch_restore(op.settings, op.journal, plan, CRAWL)
     wait_for(lambda: op.journal.job(job.id).state.over or all(written(op.journal.job(job.id)).values() or [0]))
     seen = op.journal.job(job.id)
@@ -232,6 +236,46 @@ def test_an_original_whose_host_dies_before_its_turn_is_as_it_was_after_an_undo(
     if early.failure is not None:
         undo(op, plan)
     assert entry_of(op, plan).phase is Phase.UNDONE
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Path]:
+    """A block device, larger than a disk, that is full of something else."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes loop devices")
+    file = tmp_path / "device"
+    noise = os.urandom(1 << 20)
+    with file.open("wb") as out:
+        for _ in range(300):
+            out.write(noise)
+    made = subprocess.run(["losetup", "--find", "--show", file], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no loop device here: {made.stderr.strip()}")
+    try:
+        yield Path(made.stdout.strip())
+    finally:
+        subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+
+
+def test_a_disk_is_written_over_a_block_device_and_goes_on_there_after_a_kill(
+    op: Operator, point: Point, device: Path, nothing_left: None
+):
+    size_bytes = next(disk.size_bytes for disk in point.manifest.disks if disk.target == "vdb")
+    behind = device.open("rb").read()[size_bytes:]
+    plan, job = crawling(op, point, Mode.BESIDE, disks=(DiskTarget("vdb", device=str(device)),), start=False)
+
+    assert job.pid is not None
+    os.kill(job.pid, signal.SIGKILL)
+    assert op.finish(job).state is JobState.LOST
+    resumed = at_full_speed(op, launch_resume(op.settings, op.journal, entry_of(op, plan)))
+
+    assert resumed.failure is None, resumed.failure
+    is_whole(op, plan)
+    assert device.open("rb").read()[size_bytes:] == behind
+    assert {disk.target: disk.recognised_bytes > 0 for disk in entry_of(op, plan).disks} == {"vda": True, "vdb": True}
+    restored = find_vm(take_snapshot(op.lanes["coruscant"]), plan.request.new_uuid)
+    assert {disk.target: (disk.source, disk.source_kind) for disk in restored.disks}["vdb"] == (str(device), "block")
+    op.remove("coruscant", plan.request.name)
 
 
 def step_of(op: Operator, job: Job, title: str) -> StepState:
