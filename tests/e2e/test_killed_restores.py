@@ -29,11 +29,12 @@ from engine.restore import AtEnd, Entry, Mode, Phase, RestoreJournal, RestorePla
 from tests.e2e.conftest import Operator
 from tests.e2e.restored import is_whole, what_is_there
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+ASKED_FOR = os.environ.get("NEWHOPE_KILLED_RESTORES")
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, *([pytest.mark.timeout(7200)] if ASKED_FOR else [])]
 
 PROGRAM = Path(__file__).with_name("killed_restore.py")
 HOSTS = ("alderaan", "coruscant")
-ASKED_FOR = os.environ.get("NEWHOPE_KILLED_RESTORES")
 RANDOM_KILLS = int(ASKED_FOR or 3)
 EVERY_SO_MANY_NOTES = 1 if ASKED_FOR else 3
 
