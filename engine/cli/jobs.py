@@ -163,8 +163,8 @@ def set_knobs(
 
     
     A job gives way to one of higher priority that moves bytes, on this machine:
-      a normal one beside a high one, and a low one beside a normal one, work a quarter of the time,
-      a low one beside a high one a sixteenth; alone, each is as fast as it can be.
+      low beside normal, or normal beside high: it works a quarter of the time
+      low beside high: a sixteenth; alone, each is as fast as it can be
 
     A paused job keeps what it holds: locks, leases, its place. A backup that is paused keeps old blocks of its guest in
     scratch space, as much as the guest overwrites, and ends by itself before that is full (scratch_floor).

@@ -6,6 +6,7 @@ import subprocess
 
 from engine.fleet import open_repository
 from engine.hosts import checkpoints, take_snapshot, volumes
+from engine.repository import Point
 from engine.restore import RestoreJournal, RestorePlan
 from tests.e2e.conftest import Operator
 
@@ -24,11 +25,11 @@ def what_is_there(op: Operator) -> dict[str, object]:
     return found
 
 
-def is_whole(op: Operator, plan: RestorePlan) -> None:
-    """Every byte of every disk is the recovery point's, as far as no guest has written to it."""
+def is_whole(op: Operator, plan: RestorePlan, copied_from: Point | None = None) -> None:
+    """Every byte of every disk is the recovery point's, which may be a copy of another; no guest has written there."""
     request = plan.request
     with open_repository(op.settings.repositories[0]) as repository, repository.reader() as reader:
-        point = repository.point(request.vm_uuid, request.point_id)
+        point = copied_from or repository.point(request.vm_uuid, request.point_id)
         restored = RestoreJournal(op.settings.state).find(request.id).disks
         for disk, record in zip(sorted(restored, key=lambda disk: disk.target), point.manifest.disks, strict=True):
             raw = op.settings.state / "whole.raw"

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,17 +20,24 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from engine import restore
 from engine.cli.launching import launch_restore, launch_resume, launch_settlement
 from engine.errors import ExitCode
-from engine.fleet import open_repository
+from engine.fleet import create_repository, gather, open_repository
 from engine.hosts import HostLanes, find_vm, take_snapshot, volumes
-from engine.jobs import Job, JobState, Journal, Knobs, StepState
+from engine.jobs import Job, JobState, Journal, Knobs, StepState, run
 from engine.lab import Lab
-from engine.repository import Point
+from engine.repository import Point, SyncRequest
+from engine.repository.patience import NO_PATIENCE
+from engine.repository.s3_storage import S3Storage
 from engine.restore import AtEnd, DiskTarget, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
+from engine.settings import ObjectStorage
+from engine.settings import Repository as RepositorySettings
 from tests.e2e.conftest import Operator
 from tests.e2e.restored import is_whole, what_is_there
 from tests.hosts.live import in_guest, kill_qemu, lab_of_its_own, restart_daemon
+from tests.repository.misbehaving_s3 import Rule, misbehaving
+from tests.repository.s3_server import CREDENTIALS, s3_server
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -182,6 +190,52 @@ def test_a_repository_that_goes_away_interrupts_a_restore_that_then_goes_on(
     assert sum(disk.recognised_bytes for disk in entry_of(op, plan).disks) > 0
 
 
+def test_a_bucket_that_answers_no_more_interrupts_a_restore_that_then_goes_on(
+    op: Operator, point: Point, nothing_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    # Three minutes, as the operator has them, are tried in the tests of the storage.
+    monkeypatch.setitem(S3Storage.__init__.__kwdefaults__, "patience", NO_PATIENCE)
+    with s3_server() as server, misbehaving(server) as proxy:
+        server.make_bucket("points")
+        bucket_of_far = ObjectStorage("s3://points/vault", proxy.endpoint)
+        far = RepositorySettings("far", Path(bucket_of_far.url), object_storage=bucket_of_far)
+        with open_repository(op.settings.repositories[0]) as vault, create_repository(far, None) as bucket:
+            sync = vault.sync_to(bucket, SyncRequest(), "a test")
+            sync.run(sync.plan())
+            (copy,) = bucket.points()
+        settings = replace(op.settings, repositories=(far,))
+        request = restore.Request("far", copy.manifest.vm.uuid, copy.id, "coruscant", mode=Mode.DISKS, name="crawling")
+        plan = restore.plan(settings, gather(settings, op.lanes), request)
+
+        def attempt(knobs: Knobs) -> threading.Thread:
+            insert = {"kind": "restore", "subject": "db", "host": "coruscant", "spec": b"", "lock": None}
+            job_id = op.journal.insert(**insert, again="", untouched="", knobs=knobs)
+            work = lambda _, context: restore.run(settings, plan.request, context).sentence  # noqa: E731
+            thread = threading.Thread(target=run, args=(op.journal, job_id, work))
+            thread.start()
+            return thread
+
+        crawl = attempt(CRAWL)
+        wait_for(lambda: op.journal.jobs(limit=1)[0].done_bytes > 0)
+        proxy.rules.append(Rule("*", times=1_000_000, refuse=(503, "SlowDown")))
+        op.journal.turn_knobs(op.journal.jobs(limit=1)[0].id, lambda knobs: replace(knobs, bandwidth=None))
+        crawl.join()
+        failed = op.journal.jobs(limit=1)[0]
+        proxy.rules.clear()
+        interrupted = state_shown(op, plan)["state"]
+        attempt(Knobs(streams=6)).join()
+
+    assert failed.failure is not None
+    assert "The repository far was lost in the middle of the restore" in failed.failure.what
+    assert interrupted == "interrupted"
+    assert op.journal.jobs(limit=1)[0].failure is None
+    is_whole(op, plan, point)
+    remove(op, plan)
+
+
 def test_a_target_that_dies_interrupts_a_restore_that_then_goes_on(
     op: Operator, point: Point, lab: Lab, nothing_left: None
 ):
@@ -262,7 +316,8 @@ def test_a_disk_is_written_over_a_block_device_and_goes_on_there_after_a_kill(
 ):
     size_bytes = next(disk.size_bytes for disk in point.manifest.disks if disk.target == "vdb")
     behind = device.open("rb").read()[size_bytes:]
-    plan, job = crawling(op, point, Mode.BESIDE, disks=(DiskTarget("vdb", device=str(device)),), start=False)
+    disks = (DiskTarget("vdb", device=str(device)),)
+    plan, job = crawling(op, point, Mode.BESIDE, disks=disks, start=False, accepted=("device",))
 
     assert job.pid is not None
     os.kill(job.pid, signal.SIGKILL)
