@@ -20,18 +20,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from engine import restore
-from engine.cli.launching import launch_restore, launch_resume, launch_settlement
+from engine import backup, restore
+from engine.cli.launching import launch_backup, launch_restore, launch_resume, launch_settlement
 from engine.errors import ExitCode
 from engine.fleet import create_repository, gather, open_repository
 from engine.hosts import HostLanes, find_vm, take_snapshot, volumes
 from engine.jobs import Job, JobState, Journal, Knobs, StepState, run
 from engine.lab import Lab
-from engine.repository import Point, SyncRequest
+from engine.lab.journal import ask_journal
+from engine.repository import Consistency, Point, SyncRequest
 from engine.repository.patience import NO_PATIENCE
 from engine.repository.s3_storage import S3Storage
 from engine.restore import AtEnd, DiskTarget, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
-from engine.settings import ObjectStorage
+from engine.settings import Method, ObjectStorage
 from engine.settings import Repository as RepositorySettings
 from tests.e2e.conftest import Operator
 from tests.e2e.restored import is_whole, what_is_there
@@ -290,6 +291,28 @@ def test_an_original_whose_host_dies_before_its_turn_is_as_it_was_after_an_undo(
     if early.failure is not None:
         undo(op, plan)
     assert entry_of(op, plan).phase is Phase.UNDONE
+
+
+def test_a_backup_is_slowed_down_and_paused_and_outlives_a_restart_of_its_daemon(op: Operator, point: Point, lab: Lab):
+    db = op.vm("db")
+    before = ask_journal(op.lanes[db.host], db.uuid)
+    request = backup.Request(db.uuid, db.name, db.host, op.settings.repositories[0].name, Method.HOT, full=True)
+    job = launch_backup(op.settings, op.journal, request)
+    op.journal.turn_knobs(job.id, lambda knobs: replace(knobs, bandwidth=4 << 20))
+    wait_for(lambda: any(step.title == "read vda" and step.done_bytes for step in op.journal.job(job.id).steps))
+
+    op.journal.turn_knobs(job.id, lambda knobs: replace(knobs, paused=True))
+    wait_for(lambda: any("paused" in line.text for line in op.journal.log(job.id)))
+    restart_daemon(lab, db.host)
+    op.journal.turn_knobs(job.id, lambda knobs: Knobs())
+    job = op.finish(job)
+
+    assert job.failure is None, job.failure
+    assert op.back_up("db").manifest.consistency is Consistency.FILESYSTEM
+    after = ask_journal(op.lanes[db.host], db.uuid)
+    assert after.boot_id == before.boot_id
+    assert after.acked > before.acked
+    assert what_is_there(op)["sockets alderaan"] == []
 
 
 @pytest.fixture
