@@ -29,7 +29,7 @@
              {"got": {"destination", "files", "size_bytes", "left_out"}}; --put-back --dry-run: {"plan": PutBackPlan},
              otherwise {"job": Job}
     check    {"findings": [Finding], "fail": 1, "warn": 2, "ok": 30, "unknown": 0}
-    jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line
+    jobs     {"jobs": [Job]}; show: {"job": Job, "log": [LogLine]}; follow: one {"job": Job} a line; set: {"job": Job}
     restores {"restores": [Entry + "state"]}                 engine.restore.journal; show: {"restore": Entry + "state",
                                                             "hanging": Hanging | null}; the original's definition is
                                                             left out
