@@ -156,6 +156,29 @@ def test_a_reader_that_hangs_is_ended(ext4_image: Path) -> None:
         assert files.entries("vda", ())[0]
 
 
+def test_a_disk_that_ends_its_reader_is_told_among_the_others_which_stay_readable(
+    ext4_image: Path, tmp_path: Path
+) -> None:
+    opened: list[DiskFiles] = []
+
+    def deadly(offset: int, length: int) -> bytes:
+        os.kill(reader_of(opened[0]), signal.SIGKILL)
+        return bytes(length)
+
+    with open_disks([Disk("vda", 1 << 20, deadly), disk("vdb", ext4_image)]) as files:
+        opened.append(files)
+        bad, good = files.volumes()
+
+        assert not bad.readable
+        assert "did not come back" in bad.note
+        assert good.readable
+        assert files.read("vdb", (b"etc", b"hosts"), 0, 100) == b"127.0.0.1 localhost\n"
+        os.kill(reader_of(files), signal.SIGKILL)
+        with pytest.raises(FileSystemUnreadable):
+            files.entries("vdb", ())
+        assert files.entries("vdb", ())[0]
+
+
 def test_disks_that_end_every_reader_are_given_up(ext4_image: Path) -> None:
     with open_disks([disk("vda", ext4_image)]) as files:
         for _ in range(MAX_ENDED):
