@@ -20,6 +20,7 @@ class Place(StrEnum):
     BACKUP = "Backup"
     RESTORE = "Restore"
     FILES = "Files"
+    RESTORES = "Restores"
     CONFIRM = "Confirm"
     JOBS = "Jobs"
     JOB = "Job"
@@ -44,7 +45,7 @@ class Action(Struct, frozen=True):
 
 
 _EVERYWHERE = frozenset(Place) - {Place.CONFIRM}
-_TABLES = frozenset({Place.FLEET, Place.JOBS, Place.CHECKS})
+_TABLES = frozenset({Place.FLEET, Place.JOBS, Place.CHECKS, Place.RESTORES})
 _LISTS = _EVERYWHERE
 
 
@@ -62,7 +63,7 @@ def _action(
 
 ACTIONS: tuple[Action, ...] = (
     _action("open", "enter", "Enter", "open", "Open what is under the cursor. It never starts anything.",
-            {Place.FLEET, Place.FILES, Place.JOBS}, 1),
+            {Place.FLEET, Place.FILES, Place.JOBS, Place.RESTORES}, 1),
     _action("onward", "enter", "Enter", "next", "Go on to the next step. It never starts anything.",
             {Place.BACKUP, Place.RESTORE}, 1),
     _action("previous", "h left backspace", "h", "back a step", "Go back to the step before; what was chosen stays.",
@@ -84,6 +85,11 @@ ACTIONS: tuple[Action, ...] = (
             {Place.FILES}, 3),
     _action("put_back", "P", "P", "put back", "Put what is under the cursor back into the running guest; plan first.",
             {Place.FILES}, 4),
+    _action("undo_restore", "U", "U", "undo", "Take a restore back, its VM and disks included; asks first.",
+            {Place.RESTORES}, 2),
+    _action("commit_restore", "C", "C", "commit", "Keep a restore for good; asks first.", {Place.RESTORES}, 3),
+    _action("resume_restore", "R", "R", "resume", "Go on with a restore that was interrupted; asks first.",
+            {Place.RESTORES}, 4),
     _action("execute", "E", "E", "EXECUTE", "Start what is shown. Only here, and only with this key.",
             {Place.CONFIRM}, 1),
     _action("keep", "escape", "Esc", "cancel", "Go back; nothing is started.", {Place.CONFIRM}, 2),
@@ -111,6 +117,8 @@ ACTIONS: tuple[Action, ...] = (
             _EVERYWHERE - {Place.JOBS}, 8),
     _action("mode_checks", "3", "3", "checks", "What would hurt: single points of failure, each with its fix.",
             _EVERYWHERE - {Place.CHECKS}, 9),
+    _action("mode_restores", "4", "4", "restores", "Restores that wait for you, and what became of the others.",
+            _EVERYWHERE - {Place.RESTORES}, 10),
     _action("problems", "exclamation_mark", "!", "problems", "Everything that went wrong, until you dismiss it.",
             _EVERYWHERE - {Place.PROBLEMS}),
     _action("dismiss_problem", "d", "d", "dismiss", "Take the problem under the cursor off the list.",
@@ -120,9 +128,9 @@ ACTIONS: tuple[Action, ...] = (
             _EVERYWHERE - _TABLES, 6),
     _action("go_back", "escape", "Esc", "clear", "Clear the filter; with none, back to the fleet.", _TABLES),
     _action("copy_id", "y", "y", "copy id", "Copy the name or id of what is under the cursor.",
-            {Place.FLEET, Place.VM, Place.FILES, Place.JOBS, Place.JOB, Place.CHECKS}),
+            _TABLES | {Place.VM, Place.FILES, Place.JOB}),
     _action("copy_command", "Y", "Y", "copy CLI", "Copy the shell command that does the same.",
-            {Place.FLEET, Place.VM, Place.FILES, Place.BACKUP, Place.RESTORE, Place.JOBS, Place.JOB, Place.CHECKS}, 6),
+            _TABLES | {Place.VM, Place.FILES, Place.BACKUP, Place.RESTORE, Place.JOB}, 6),
     _action("refetch", "ctrl+r", "^r", "ask again", "Ask the hosts and repositories again now.", _EVERYWHERE),
     _action("pause", "p", "p", "pause", "Hold the picture still, or let it go on.", _EVERYWHERE - {Place.HELP}),
     _action("mouse", "M", "M", "mouse", "Mouse on or off; off leaves selecting text to your terminal.", _EVERYWHERE),
@@ -134,9 +142,9 @@ ACTIONS: tuple[Action, ...] = (
     _action("half_up", "ctrl+u", "^u", "half a page up", "Half a page up.", _LISTS),
     _action("other_pane", "tab", "Tab", "pane", "To the next pane.", _EVERYWHERE),
     _action("palette", "ctrl+p", "^p", "palette", "Find an action by its words.", _EVERYWHERE),
-    _action("help", "question_mark", "?", "keys", "This sheet.", _EVERYWHERE - {Place.HELP}, 10),
+    _action("help", "question_mark", "?", "keys", "This sheet.", _EVERYWHERE - {Place.HELP}, 11),
     _action("quit_console", "q", "q", "quit", "Leave the console. Jobs go on; newhope jobs shows them.",
-            _EVERYWHERE, 11),
+            _EVERYWHERE, 12),
 )  # fmt: skip
 
 

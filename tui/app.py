@@ -18,6 +18,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from engine.jobs import Job, LogLine, RateMeter
+from engine.restore import Entry
 from engine.settings.model import Settings
 from tui.actions import actions_of
 from tui.destination import Destination
@@ -49,6 +50,12 @@ def _checks() -> Screen[None]:
     return ChecksScreen()
 
 
+def _restores() -> Screen[None]:
+    from tui.screens.restores import RestoresScreen
+
+    return RestoresScreen()
+
+
 class Console(App[int]):
     """newhope's console."""
 
@@ -58,6 +65,7 @@ class Console(App[int]):
         "fleet": _fleet,
         "jobs": _jobs,
         "checks": _checks,
+        "restores": _restores,
     }
     BINDINGS: ClassVar[list[BindingType]] = []
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - Textual's own declaration is not a ClassVar
@@ -92,6 +100,7 @@ class Console(App[int]):
         self.mouse_on = not terminal.remote
         self._fleet: FleetArrived | None = None
         self._jobs: tuple[Job, ...] = ()
+        self._restores: tuple[Entry, ...] = ()
         self._watched_log: tuple[int | None, tuple[LogLine, ...]] = (None, ())
         self._meters: dict[int, RateMeter] = {}
         self._problems: dict[str, Problem] = {}
@@ -127,6 +136,7 @@ class Console(App[int]):
                 exposures=seen.exposures if seen else (),
                 findings=seen.findings if seen else (),
                 jobs=self._jobs,
+                restores=self._restores,
                 problems=tuple(problem for key, problem in raised.items() if key not in self._dismissed),
                 live=seen.live if seen else False,
             )
@@ -149,6 +159,7 @@ class Console(App[int]):
         """The journal has something new."""
         now_s = asyncio.get_running_loop().time()
         self._jobs = message.jobs
+        self._restores = message.restores
         self._watched_log = (message.watched, message.log)
         self._meters = {
             job.id: self._meters.get(job.id, RateMeter()).seen(now_s, job.done_bytes)
@@ -201,7 +212,8 @@ class Console(App[int]):
         except Exception as error:
             self.keep_error(error, "remembered")
         self._look_again()
-        self.switch_mode({"jobs": "jobs", "job": "jobs", "checks": "checks"}.get(self.destination.screen, "fleet"))
+        modes = {"jobs": "jobs", "job": "jobs", "checks": "checks", "restores": "restores"}
+        self.switch_mode(modes.get(self.destination.screen, "fleet"))
         self.gateway.start()
         self.set_interval(_REPAINT_EVERY_S, self._look_again)
 

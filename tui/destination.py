@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-_TAKES_A_NAME = {"fleet": False, "vm": True, "restore": True, "jobs": False, "job": True, "checks": False}
+_TAKES_A_NAME = {
+    "fleet": False,
+    "vm": True,
+    "restore": True,
+    "restores": False,
+    "jobs": False,
+    "job": True,
+    "checks": False,
+}
 
 
 class Destination(Struct, frozen=True):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_USAGE = """Usage: newhope [--config FILE] tui [fleet | vm NAME | restore VM@POINT | jobs | job ID | checks]
+_USAGE = """Usage: newhope [--config FILE] tui [fleet | vm NAME | restore VM@POINT | restores | jobs | job ID | checks]
 
 Opens the console, at its first screen or at the one named. `newhope` alone does the same.
 """

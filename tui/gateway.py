@@ -20,7 +20,14 @@ from typing import TypeVar
 from textual.message import Message
 
 from engine import backup, fleet, requirements, resilience, restore
-from engine.cli.launching import launch_backup, launch_get, launch_put_back, launch_restore
+from engine.cli.launching import (
+    launch_backup,
+    launch_get,
+    launch_put_back,
+    launch_restore,
+    launch_resume,
+    launch_settlement,
+)
 from engine.fleet import Fleet
 from engine.hosts import HostLanes
 from engine.jobs import CancelAnswer, Job, Journal, Knobs, LogLine
@@ -60,11 +67,18 @@ class FleetArrived(Message):
 class JobsArrived(Message):
     """The journal has something new."""
 
-    def __init__(self, jobs: tuple[Job, ...], watched: int | None, log: tuple[LogLine, ...]) -> None:
+    def __init__(
+        self,
+        jobs: tuple[Job, ...],
+        watched: int | None,
+        log: tuple[LogLine, ...],
+        restores: tuple[restore.Entry, ...] = (),
+    ) -> None:
         super().__init__()
         self.jobs = jobs
         self.watched = watched
         self.log = log
+        self.restores = restores
 
     def can_replace(self, message: Message) -> bool:
         """Only the newest state of the journal is of interest."""
@@ -151,7 +165,8 @@ class Gateway:
             self._ask_hosts.wait(FLEET_EVERY_S)
 
     def _follow_journal(self) -> None:
-        shown: tuple[tuple[Job, ...], int | None, tuple[LogLine, ...]] | None = None
+        shown: tuple[tuple[Job, ...], int | None, tuple[LogLine, ...], int] | None = None
+        kept = restore.RestoreJournal(self.settings.state)
         while not self._stopping.is_set():
             self._read_journal.clear()
             jobs: tuple[Job, ...] = ()
@@ -159,9 +174,10 @@ class Gateway:
                 journal = self._open_journal()
                 jobs, watched = journal.jobs(limit=KEPT_JOBS), self._watched
                 log = () if watched is None else journal.log(watched)
-                if (jobs, watched, log) != shown:
-                    shown = (jobs, watched, log)
-                    self._tell(JobsArrived(jobs, watched, log))
+                seen = (jobs, watched, log, kept.version())
+                if seen != shown:
+                    shown = seen
+                    self._tell(JobsArrived(jobs, watched, log, kept.entries()))
                     self._tell(ProblemEnded("journal"))
             except Exception as error:
                 self._tell(ProblemArose(from_error(error, "journal", datetime.now(UTC))))
@@ -241,6 +257,14 @@ class Gateway:
     async def launch_put_back(self, plan: restore.PutBackPlan) -> Job:
         """Start exactly this plan as a job of its own, as `newhope files --put-back` does."""
         return await self._launched(lambda: launch_put_back(self.settings, self._open_journal(), plan.request))
+    async def resume_restore(self, entry: restore.Entry) -> Job:
+        """Let an interrupted restore go on, as `newhope restores resume` does."""
+        return await self._launched(lambda: launch_resume(self.settings, self._open_journal(), entry))
+
+    async def settle_restore(self, entry: restore.Entry, end: restore.AtEnd) -> Job:
+        """Commit or undo a restore, as `newhope restores` does; an original that is aside is never deleted here."""
+        wanted = restore.Settlement(entry.id, end)
+        return await self._launched(lambda: launch_settlement(self.settings, self._open_journal(), entry, wanted))
 
     async def _launched(self, start: Callable[[], Job]) -> Job:
         job = await self.ask(start)

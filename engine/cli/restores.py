@@ -12,7 +12,7 @@ from engine.errors import ExitCode
 
 if TYPE_CHECKING:
     from engine.jobs import Journal
-    from engine.restore import Entry, Settlement
+    from engine.restore import Entry, Settlement, Standing
 
 
 @click.group("restores", cls=Group, default="list")
@@ -42,9 +42,9 @@ def list_restores(invocation: Invocation, only_open: bool) -> None:
         found = RestoreJournal(invocation.settings.state).entries()
         found = [entry for entry in found if not only_open or not entry.phase.over]
         found.sort(key=lambda entry: entry.phase.over)
-        states = {entry.id: _state(entry, journal) for entry in found}
+        stand = {entry.id: _standing(entry, journal) for entry in found}
     if invocation.json:
-        printing.show_json({"restores": [of_restore(entry, states[entry.id]) for entry in found]})
+        printing.show_json({"restores": [of_restore(entry, stand[entry.id].word) for entry in found]})
         return
     if not found:
         printing.say("No restore waits for anything." if only_open else "Nothing was restored from here yet.")
@@ -62,13 +62,13 @@ def list_restores(invocation: Invocation, only_open: bool) -> None:
     rows = [
         (
             entry.id,
-            states[entry.id],
+            stand[entry.id].word,
             entry.vm,
             entry.request.name if entry.request.defines else "-",
             entry.request.to_host,
             entry.request.mode.value,
             entry.created.astimezone().strftime("%m-%d %H:%M"),
-            _next(entry, states[entry.id]),
+            stand[entry.id].next_step,
         )
         for entry in found
     ]
@@ -88,15 +88,15 @@ def show(invocation: Invocation, restore_id: str) -> None:
 
     entry = RestoreJournal(invocation.settings.state).find(restore_id)
     with invocation.journal() as journal:
-        state = _state(entry, journal)
+        stands = _standing(entry, journal)
     hangs = hanging(invocation.settings, entry)
     if invocation.json:
-        printing.show_json({"restore": {**of_restore(entry, state), "hanging": plain(hangs) if hangs else None}})
+        printing.show_json({"restore": {**of_restore(entry, stands.word), "hanging": plain(hangs) if hangs else None}})
         return
     request = entry.request
     facts = [
         ("restore", f"{entry.id}: {entry.vm} as {request.name} on {request.to_host}, mode {request.mode.value}"),
-        ("state", state),
+        ("state", stands.word),
         ("point", f"{request.point_id[:8]} in {request.repository}, of {local(entry.moment)}"),
         ("begun", f"{local(entry.created)} by {request.operator or 'unknown'}, job {entry.job_id}"),
     ]
@@ -110,7 +110,7 @@ def show(invocation: Invocation, restore_id: str) -> None:
         then = f", then: {request.at_end.value}" if request.at_end is not None else ""
         facts.append(("until", f"{local(entry.keep_until)}{then}"))
     facts += [("to look at", warning) for warning in entry.warnings]
-    facts.append(("next", _next(entry, state) or "nothing"))
+    facts.append(("next", stands.next_step or "nothing"))
     printing.show_facts(facts)
     printing.say()
     for mark in entry.marks:
@@ -212,14 +212,15 @@ def find(invocation: Invocation, host: str) -> None:
     """Look on HOST for restores that another machine began, from the notes they left there, and take them over."""
     from engine.cli import printing
     from engine.cli.documents import of_restore
-    from engine.restore import RestoreJournal, adopt
+    from engine.restore import RestoreJournal, adopt, standing
 
     found = adopt(invocation.settings, host, RestoreJournal(invocation.settings.state))
     if invocation.json:
         printing.show_json({"restores": [of_restore(entry, "interrupted") for entry in found]})
         return
     for entry in found:
-        printing.say(f"{entry.id}  {entry.vm} as {entry.request.name}: {_next(entry, 'interrupted')}")
+        way_on = standing(entry, alive=False).next_step
+        printing.say(f"{entry.id}  {entry.vm} as {entry.request.name}: {way_on}")
     if not found:
         printing.say(f"No note on {host} tells of a restore that is not known here.")
 
@@ -236,30 +237,23 @@ def _settle(invocation: Invocation, entry: Entry, settlement: Settlement, *, fol
 def _ask_to_undo(invocation: Invocation, entry: Entry) -> bool:
     from engine.cli import printing
     from engine.cli.confirmation import confirm_by_name
-    from engine.restore import Phase
+    from engine.restore import undo_means
 
-    request = entry.request
-    if request.defines:
-        printing.say(f"VM {request.name} on {request.to_host} is switched off and removed.")
-    for made in entry.made:
-        printing.say(f"Volume {made.name} in pool {made.pool} is deleted.")
-    if entry.phase is Phase.KEPT:
-        printing.say("What was written in the VM since the restore is lost with it.")
-    if request.aside is not None:
-        printing.say(f"{request.aside.kept_name} on {request.aside.host} becomes {request.aside.name} again.")
-    return confirm_by_name(invocation, "Take it back?", request.name)
+    for sentence in undo_means(entry):
+        printing.say(sentence)
+    return confirm_by_name(invocation, "Take it back?", entry.request.name)
 
 
 def _ask_to_commit(invocation: Invocation, entry: Entry, delete_original: bool) -> bool:
     from engine.cli import printing
     from engine.cli.confirmation import confirm, confirm_by_name
     from engine.hosts import HostLanes
-    from engine.restore import disks_of_original
+    from engine.restore import commit_means, disks_of_original
 
     aside = entry.request.aside
     if aside is None or not delete_original:
-        if aside is not None:
-            printing.say(f"{aside.kept_name} stays on {aside.host}, off; nothing puts it back by itself any more.")
+        for sentence in commit_means(entry):
+            printing.say(sentence)
         return confirm(invocation, f"Keep {entry.request.name} on {entry.request.to_host} for good?")
     with HostLanes(invocation.settings) as lanes:
         paths = disks_of_original(lanes[aside.host], aside)
@@ -269,31 +263,12 @@ def _ask_to_commit(invocation: Invocation, entry: Entry, delete_original: bool) 
     return confirm_by_name(invocation, "Delete it?", entry.vm)
 
 
-def _state(entry: Entry, journal: Journal) -> str:
-    """Its phase in words; one that is under way without a living job was interrupted."""
+def _standing(entry: Entry, journal: Journal) -> Standing:
     from engine.errors import NotFound
-    from engine.restore import Phase
+    from engine.restore import standing
 
-    if entry.phase.over:
-        return entry.phase.value
     try:
         alive = not journal.job(entry.job_id).state.over
     except NotFound:
         alive = False
-    if entry.phase is Phase.KEPT or alive:
-        return entry.phase.value
-    return "interrupted"
-
-
-def _next(entry: Entry, state: str) -> str:
-    from engine.restore import Phase
-
-    if entry.phase.over:
-        return ""
-    if state != "interrupted" and entry.phase is not Phase.KEPT:
-        return f"newhope jobs follow {entry.job_id}"
-    if entry.phase is Phase.UNDER_WAY:
-        return f"newhope restores resume {entry.id}, or undo {entry.id}"
-    if entry.phase is Phase.KEPT:
-        return f"newhope restores commit {entry.id}, or undo {entry.id}"
-    return f"newhope restores {'undo' if entry.phase is Phase.UNDOING else 'commit'} {entry.id}"
+    return standing(entry, alive=alive)

@@ -60,6 +60,7 @@ from engine.restore.put_back import (
 from engine.restore.rates import load_rates
 from engine.restore.run import run, usual_streams
 from engine.restore.settle import Settlement, abandoned, adopt, disks_of_original, overdue, refuse, settle
+from engine.restore.standing import Standing, commit_means, standing, undo_means
 
 __all__ = [
     "WATCH_S",
@@ -85,10 +86,12 @@ __all__ = [
     "RestorePlan",
     "RestoreReport",
     "Settlement",
+    "Standing",
     "UuidChoice",
     "abandoned",
     "accepting",
     "adopt",
+    "commit_means",
     "disks_of_original",
     "examined_plan",
     "hanging",
@@ -110,8 +113,10 @@ __all__ = [
     "refuse_open",
     "run",
     "settle",
+    "standing",
     "suffix_now",
     "suggest_name",
+    "undo_means",
     "usual_streams",
     "with_accepted",
 ]

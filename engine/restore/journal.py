@@ -164,6 +164,13 @@ class RestoreJournal:
         found = [entry for file in files if (entry := _read(file)) is not None]
         return tuple(sorted(found, key=lambda entry: entry.created, reverse=True))
 
+    def version(self) -> int:
+        """Another number after each change by anybody: for who looks often, and reads only what is new."""
+        try:
+            return self._folder.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def get(self, entry_id: str) -> Entry | None:
         """The restore of exactly this id."""
         return _read(self._file(entry_id))

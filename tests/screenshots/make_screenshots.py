@@ -53,6 +53,8 @@ class Photographer:
             await self._restore(pilot)
             await self._press(pilot, "2")
             self._take("jobs")
+            await self._press(pilot, "4")
+            self._take("restores")
         return self.taken
 
     def _choose(self) -> VmView:

@@ -15,6 +15,7 @@ from engine.fleet import Fleet
 from engine.jobs import Job
 from engine.requirements import exposures
 from engine.resilience import find
+from engine.restore import Entry
 from engine.settings import Settings
 from tests.builders import NOW, make_settings
 from tui.app import Console
@@ -71,9 +72,11 @@ async def tell_fleet(opened: Console, pilot: Pilot[int], fleet: Fleet) -> None:
     await settled(pilot)
 
 
-async def tell_jobs(opened: Console, pilot: Pilot[int], jobs: Iterable[Job]) -> None:
-    """Let the console know these jobs, as if the journal had just been read."""
-    opened.post_message(JobsArrived(tuple(jobs), None, ()))
+async def tell_jobs(
+    opened: Console, pilot: Pilot[int], jobs: Iterable[Job] = (), restores: Iterable[Entry] = ()
+) -> None:
+    """Let the console know these jobs and restores, as if the journals had just been read."""
+    opened.post_message(JobsArrived(tuple(jobs), None, (), tuple(restores)))
     await settled(pilot)
 
 

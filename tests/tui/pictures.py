@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from engine.fleet import Fleet
 from engine.jobs import Job, JobState
 from engine.requirements import exposures
 from engine.resilience import find
+from engine.restore import Entry, Phase, Request
 from engine.settings import Settings
 from tests.builders import NOW, make_fleet, make_host, make_point, make_settings, make_vm
 from tui.viewmodels.picture import Picture, complete
@@ -22,6 +25,7 @@ def make_picture(
     *,
     settings: Settings | None = None,
     jobs: Iterable[Job] = (),
+    restores: Iterable[Entry] = (),
     problems: Iterable[Problem] = (),
     now: datetime = NOW,
 ) -> Picture:
@@ -35,10 +39,27 @@ def make_picture(
             exposures=exposures(settings, fleet, now),
             findings=find(settings, fleet, now),
             jobs=tuple(jobs),
+            restores=tuple(restores),
             problems=tuple(problems),
             live=True,
         )
     )
+
+
+def make_restore(identity: str = "0a1b2c3d", **changes: Any) -> Entry:
+    """A restore of `web` beside the original on coruscant that was committed; `request` are changes of its request."""
+    request = Request("vault", "uuid", "9f" * 8, "coruscant", name="web-restored", id=identity, operator="anna")
+    values: dict[str, Any] = {
+        "id": identity,
+        "vm": "web",
+        "moment": NOW - timedelta(minutes=10),
+        "request": replace(request, **changes.pop("request", {})),
+        "phase": Phase.COMMITTED,
+        "created": NOW,
+        "changed": NOW,
+        "job_id": 7,
+    }
+    return Entry(**(values | changes))
 
 
 def make_job(job_id: int = 7, **changes: Any) -> Job:

@@ -17,6 +17,7 @@ _SCREENS = {
     Place.BACKUP: ("backup", "BackupScreen"),
     Place.RESTORE: ("restore", "RestoreScreen"),
     Place.FILES: ("files", "FilesScreen"),
+    Place.RESTORES: ("restores", "RestoresScreen"),
     Place.CONFIRM: ("confirm", "ConfirmScreen"),
     Place.JOBS: ("jobs", "JobsScreen"),
     Place.JOB: ("job", "JobScreen"),

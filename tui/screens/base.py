@@ -238,6 +238,10 @@ class ConsoleScreen(Screen[ScreenResultType], Generic[ScreenResultType]):
         """The checks."""
         self.console.show_mode("checks")
 
+    def action_mode_restores(self) -> None:
+        """The restores."""
+        self.console.show_mode("restores")
+
     def action_problems(self) -> None:
         """The list of problems."""
         from tui.screens.problems import ProblemsScreen

@@ -8,6 +8,7 @@ from engine.requirements import ExposureState
 from engine.resilience import Severity
 from tui.viewmodels.figures import age, limit, moment, size
 from tui.viewmodels.picture import FINE, Picture, VmView, host_word, protection, state_word
+from tui.viewmodels.restore_rows import waiting
 from tui.viewmodels.text import (
     BLANK,
     Block,
@@ -43,6 +44,8 @@ def summary_line(picture: Picture) -> Line:
     parts += [quiet("OK "), Span(f"{ranks.count('OK')}", Tone.GOOD)]
     running = sum(1 for job in picture.jobs if not job.state.over)
     parts += [quiet("  │ jobs "), Span(f"{running} running" if running else "none", Tone.PLAIN)]
+    wait = len(waiting(picture))
+    parts += [quiet("  │ restores "), Span(f"{wait} wait", Tone.WARN)] if wait else []
     fails = sum(1 for finding in picture.findings if finding.severity is Severity.FAIL)
     parts += [quiet("  │ checks "), Span(f"{fails} FAIL", Tone.BAD) if fails else Span("OK", Tone.GOOD)]
     return tuple(parts)

@@ -16,6 +16,7 @@ from engine.jobs.model import Job
 from engine.repository.model import Point
 from engine.requirements import Exposure, ExposureState
 from engine.resilience import Finding
+from engine.restore import Entry
 from engine.settings.model import Level, Settings
 from tui.viewmodels.problems import Problem
 from tui.viewmodels.text import Span, Tone, bare
@@ -30,6 +31,8 @@ class Picture(Struct, frozen=True):
     exposures: tuple[Exposure, ...] = ()
     findings: tuple[Finding, ...] = ()
     jobs: tuple[Job, ...] = ()
+    restores: tuple[Entry, ...] = ()
+    """Every restore of this machine that is known, the newest first."""
     problems: tuple[Problem, ...] = ()
     live: bool = False
     paused: bool = False
