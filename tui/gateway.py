@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from msgspec import structs
 from textual.message import Message
 
 from engine import backup, fleet, requirements, resilience, restore
@@ -30,7 +31,7 @@ from engine.cli.launching import (
 )
 from engine.fleet import Fleet
 from engine.hosts import HostLanes
-from engine.jobs import CancelAnswer, Job, Journal, Knobs, LogLine
+from engine.jobs import CancelAnswer, Job, Journal, Knobs, LogLine, operator_name
 from engine.point_files import GetRequest
 from engine.repository import Point
 from engine.requirements import Exposure
@@ -232,6 +233,7 @@ class Gateway:
     def examine(self, seen: Fleet, request: restore.Request) -> restore.RestorePlan:
         """The plan of a restore, with every check made now."""
         rates = restore.load_rates(self.settings.state)
+        request = structs.replace(request, operator=operator_name())
         return restore.examined_plan(self.settings, self._lanes, seen, request, rates)
 
     async def launch_backup(self, request: backup.Request) -> Job:

@@ -30,6 +30,8 @@ from tui.viewmodels.text import Block, Line, line, rule
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
+_VERBS = {"UNDO": "takes back", "COMMIT": "commits", "RESUME": "goes on with"}
+
 
 class RestoresScreen(FilteredScreen):
     """The list of restores and the one under the cursor."""
@@ -59,7 +61,9 @@ class RestoresScreen(FilteredScreen):
     def paint(self, picture: Picture) -> None:
         """The list and the restore under the cursor."""
         listed = self.table("restores")
-        listed.show(restore_table(picture, listed.size.width, wanted=self._wanted, faults_only=self._faults_only))
+        table = restore_table(picture, listed.size.width, wanted=self._wanted, faults_only=self._faults_only)
+        # What waits for somebody comes on top when it does; the cursor stays with its own.
+        listed.show(table, in_order=True)
         self._paint_one()
 
     def _paint_one(self) -> None:
@@ -154,7 +158,7 @@ class RestoresScreen(FilteredScreen):
             self.console.push_screen(JobScreen(job.id))
 
         self.console.push_screen(
-            ConfirmScreen(f"{act} restore {entry.id}", lines, verb=f"{act.lower()}s restore {entry.id}", typed=typed),
+            ConfirmScreen(f"{act} restore {entry.id}", lines, verb=f"{_VERBS[act]} restore {entry.id}", typed=typed),
             lambda confirmed: self.in_background(launch(), "launch") if confirmed else None,
         )
 
