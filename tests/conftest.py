@@ -47,12 +47,30 @@ def _remove(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """A whole lab, shared by the tests of this process: leave it as it was found."""
+    """A whole lab, shared by the tests of this process: leave it as it was found.
+
+    Of its guests only `web` runs, until a test is marked to need others: under emulation each costs all the time.
+    """
     folder = _new_folder()
     try:
-        yield Lab.up(folder)
+        yield Lab.up(folder, running=("web",))
     finally:
         _remove(folder)
+
+
+_started: set[tuple[Path, str]] = set()
+
+
+@pytest.fixture(autouse=True)
+def guests_that_run(request: pytest.FixtureRequest) -> None:
+    """Start the guests that the test is marked to need: `@pytest.mark.guests("db")`."""
+    wanted = {name for mark in request.node.iter_markers("guests") for name in mark.args}
+    if wanted:
+        shared: Lab = request.getfixturevalue("lab")
+        missing = {name for name in wanted if (shared.folder, name) not in _started}
+        if missing:
+            Lab.up(shared.folder, running=tuple(missing))
+            _started.update((shared.folder, name) for name in missing)
 
 
 @pytest.fixture

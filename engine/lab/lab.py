@@ -42,11 +42,13 @@ class Lab:
         *,
         hosts: Sequence[str] = HOSTS,
         guests: Sequence[str] | None = None,
+        running: Sequence[str] | None = None,
         tell: Tell = _say_nothing,
     ) -> Self:
         """Make the lab in `folder`, or bring back whatever of it does not run.
 
         `hosts` and `guests` choose a part of the practice hosts and guests for a new lab; by default all of them.
+        Of the guests that run in a lab only those in `running` are started; another `up` starts the others.
         Raises `Conflict` while another process changes the same lab, `MissingPackage` if programs are missing.
         """
         layout = layout_of(folder or default_folder())
@@ -55,11 +57,11 @@ class Lab:
         with record.exclusive(layout):
             known = record.read(layout)
             if known is not None and known.complete:
-                _bring_back(layout, known, tell)
+                _bring_back(layout, known, running, tell)
             else:
                 needs.require()
                 _empty(layout)
-                _make(layout, _chosen(hosts, guests), tuple(hosts), tell)
+                _make(layout, _chosen(hosts, guests), tuple(hosts), running, tell)
         return cls(layout)
 
     @classmethod
@@ -177,7 +179,13 @@ def _plans(known: Record) -> tuple[GuestPlan, ...]:
     return tuple(plan for plan in GUESTS if plan.name in known.guests)
 
 
-def _make(layout: Layout, plans: tuple[GuestPlan, ...], host_names: tuple[str, ...], tell: Tell) -> None:
+def _make(
+    layout: Layout,
+    plans: tuple[GuestPlan, ...],
+    host_names: tuple[str, ...],
+    running: Sequence[str] | None,
+    tell: Tell,
+) -> None:
     account = lab_account()
     kind = acceleration.available(account)
     how = "with KVM" if kind is acceleration.Acceleration.KVM else "emulated (no usable /dev/kvm)"
@@ -204,13 +212,17 @@ def _make(layout: Layout, plans: tuple[GuestPlan, ...], host_names: tuple[str, .
         list(workers.map(make_host, range(len(hosts)), hosts))
     tell(f"{len(hosts)} libvirt daemons answer; their guests boot, {hosts_up.BOOTS_AT_ONCE} at a time.")
     # Firmware takes its time: who boots longest starts first.
-    in_order = sorted((plan for plan in plans if plan.running), key=lambda plan: plan.firmware != "efi")
+    in_order = sorted(_to_start(plans, running), key=lambda plan: plan.firmware != "efi")
     hosts_up.start_guests([(layout.host(plan.host), plan.name) for plan in in_order], tell)
     lab_settings.write(layout, host_names)
     record.write(layout, structs.replace(made, complete=True))
 
 
-def _bring_back(layout: Layout, known: Record, tell: Tell) -> None:
+def _to_start(plans: Sequence[GuestPlan], running: Sequence[str] | None) -> list[GuestPlan]:
+    return [plan for plan in plans if plan.running and (running is None or plan.name in running)]
+
+
+def _bring_back(layout: Layout, known: Record, running: Sequence[str] | None, tell: Tell) -> None:
     make_link(layout)
     dead = [name for name in known.hosts if not _is_well(layout.host(name))]
     if dead:
@@ -218,8 +230,8 @@ def _bring_back(layout: Layout, known: Record, tell: Tell) -> None:
         _heal(layout, dead, tell)
     stopped = [
         (layout.host(plan.host), plan.name)
-        for plan in _plans(known)
-        if plan.running and plan.name not in _running_guests(layout.host(plan.host))
+        for plan in _to_start(_plans(known), running)
+        if plan.name not in _running_guests(layout.host(plan.host))
     ]
     hosts_up.start_guests(stopped, tell)
     lab_settings.write(layout, known.hosts)

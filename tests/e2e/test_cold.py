@@ -39,6 +39,7 @@ def test_a_cold_backup_costs_a_reboot_and_holds_all_that_the_guest_had_written(o
     prove((lane, original.uuid), (operator.lanes["coruscant"], restored.uuid), before, after)
 
 
+@pytest.mark.guests("legacy")
 def test_a_guest_without_an_agent_is_shut_down_by_its_power_button(operator: Operator):
     point = operator.back_up("legacy", Method.COLD)
 

@@ -47,6 +47,7 @@ def kill_the_second_process(vm: Vm) -> None:
         os.kill(int(pid), signal.SIGKILL)
 
 
+@pytest.mark.guests("db")
 def test_what_killed_jobs_left_is_shown_then_put_right(operator: Operator, lab: Lab, tmp_path: Path) -> None:
     web, db = operator.vm("web"), operator.vm("db")
     lane = operator.lane("web")

@@ -103,6 +103,9 @@ def lost(lab: Lab) -> dict[str, Lost]:
         # All of a variable is written in one call.
         in_guest(lanes[vault.host], vault, f"printf '{LOAD_OPTION}' > /run/entry; cat /run/entry > {BOOT_ENTRY}")
         seen = {name: back_up(operator, name) for name in ("db", "vault")}
+        beside = operator.restore(seen["vault"].point, vault.host, start=False)
+        assert beside.nvram and beside.nvram != operator.vm("vault").nvram
+        operator.remove_restored()
     for host in ("alderaan", "coruscant"):
         lab.break_host(host)
     return seen

@@ -140,6 +140,7 @@ def test_a_path_that_is_not_there_and_a_limit_that_is_passed_are_told(files: Fil
     assert "more than 1 MiB" in large.failure.what
 
 
+@pytest.mark.guests("legacy")
 def test_a_guest_without_an_agent_is_refused_with_what_to_do(files: FilesOperator):
     job = files.operator.finish(files.start(vm="legacy"))
 

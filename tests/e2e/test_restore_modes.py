@@ -21,7 +21,7 @@ from engine.hosts.model import VmState
 from engine.jobs import Job, Journal, run
 from engine.lab import Lab
 from engine.lab.journal import ask_journal, prove
-from engine.repository import Point
+from engine.repository import Consistency, Point
 from engine.restore import AtEnd, Mode, Phase, RestoreJournal, RestoreReport, Settlement, adopt
 from tests.e2e.conftest import Operator
 
@@ -102,6 +102,7 @@ def test_a_vm_that_was_restored_is_backed_up_restored_and_held_against_its_origi
     after = ask_journal(elsewhere, first.uuid)
     second = op.restore(made, "coruscant", name="second")
 
+    assert (made.manifest.vm.uuid, made.manifest.consistency) == (first.uuid, Consistency.FILESYSTEM)
     assert made.manifest.disks[0].read_reason == f"what was written since web@{point.id[:8]}"
     assert prove((elsewhere, first.uuid), (elsewhere, second.uuid), before, after).compared_bytes > 0
     assert first.uuid != second.uuid
@@ -111,7 +112,7 @@ def test_a_test_reaches_nobody_and_is_taken_away_when_its_time_is_over(op: Opera
     point = op.points("web")[0]
     lane = op.lanes["coruscant"]
     untouched = volumes.names(lane, "default")
-    plan = op.plan_restore(point, "coruscant", mode=Mode.TEST, keep_for_s=1)
+    plan = op.plan_restore(point, "coruscant", mode=Mode.TEST, keep_for_s=1, start=False)
 
     job = op.finish(op.start_restore(plan))
 

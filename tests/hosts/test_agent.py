@@ -78,6 +78,7 @@ def test_a_guest_with_an_agent_answers(lane: HostLane, web: Vm) -> None:
     assert agent.wait_until_answering(lane, web.uuid, timeout_s=120) >= 0
 
 
+@pytest.mark.guests("legacy")
 def test_a_vm_without_a_channel_never_answers_and_is_not_waited_for(lab: Lab, clock: Clock) -> None:
     with lane_to(lab, "coruscant") as coruscant:
         legacy = vm_of(coruscant, "legacy")

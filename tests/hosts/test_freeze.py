@@ -113,6 +113,7 @@ def test_an_error_inside_thaws_and_is_the_error_that_is_told(lane: HostLane, web
     assert is_thawed(lane, web)
 
 
+@pytest.mark.guests("legacy")
 def test_a_guest_without_an_agent_is_not_frozen_and_the_reason_is_kept(lab: Lab) -> None:
     with lane_to(lab, "coruscant") as coruscant:
         legacy = vm_of(coruscant, "legacy")

@@ -45,7 +45,11 @@ from tests.hosts.live import (
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-RUNNING = [("alderaan", "web"), ("alderaan", "db"), ("coruscant", "vault"), ("coruscant", "legacy")]
+RUNNING = [
+    ("alderaan", "web"),
+    pytest.param("alderaan", "db", marks=pytest.mark.guests("db")),
+    pytest.param("coruscant", "legacy", marks=pytest.mark.guests("legacy")),
+]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from engine.lab import Lab
 from engine.settings import load
 from tests.lab.live import asked_on_the_console, is_off_within, journal, libvirt_of, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.guests("db", "vault", "legacy")]
 
 AGENTS = [("alderaan", "web"), ("alderaan", "db"), ("coruscant", "vault")]
 
