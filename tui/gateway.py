@@ -259,6 +259,7 @@ class Gateway:
     async def launch_put_back(self, plan: restore.PutBackPlan) -> Job:
         """Start exactly this plan as a job of its own, as `newhope files --put-back` does."""
         return await self._launched(lambda: launch_put_back(self.settings, self._open_journal(), plan.request))
+
     async def resume_restore(self, entry: restore.Entry) -> Job:
         """Let an interrupted restore go on, as `newhope restores resume` does."""
         return await self._launched(lambda: launch_resume(self.settings, self._open_journal(), entry))
