@@ -48,7 +48,7 @@ EXIT_MEANINGS = {
     ExitCode.REPOSITORY: "a repository is missing, damaged, locked or not readable",
     ExitCode.CONFLICT: "something else is at work on the same thing",
     ExitCode.NO_SPACE: "a file system or pool is full",
-    ExitCode.PREFLIGHT: "a check before a restore failed; nothing was touched",
+    ExitCode.PREFLIGHT: "a check before a restore failed, or a warning was not accepted by name; nothing was touched",
     ExitCode.GUEST: "the guest or its agent did not do as asked",
     ExitCode.FAILED: "the work failed; the message says what is untouched",
     ExitCode.MISSING_PACKAGE: "a program of the operating system is missing",

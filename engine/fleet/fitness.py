@@ -64,6 +64,7 @@ def fitness(
             *network_checks(facts, target, networks or (), starts=starts),
             _devices(facts, target.host, answers),
         )
+        checks = (*checks, *_definition(target.host, answers, checks))
     return HostFitness(host=target.host, verdict=_verdict(checks), checks=checks)
 
 
@@ -167,6 +168,28 @@ def _room(target: HostSnapshot, pool: Pool, needed_bytes: int, *, chosen: bool) 
         remedy = f"make room in pool {pool.name} on {target.host}: less than {RESERVE_PERCENT} % would remain to grow"
         return FitnessCheck("pool", CheckState.WARN, evidence, remedy, meaning=FILLS_UP, by_name=True)
     return FitnessCheck("pool", CheckState.PASS, evidence)
+
+
+def _definition(name: str, answers: HostAnswers | None, others: Iterable[FitnessCheck]) -> tuple[FitnessCheck, ...]:
+    """What libvirt there says to the definition as a restore would make it, unless a failure explains it in words
+    that help more."""
+    if answers is None:
+        return ()
+    if answers.taken_by_libvirt:
+        return (FitnessCheck("definition", CheckState.PASS, f"libvirt on {name} takes it as it will be"),)
+    if not answers.refusal:
+        return (FitnessCheck("definition", CheckState.SKIP, f"{name} cannot be asked whether it takes it"),)
+    if any(check.state is CheckState.FAIL for check in others):
+        return ()
+    return (
+        FitnessCheck(
+            name="definition",
+            state=CheckState.FAIL,
+            evidence=f"libvirt on {name} refuses it: {answers.refusal.rstrip('.')}",
+            remedy=f"mend that on {name}, or choose another host",
+            meaning="its disks would be written, and then the VM could not be defined or started",
+        ),
+    )
 
 
 def _devices(facts: VmFacts, name: str, answers: HostAnswers | None) -> FitnessCheck:

@@ -30,7 +30,7 @@ from engine.hosts.host_ties import drop
 from engine.hosts.lane import HostLane
 from engine.hosts.model import Definition
 from engine.hosts.nvram import variables_in
-from engine.hosts.xml_tree import attribute_of, parse, size_of, text_of, to_bytes
+from engine.hosts.xml_tree import attribute_of, parse, text_of, to_bytes
 
 if TYPE_CHECKING:
     import libvirt
@@ -137,7 +137,7 @@ def left_behind(domain: Element) -> tuple[str, ...]:
     found: list[str] = []
     pages = domain.find("memoryBacking/hugepages")
     if pages is not None:
-        size_bytes = size_of(pages, "page", default_unit="KiB") or _size_of_page(pages)
+        size_bytes = _size_of_page(pages)
         found.append(f"huge pages of {size_bytes >> 20} MiB" if size_bytes else "huge pages")
     if domain.find("numatune") is not None or domain.find("cputune/vcpupin") is not None:
         found.append("its place on the host's processors and memory nodes")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from msgspec import structs
 
 from engine.fleet import Fleet, HostFitness, Verdict, find_snapshot, fitness, ranked
+from engine.hosts.answers import HostAnswers
 from engine.hosts.model import HostSnapshot, HostStatus, Vm, VmState
 from engine.hosts.rewrite import new_mac
 from engine.repository import Point
@@ -25,11 +27,19 @@ UNPLUGGED = "none"
 one, with the same addresses inside, would disturb."""
 
 
-def hosts_by_fitness(settings: Settings, fleet: Fleet, point: Point) -> tuple[HostFitness, ...]:
-    """Every host with its fitness for this point, the fittest first."""
+def hosts_by_fitness(
+    settings: Settings, fleet: Fleet, point: Point, answers: Mapping[str, HostAnswers] = MappingProxyType({})
+) -> tuple[HostFitness, ...]:
+    """Every host with its fitness for this point, the fittest first. `answers`: what hosts said that were asked."""
     pools = {host.name: host.pool for host in settings.hosts}
     return ranked(
-        fitness(point.manifest.vm, snapshot, pool=pools.get(snapshot.host), needed_bytes=point.size_bytes)
+        fitness(
+            point.manifest.vm,
+            snapshot,
+            pool=pools.get(snapshot.host),
+            needed_bytes=point.size_bytes,
+            answers=answers.get(snapshot.host),
+        )
         for snapshot in fleet.snapshots
     )
 

@@ -54,8 +54,7 @@ def preflight(
     ]
     if request.defines:
         checks += identity_checks(fleet, point, target, request)
-    unfit = any(check.state is CheckState.FAIL for check in of_host)
-    checks += ties_checks(fleet, point, target, request, evidence, unfit=unfit)
+    checks += ties_checks(fleet, point, target, request, evidence)
     order = (CheckState.FAIL, CheckState.WARN, CheckState.PASS, CheckState.SKIP)
     return tuple(sorted(checks, key=lambda check: (order.index(check.state), not check.by_name)))
 

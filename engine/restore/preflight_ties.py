@@ -1,4 +1,4 @@
-"""What the target host itself says: to the definition, to names that are taken, to what the VM had on its old host.
+"""What the target host itself says: to names that are taken, and to what the VM had on its old host.
 
 Pure, from the answers (`hosts.answers`). And what else is at work there.
 """
@@ -14,9 +14,9 @@ from engine.restore.model import Request
 
 
 def ties_checks(
-    fleet: Fleet, point: Point, target: HostSnapshot, request: Request, evidence: Evidence, *, unfit: bool
+    fleet: Fleet, point: Point, target: HostSnapshot, request: Request, evidence: Evidence
 ) -> list[FitnessCheck]:
-    """Every check of this file. `unfit`: a failure of the host is known that would explain a refusal."""
+    """Every check of this file."""
     checks: list[FitnessCheck] = []
     if request.defines:
         answers = evidence.answers
@@ -25,31 +25,11 @@ def ties_checks(
                 FitnessCheck("definition", CheckState.SKIP, evidence.silent or f"{target.host} was not asked")
             )
         else:
-            checks += _definition(answers, target, unfit=unfit)
             checks += _taken(answers, target, request)
             checks += _secrets(answers, target, request, evidence.secrets_in_point)
             checks += _media(answers, target, request)
             checks += _left_behind(answers, point)
     return [*checks, _work(fleet, point, target, request, evidence.others)]
-
-
-def _definition(answers: HostAnswers, target: HostSnapshot, *, unfit: bool) -> list[FitnessCheck]:
-    if answers.taken_by_libvirt:
-        return [FitnessCheck("definition", CheckState.PASS, f"libvirt on {target.host} takes it as it will be")]
-    if not answers.refusal:
-        return [FitnessCheck("definition", CheckState.SKIP, f"{target.host} cannot be asked whether it takes it")]
-    if unfit:
-        # It is said above, in words that help.
-        return []
-    return [
-        FitnessCheck(
-            name="definition",
-            state=CheckState.FAIL,
-            evidence=f"libvirt on {target.host} refuses it: {answers.refusal.rstrip('.')}",
-            remedy=f"mend that on {target.host}, or choose another host",
-            meaning="its disks would be written, and then the VM could not be defined or started",
-        )
-    ]
 
 
 def _taken(answers: HostAnswers, target: HostSnapshot, request: Request) -> list[FitnessCheck]:

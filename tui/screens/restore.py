@@ -393,6 +393,8 @@ def _mapping_help(field: str | None, width: int) -> Block:
         "pool": "Space goes through the pools of the target host. All disks go to one pool.",
         "MACs": "auto: kept when the original cannot be running, new otherwise. Space changes.",
         "mode": "beside, replace (the original is switched off and kept aside until you commit), disks, test.",
+        "machine": "Space takes the nearest that the host has; the guest finds other hardware then.",
+        "CPU": "Space takes what the host can give; without a choice a restore does the same where a model is missing.",
         "start": "yes: when its disks are written. at once: it runs on the point as this machine serves it, and its"
         " disks move under it; until then it needs this machine and the repository. Space changes.",
     }
