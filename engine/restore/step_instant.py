@@ -15,6 +15,7 @@ started again by the move; without one, the guest pauses at the first block that
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from msgspec import structs
 
@@ -163,7 +164,7 @@ def let_go(work: Work, step: Step, handle: StepHandle) -> str:
     disk_move.take_policies_from(lane, request.new_uuid, definition_of_point(work))
     for disk in request.disks:
         volumes.delete(lane, disk.pool, overlay_volume(request, disk.target))
-    point_server.end(work.journal, work.entry.id)
+    end_server(work, step)
     if work.entry.moved_while_off and power.vm_state(lane, request.new_uuid) is VmState.PAUSED:
         power.power_off(lane, request.new_uuid)
         return "its guest had been shut down, and is off again"
@@ -171,8 +172,10 @@ def let_go(work: Work, step: Step, handle: StepHandle) -> str:
 
 
 def end_server(ground: Ground, step: Step) -> None:
-    """End the server, if there is one."""
+    """End the server, if there is one, and remove the socket that a killed one has left."""
     point_server.end(ground.journal, ground.entry.id)
+    if ground.entry.serving is not None:
+        ground.lane.files.remove((Path(ground.entry.serving.socket),))
 
 
 def _get_ready(work: Work) -> None:

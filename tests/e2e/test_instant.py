@@ -25,6 +25,7 @@ from engine.hosts.model import VmState
 from engine.jobs import Journal, Knobs
 from engine.lab import Lab
 from engine.lab.journal import ask_journal, payload_is_intact, prove
+from engine.repository import Point
 from engine.restore import AtEnd, Entry, Phase, RestoreJournal, RestorePlan, Settlement
 from engine.restore.point_server import look
 from tests.e2e.conftest import Operator
@@ -55,6 +56,11 @@ def op(small: Lab) -> Iterator[Operator]:
 
 def restores(op: Operator) -> RestoreJournal:
     return RestoreJournal(op.settings.state)
+
+
+def a_point(op: Operator) -> Point:
+    known = op.points("web")
+    return known[0] if known else op.back_up("web")
 
 
 def what_is_there(op: Operator) -> dict[str, object]:
@@ -139,7 +145,7 @@ def boot(entry: Entry) -> set[str]:
 
 
 def test_without_server_and_job_a_guest_is_paused_and_goes_on_unharmed_when_its_repository_is_back(op: Operator):
-    lane, point = op.lanes["alderaan"], op.points("web")[0]
+    lane, point = op.lanes["alderaan"], a_point(op)
     plan = op.plan_restore(point, "alderaan", name="hangs", instant=True, format="raw")
     entry = left_in_the_middle(op, plan)
     acked = ask_journal(lane, plan.request.new_uuid).acked
@@ -172,7 +178,7 @@ def test_without_server_and_job_a_guest_is_paused_and_goes_on_unharmed_when_its_
 
 
 def test_one_that_was_shut_down_meanwhile_gets_its_disk_and_stays_off(op: Operator):
-    lane, point = op.lanes["alderaan"], op.points("web")[0]
+    lane, point = op.lanes["alderaan"], a_point(op)
     plan = op.plan_restore(point, "alderaan", name="sleeps", instant=True)
     entry = left_in_the_middle(op, plan)
     power.shut_down(lane, plan.request.new_uuid, timeout_s=60)
@@ -185,9 +191,10 @@ def test_one_that_was_shut_down_meanwhile_gets_its_disk_and_stays_off(op: Operat
 
 
 def test_undone_in_the_middle_it_leaves_nothing(op: Operator):
-    point = op.points("web")[0]
+    point = a_point(op)
     untouched = what_is_there(op)
     entry = left_in_the_middle(op, op.plan_restore(point, "alderaan", name="gone", instant=True))
+    kill_server(op, entry)
 
     job = op.finish(launch_settlement(op.settings, op.journal, entry, Settlement(entry.id, AtEnd.UNDO)))
 
