@@ -305,7 +305,7 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
 _START_NOTES = {
     "yes": "then its guest agent is asked",
     "no": "it stays off",
-    "at once": "over the point; its disks move while it runs",
+    "at once": "over the point; its disks move then",
 }
 
 

@@ -85,13 +85,19 @@ def check_lines(check: FitnessCheck | None, plan: RestorePlan, accepted: Collect
     return tuple(body)
 
 
+def _if_it_fails(plan: RestorePlan) -> str:
+    if plan.request.instant:
+        return "If a step fails before its start, all before it are undone; after it, the VM runs on."
+    return "If a step fails, all before it are undone."
+
+
 def plan_block(plan: RestorePlan, width: int) -> Block:
     """What it comes to, then the exact steps in order with bytes, time and undo, then the same from the shell."""
     took = f"about {span(plan.expected_s)}" if plan.expected_s is not None else "unknown, nothing was measured there"
     rows: list[Line] = [
         *labelled("total", f"{size(plan.size_bytes)} to write; expected time: {took}", width),
         *labelled("stays", plan.untouched, width),
-        *labelled("undo", f"{plan.undo_window}. If a step fails, all before it are undone.", width),
+        *labelled("undo", f"{plan.undo_window}. {_if_it_fails(plan)}", width),
         BLANK,
         line(quiet(f"  # {'ACTION':<{_ACTION}}{'DETAIL':<{width - _ACTION - 19}}{'DATA':>8}{'ABOUT':>7}")),
     ]
