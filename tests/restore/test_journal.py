@@ -9,8 +9,9 @@ import pytest
 from msgspec import structs
 
 from engine.errors import Conflict, NotFound
-from engine.restore import AtEnd, Entry, Phase, Request, RestoreJournal, Settlement, overdue, refuse
-from engine.restore.journal import KEPT_ENTRIES
+from engine.restore import AtEnd, Entry, Phase, Request, RestoreJournal, Settlement, hangs, overdue, refuse
+from engine.restore.journal import KEPT_ENTRIES, Mark
+from engine.restore.model import RestoredDisk
 from engine.restore.rates import Rates
 from engine.restore.steps import StepKind
 from tests.builders import NOW
@@ -82,6 +83,26 @@ def test_an_end_that_a_restore_cannot_come_to_is_refused(phase: Phase, end: AtEn
     else:
         with pytest.raises(Conflict):
             refuse(entry, end)
+
+
+def test_a_vm_that_still_hangs_on_its_recovery_point_can_be_undone_and_not_committed():
+    disk = RestoredDisk("vda", "/pool/web.qcow2", "qcow2", 1, 1, "root", overlay="/pool/web.layer.qcow2")
+    hanging = entry_of("3f9a0001", Phase.KEPT, disks=(disk,))
+
+    refuse(hanging, AtEnd.UNDO)
+    with pytest.raises(Conflict, match="not in their place") as refused:
+        refuse(hanging, AtEnd.COMMIT)
+    assert "newhope restores resume 3f9a0001" in refused.value.next_step
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_vm_hangs_on_a_restore_from_its_start_until_its_disks_are_in_their_place(started: bool):
+    disk = RestoredDisk("vda", "/pool/web.qcow2", "qcow2", 1, 1, "root", overlay="/pool/web.layer.qcow2")
+    marks = (Mark("start", "start it", NOW),) if started else ()
+
+    assert hangs(entry_of("3f9a0001", disks=(disk,), marks=marks)) is started
+    assert not hangs(entry_of("3f9a0001", Phase.UNDONE, disks=(disk,), marks=marks))
+    assert not hangs(entry_of("3f9a0001", disks=(structs.replace(disk, overlay=""),), marks=marks))
 
 
 def test_what_was_agreed_for_a_restore_is_due_when_its_time_is_over_and_not_before(tmp_path: Path):
