@@ -40,6 +40,22 @@ def vm_state(lane: HostLane, uuid: str) -> VmState:
     return lane.run(lambda connection: _state(connection.lookupByUUIDString(uuid)))
 
 
+def was_switched_off(lane: HostLane, uuid: str) -> bool:
+    """Whether a VM is off because its guest or somebody wanted it, and not by a crash or a restart of its host.
+
+    Raises MissingOnHost.
+    """
+
+    def work(connection: libvirt.virConnect) -> bool:
+        import libvirt
+
+        state, reason = connection.lookupByUUIDString(uuid).state()
+        wanted = (libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED)
+        return state == libvirt.VIR_DOMAIN_SHUTOFF and reason in wanted
+
+    return lane.run(work)
+
+
 def shut_down(lane: HostLane, uuid: str, *, timeout_s: float) -> None:
     """Ask the guest to shut down and wait until it is off; one that is off already is fine.
 

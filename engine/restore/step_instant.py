@@ -56,8 +56,9 @@ def serve(work: Work, step: Step, handle: StepHandle) -> str:
     """Let the recovery point be served, and a guest that was stopped without it run again."""
     if work.entry.is_done(Step(StepKind.LET_GO).key) or (work.entry.disks and not _on_layers(work)):
         return "it is not needed any more"
+    # Each time: its folder does not outlive a restart of this machine.
+    socket = served_disks.socket_for(work.lane, work.entry.id)
     if work.entry.serving is None:
-        socket = served_disks.socket_for(work.lane, work.entry.id)
         serving = Serving(str(socket), served_disks.owner_of_socket(work.lane))
         work.note(lambda entry: structs.replace(entry, serving=serving))
     started = point_server.ensure(work.settings, work.journal, work.entry)
@@ -185,9 +186,15 @@ def _get_ready(work: Work) -> None:
     lane, uuid = work.lane, work.request.new_uuid
     if power.vm_state(lane, uuid) in _OFF:
         # Only a VM that runs can be moved. What its owner has shut down stays so: its guest is not let run.
-        work.note(lambda entry: structs.replace(entry, moved_while_off=True))
-        power.start(lane, uuid, paused=True)
-        work.context.log(f"{work.request.name} was off; it is started, paused, for its disks to be moved")
+        wanted = power.was_switched_off(lane, uuid)
+        work.note(lambda entry: structs.replace(entry, moved_while_off=wanted))
+        power.start(lane, uuid, paused=wanted)
+        how = (
+            "had been shut down; it is started, paused, for its disks to be moved"
+            if wanted
+            else "was off; it is started"
+        )
+        work.context.log(f"{work.request.name} {how}")
     _resume(work)
 
 

@@ -190,6 +190,21 @@ def test_one_that_was_shut_down_meanwhile_gets_its_disk_and_stays_off(op: Operat
     is_in_its_place(op, entry)
 
 
+def test_one_whose_qemu_died_meanwhile_is_started_again_and_gets_its_disk(op: Operator):
+    lane = op.lanes["alderaan"]
+    plan = op.plan_restore(a_point(op), "alderaan", name="crashes", instant=True)
+    entry = left_in_the_middle(op, plan)
+    found = subprocess.run(["pgrep", "-f", f"guest=crashes,.*{plan.request.new_uuid}"], capture_output=True, text=True)
+    os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+    wait_until(lambda: power.vm_state(lane, plan.request.new_uuid) in (VmState.OFF, VmState.CRASHED))
+
+    job = op.finish(launch_resume(op.settings, op.journal, entry))
+
+    assert job.failure is None, job.failure
+    assert power.vm_state(lane, plan.request.new_uuid) is VmState.RUNNING
+    is_in_its_place(op, entry)
+
+
 def test_undone_in_the_middle_it_leaves_nothing(op: Operator):
     point = a_point(op)
     untouched = what_is_there(op)
