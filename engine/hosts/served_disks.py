@@ -68,7 +68,8 @@ def _folder(lane: HostLane) -> Path:
     parts = urlsplit(lane.host.uri)
     socket = parse_qs(parts.query).get("socket")
     if parts.path == "/system":
-        _SYSTEM_FOLDER.mkdir(mode=0o711, exist_ok=True)
+        _SYSTEM_FOLDER.mkdir(exist_ok=True)
+        _SYSTEM_FOLDER.chmod(0o711)
         return _SYSTEM_FOLDER
     if socket:
         return Path(socket[0]).parent

@@ -119,6 +119,21 @@ def test_every_method_and_a_restore_in_place_of_the_original_work(as_root: Syste
     assert as_root.run("ls", POOL) == before
 
 
+def test_qemu_reads_a_recovery_point_from_a_socket_of_its_own_when_a_vm_starts_at_once(as_root: SystemHost) -> None:
+    before = as_root.run("ls", POOL)
+
+    how = ("--to", "vm", "--name", "at-once", "--instant", "--no-memory", "--keep-for", "1h", "--yes")
+    code, text = as_root.newhope("restore", f"{VM}@latest", *how)
+
+    assert code == 0, text
+    assert "its agent answered" in text
+    assert str(POOL / "at-once-vda.qcow2") in as_root.virsh("domblklist", "at-once")
+    (kept,) = as_root.told("restores", "list", "--open")["restores"]
+    code, text = as_root.newhope("restores", "undo", kept["id"], "--yes")
+    assert code == 0, text
+    assert as_root.run("ls", POOL) == before
+
+
 def test_who_is_not_root_needs_the_group_of_qemu_and_is_told_so(host: SystemHost) -> None:
     set_up(host, "client")
     set_up(host, "operator")
