@@ -16,6 +16,7 @@ from engine.hosts.model import HostSnapshot, HostStatus, Vm, VmState
 from engine.hosts.rewrite import new_mac
 from engine.repository import Point
 from engine.restore.model import Aside, AtEnd, DiskTarget, MacChoice, Mode, NetworkMapping, Request, UuidChoice
+from engine.restore.preflight_instant import against_instant
 from engine.restore.steps import MEMORY
 from engine.settings import GuestCheck, Settings, find_host, level_for
 
@@ -75,7 +76,7 @@ def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, tar
     test = request.mode is Mode.TEST
     through_libvirt = target.facts is not None and not target.facts.runs_qemu_nbd
     request = structs.replace(request, through_libvirt=through_libvirt)
-    return structs.replace(
+    decided = structs.replace(
         request,
         id=identity,
         name=name,
@@ -92,6 +93,15 @@ def decide(settings: Settings, fleet: Fleet, request: Request, point: Point, tar
         keep_for_s=TEST_KEPT_S if test and request.keep_for_s is None else request.keep_for_s,
         at_end=AtEnd.UNDO if test and request.at_end is None else request.at_end,
     )
+    return _proving(decided, point, target)
+
+
+def _proving(request: Request, point: Point, target: HostSnapshot) -> Request:
+    """A proof boots its VM over the point as it is served, and copies nothing, wherever that can be done."""
+    if not request.proves:
+        return request
+    instant = not against_instant(point, target, request)
+    return structs.replace(request, instant=instant, move=not instant)
 
 
 def _memory(fleet: Fleet, request: Request, point: Point, target: HostSnapshot, original: Vm | None) -> bool:

@@ -13,6 +13,19 @@ def instant_checks(point: Point, target: HostSnapshot, request: Request) -> list
     """Whether the VM can start over the recovery point, as this machine serves it."""
     if not request.instant:
         return []
+    against = against_instant(point, target, request)
+    if against:
+        evidence = f"it cannot start at once: {'; '.join(against)}"
+        remedy = "leave --instant out: its disks are written first, and then it starts"
+        meaning = "it would be refused, or its guest would lose its disks while it runs"
+        return [FitnessCheck("instant start", CheckState.FAIL, evidence, remedy, True, meaning)]
+    until = "until its disks are moved" if request.move else "as long as it is there"
+    evidence = f"{until} it needs this machine and repository {request.repository}"
+    return [FitnessCheck("instant start", CheckState.PASS, f"{evidence}: without them its guest pauses, and waits")]
+
+
+def against_instant(point: Point, target: HostSnapshot, request: Request) -> tuple[str, ...]:
+    """Everything that forbids it, in words; nothing if it can."""
     kinds = {pool.name: pool.kind for pool in target.pools}
     reasons = {
         "only a VM can be started, and none is asked for": not request.defines,
@@ -28,11 +41,4 @@ def instant_checks(point: Point, target: HostSnapshot, request: Request) -> list
             disk.pool in kinds and not holds_files(kinds[disk.pool]) for disk in request.disks
         ),
     }
-    against = [reason for reason, holds in reasons.items() if holds]
-    if against:
-        evidence = f"it cannot start at once: {'; '.join(against)}"
-        remedy = "leave --instant out: its disks are written first, and then it starts"
-        meaning = "it would be refused, or its guest would lose its disks while it runs"
-        return [FitnessCheck("instant start", CheckState.FAIL, evidence, remedy, True, meaning)]
-    evidence = f"until its disks are moved it needs this machine and repository {request.repository}"
-    return [FitnessCheck("instant start", CheckState.PASS, f"{evidence}: without them its guest pauses, and waits")]
+    return tuple(reason for reason, holds in reasons.items() if holds)

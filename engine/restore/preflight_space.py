@@ -53,9 +53,12 @@ def _pool(
 
 
 def needed_bytes(point: Point, request: Request, pool: Pool) -> int:
-    """What a decided restore writes into a pool: its disks there, and the files beside them in the first one."""
+    """What a decided restore writes into a pool: its disks there, and the files beside them in the first one.
+
+    Of a VM that stays on what is served, only what its guest writes meanwhile takes room.
+    """
     sparse = holds_files(pool.kind)
-    here = {disk.target for disk in request.disks if disk.pool == pool.name}
+    here = {disk.target for disk in request.disks if disk.pool == pool.name and request.move}
     disks = sum(disk.data_bytes if sparse else disk.size_bytes for disk in point.manifest.disks if disk.target in here)
     if pool.name != request.pool or not request.defines:
         return disks

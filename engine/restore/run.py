@@ -122,7 +122,7 @@ def _clear_the_way(
         left = entry.phase in (Phase.UNDER_WAY, Phase.UNDOING) and lock_of(entry.request) == lock_of(request)
         if not left or entry.id == request.id:
             continue
-        runs = entry.request.instant and entry.is_done(_START)
+        runs = entry.request.instant and entry.is_done(_START) and not entry.request.proves
         if entry.original is not None or runs:
             raise Conflict(
                 f"Restore {entry.id} of {entry.vm} was interrupted while "
@@ -219,7 +219,7 @@ def _after_failure(work: Work, kept: RepositorySettings, error: BaseException) -
                 f"The repository {kept.name} was lost in the middle of the restore: {lost.what}",
                 **_way_on(work, lost.next_step),
             )
-    if work.request.instant and work.entry.is_done(_START):
+    if work.request.instant and work.entry.is_done(_START) and not work.request.proves:
         return _left_running(work, error)
     try:
         undo(work)

@@ -7,19 +7,29 @@ from datetime import UTC, datetime
 
 from msgspec import structs
 
+from engine.errors import ExitCode, NewhopeError
+from engine.fleet import open_repository
 from engine.hosts import agent, power
 from engine.hosts.errors import GuestDidNotAnswer
 from engine.hosts.model import VmState
 from engine.hosts.signs_of_life import Vitals, vitals
 from engine.jobs import StepHandle
 from engine.repository import GuestCheckState, SignsOfLife
+from engine.restore import point_server
 from engine.restore.guest_checks import ask_guest, never_asked
 from engine.restore.model import Mode
 from engine.restore.steps import Step
 from engine.restore.work import Work
+from engine.settings import find_repository
 
 AGENT_TIMEOUT_S = 300.0
 _LOOK_S = 1.0
+
+
+class ProofCutOff(NewhopeError):
+    """A proof lost what its guest ran on, and so says nothing."""
+
+    exit_code = ExitCode.FAILED
 
 
 def ask(work: Work, step: Step, handle: StepHandle) -> str:
@@ -28,9 +38,11 @@ def ask(work: Work, step: Step, handle: StepHandle) -> str:
     try:
         waited_s = agent.wait_until_answering(work.lane, work.request.new_uuid, timeout_s=AGENT_TIMEOUT_S)
     except GuestDidNotAnswer as silent:
+        _refuse_without_server(work)
         if before is not None:
             after = vitals(work.lane, work.request.new_uuid)
             _note_seen(work, before, after, time.monotonic() - began)
+            _tell_unread(work)
         if power.vm_state(work.lane, work.request.new_uuid) in (VmState.OFF, VmState.CRASHED):
             work.warn(_went_off(work))
             return "it went off"
@@ -60,6 +72,8 @@ def check(work: Work, step: Step, handle: StepHandle) -> str:
     else:
         moment = work.point.manifest.moment
         result = ask_guest(work.lane, work.request.new_uuid, asked, moment, work.context.raise_if_cancelled)
+    if result.state is not GuestCheckState.PASSED:
+        _refuse_without_server(work)
     others = tuple(each for each in work.entry.guest_checks if each.name != asked.name)
     work.note(lambda entry: structs.replace(entry, guest_checks=(*others, result)))
     if result.state is not GuestCheckState.PASSED:
@@ -78,10 +92,33 @@ def watch(work: Work, step: Step, handle: StepHandle) -> str:
         last, now = now, vitals(work.lane, uuid)
     # One that is off has no counters any more: what it had done a moment before is what is known.
     after = now if now.state is VmState.RUNNING else structs.replace(last, state=now.state)
+    _refuse_without_server(work)
     seen = _note_seen(work, before, after, time.monotonic() - began)
     if not seen.running:
         work.warn(f"It did not keep running: {seen}.")
+        _tell_unread(work)
     return str(seen)
+
+
+def _refuse_without_server(work: Work) -> None:
+    """A guest that lost its server, or the repository behind it, says nothing of its point. Raises a NewhopeError."""
+    if not work.request.instant or work.request.move:
+        return
+    if not point_server.look(work.journal, work.entry.id).runs:
+        raise ProofCutOff(
+            f"The process that served the recovery point to {work.request.name} ended before its guest was well.",
+            untouched="The recovery point is as it was, and nothing was said of it.",
+            next_step="prove it again.",
+        )
+    with open_repository(find_repository(work.settings, work.request.repository)) as repository:
+        repository.point(work.request.vm_uuid, work.request.point_id)
+
+
+def _tell_unread(work: Work) -> None:
+    """What could not be read of the point, which stops a guest that runs over it."""
+    if work.request.instant:
+        for line in point_server.look(work.journal, work.entry.id).said:
+            work.warn(f"The server of the recovery point said: {line}")
 
 
 def _vitals_in_a_test(work: Work) -> Vitals | None:

@@ -71,6 +71,8 @@ def test_what_is_due_is_proven_with_its_checks_and_is_not_due_any_more(op: Opera
     point = op.back_up("web")
     ask_for(op, WELL)
     before = what_is_there(op)
+    plan = json.loads(newhope(op, "--json", "prove", f"web@{point.id}", "--dry-run").stdout)["plan"]
+    assert [step["key"] for step in plan["steps"]][2:4] == ["serve", "overlay:vda"]
 
     done = newhope(op, "prove", "--due", "--yes")
 
