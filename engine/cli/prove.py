@@ -79,6 +79,7 @@ def prove(
 
 def _choices(point_name: str, options: dict[str, str | None]) -> Choices:
     from engine.cli.restore_choices import Choices
+    from engine.restore import PROOF_ACCEPTS
 
     pool = options["pool"]
     return Choices(
@@ -91,6 +92,7 @@ def _choices(point_name: str, options: dict[str, str | None]) -> Choices:
         then="undo",
         reason="proof",
         watch=options["watch"] or "",
+        accept=PROOF_ACCEPTS,
         proves=True,
     )
 

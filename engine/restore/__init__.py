@@ -46,7 +46,7 @@ from engine.restore.model import (
 )
 from engine.restore.plan import lock_of, plan
 from engine.restore.proof import NotProven
-from engine.restore.proof_place import NoPlaceForProof, place_proof, proof_request
+from engine.restore.proof_place import PROOF_ACCEPTS, NoPlaceForProof, place_proof, proof_request
 from engine.restore.put_back import (
     PutBackPlan,
     PutBackReport,
@@ -63,6 +63,7 @@ from engine.restore.settle import Settlement, abandoned, adopt, disks_of_origina
 from engine.restore.standing import Standing, commit_means, standing, undo_means
 
 __all__ = [
+    "PROOF_ACCEPTS",
     "WATCH_S",
     "Aside",
     "AtEnd",

@@ -23,7 +23,8 @@ from engine.settings import Settings
 
 KEPT_S = 3600
 """How long the VM of a proof may stay whose removal failed, before it is tried again (`settle.overdue`)."""
-ACCEPTED = ("trust",)
+PROOF_ACCEPTS = ("trust",)
+"""Warnings that every proof accepts by name: they say what it is about to find out."""
 
 
 class NoPlaceForProof(NewhopeError):
@@ -44,7 +45,7 @@ def proof_request(repository: str, vm_uuid: str, point_id: str, operator: str) -
         at_end=AtEnd.UNDO,
         reason="proof",
         proves=True,
-        accepted=ACCEPTED,
+        accepted=PROOF_ACCEPTS,
     )
 
 
