@@ -5,7 +5,8 @@
               "unseen": [Exposure]}                          VMs that only recovery points know
     points   {"points": [Point + "vm", "size_bytes",         engine.repository.model; show: {"point": Point + ...,
               "volumes": [Volume],                       "copies": [names of repositories]}
-              "proof": ProofMark | null]}
+              "proof": ProofMark | null,
+              "verified": VerifiedMark]}
     repo     {"repository": RepositoryInfo}                 info: and "verification": VerificationState, "guarded": 3
                                                             verify: {"verification": Verification}, --dry-run:
                                                             {"plan": VerifyPlan}; {"job": Job} when it came to no

@@ -15,9 +15,11 @@ from engine.repository import (
     Proof,
     ProofOutcome,
     SnapshotRecord,
+    Soundness,
     VerificationState,
     Volume,
     five_volumes,
+    verified_mark,
 )
 
 
@@ -96,14 +98,14 @@ def _downtime(manifest: Manifest) -> str:
 
 def _verified(point: Point, state: VerificationState | None) -> str:
     """What the newest verification of its repository says of it."""
-    last = state.last if state is not None else None
-    if last is None:
+    mark = verified_mark(point, state.last if state is not None else None)
+    if mark.at is None or mark.extent is None:
         return "never: newhope repo verify reads it all and checks it"
-    if point.id in last.hurt:
-        return f"DAMAGED: found {since(last.finished)} ago; newhope repo verify names what is hurt"
-    if point.manifest.finished > last.finished:
-        return f"not yet: the repository was verified {since(last.finished)} ago, before it was made"
-    return f"sound, {since(last.finished)} ago ({_day(last.finished)}, {last.extent.value})"
+    if mark.state is Soundness.DAMAGED:
+        return f"DAMAGED: found {since(mark.at)} ago; newhope repo verify names what is hurt"
+    if mark.state is Soundness.NOT_YET:
+        return f"not yet: the repository was verified {since(mark.at)} ago, before it was made"
+    return f"sound, {since(mark.at)} ago ({_day(mark.at)}, {mark.extent.value})"
 
 
 def _proven(point: Point, proof: Proof | None) -> str:

@@ -12,7 +12,7 @@ from engine.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from engine.fleet import RepositoryView
-    from engine.repository import Point, ProofMark
+    from engine.repository import Point, ProofMark, VerifiedMark
 
 REPOSITORY = click.option(
     "--repository", metavar="NAME", help="Only this one: its name, or a path or s3:// address that no settings name."
@@ -57,7 +57,10 @@ def list_points(invocation: Invocation, vm: str | None, repository: str | None, 
         named = {(each.manifest.vm.uuid, each.original_id) for each in one_of_each(found)[:limit]}
         found = tuple(each for each in found if (each.manifest.vm.uuid, each.original_id) in named)
     if invocation.json:
-        documents = [{**of_point(point, doubted), "proof": proof_in(views, point)} for point in found]
+        documents = [
+            {**of_point(point, doubted), "proof": proof_in(views, point), "verified": verified_in(views, point)}
+            for point in found
+        ]
         printing.show_json({"points": documents})
         return
     if found:
@@ -87,7 +90,16 @@ def show(invocation: Invocation, name: str, repository: str | None) -> None:
     homes = sorted(each.repository for each in found if _same(each, point))
     mark = proof_in(views, point)
     if invocation.json:
-        printing.show_json({"point": {**of_point(point, doubted), "copies": homes, "proof": mark}})
+        printing.show_json(
+            {
+                "point": {
+                    **of_point(point, doubted),
+                    "copies": homes,
+                    "proof": mark,
+                    "verified": verified_in(views, point),
+                }
+            }
+        )
         return
     from engine.cli.opened_repository import open_named
     from engine.cli.point_page import show_point
@@ -107,6 +119,13 @@ def proof_in(views: Sequence[RepositoryView], point: Point) -> ProofMark | None:
     from engine.repository import last_proof
 
     return last_proof(next((view.proofs for view in views if view.name == point.repository), ()), point)
+
+
+def verified_in(views: Sequence[RepositoryView], point: Point) -> VerifiedMark:
+    """What the newest verification of its repository says of a point."""
+    from engine.repository import verified_mark
+
+    return verified_mark(point, next((view.verified for view in views if view.name == point.repository), None))
 
 
 def _same(one: Point, other: Point) -> bool:
@@ -165,6 +184,12 @@ def _show(found: tuple[Point, ...], doubted: dict[str, str], views: Sequence[Rep
         for point in one_of_each(found)
     ]
     proofs = [_newest(proof_in(views, copy) for copy in found if _same(copy, point)) for point in one_of_each(found)]
+    if any(view.verified is not None for view in views):
+        columns = (*columns[:-1], Column("VERIFIED"), columns[-1])
+        marks = [
+            _verified([verified_in(views, copy) for copy in found if _same(copy, each)]) for each in one_of_each(found)
+        ]
+        rows = [(*row[:-1], mark, row[-1]) for row, mark in zip(rows, marks, strict=True)]
     if any(proofs):
         columns = (*columns[:-1], Column("PROVEN"), columns[-1])
         rows = [(*row[:-1], _proven(proof), row[-1]) for row, proof in zip(rows, proofs, strict=True)]
@@ -180,11 +205,22 @@ def _newest(proofs: Iterable[ProofMark | None]) -> ProofMark | None:
 def _proven(proof: ProofMark | None) -> str:
     """Its age, if the guest answered; otherwise what came of it."""
     from engine.cli.wording import since
-    from engine.repository import ProofVerdict
+    from engine.repository import ProofOutcome
 
     if proof is None:
         return "-"
-    return since(proof.at) if proof.verdict is ProofVerdict.ANSWERED else proof.verdict.value
+    return since(proof.at) if proof.verdict.outcome is ProofOutcome.PROVEN else proof.verdict.value
+
+
+def _verified(marks: Sequence[VerifiedMark]) -> str:
+    """Of a point's copies the worst: its age, if it was found sound; otherwise what is known."""
+    from engine.cli.wording import since
+    from engine.repository import Soundness
+
+    if any(mark.state is Soundness.DAMAGED for mark in marks):
+        return "DAMAGED"
+    sound = [mark.at for mark in marks if mark.state is Soundness.SOUND and mark.at is not None]
+    return since(max(sound)) if sound else "-"
 
 
 def _guest(point: Point) -> str:

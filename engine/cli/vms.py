@@ -75,6 +75,7 @@ def vms(invocation: Invocation, vm: str | None, host: str | None) -> ExitCode:
 def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], unseen: list[Exposure], silent: set[str]) -> None:
     from engine.cli import printing, states
     from engine.cli.table import Column
+    from engine.fleet import ProofState
 
     columns = (
         Column("VM", gives_way=True),
@@ -88,10 +89,18 @@ def _show(shown: tuple[Vm, ...], by_uuid: dict[str, Exposure], unseen: list[Expo
     )
     rows = [_row(vm, by_uuid.get(vm.uuid), stale=vm.host in silent) for vm in shown]
     rows += [[exposure.vm, exposure.host, states.UNSEEN, "", "", *_protection(exposure)] for exposure in unseen]
+    exposed = [by_uuid.get(vm.uuid) for vm in shown] + list(unseen)
+    if any(each is not None and each.proof.state is not ProofState.NOT_ASKED for each in exposed):
+        columns = (*columns, Column("PROVEN"))
+        rows = [[*row, _proven(each)] for row, each in zip(rows, exposed, strict=True)]
     if rows:
         printing.show_table(columns, rows)
     else:
         printing.say("No VM was seen.")
+    for each in exposed:
+        if each is not None and each.proof.state is ProofState.FAILED and each.proof.last is not None:
+            point = f"{each.vm}@{each.proof.last.point_id[:8]}"
+            printing.say(f"! {each.vm}: its last proof failed; see newhope points show {point}")
 
 
 def _tell_doubts(fleet: Fleet, uuids: set[str]) -> None:
@@ -152,10 +161,33 @@ def _protection(exposure: Exposure) -> tuple[Cell, Cell, Cell]:
     return newest, level, states.PROTECTION[exposure.state]
 
 
+def _proven(exposure: Exposure | None) -> Cell:
+    """How long ago it was proven, in words that say what is wrong with it."""
+    from engine.cli.table import bad, doubtful, unknown
+    from engine.cli.wording import age
+    from engine.fleet import ProofState
+
+    if exposure is None or exposure.proof.state is ProofState.NOT_ASKED:
+        return "-"
+    ago = "" if exposure.proof.age_s is None else f"{age(exposure.proof.age_s)} ago"
+    match exposure.proof.state:
+        case ProofState.PROVEN:
+            return ago
+        case ProofState.FAILED:
+            return bad(f"FAILED {ago}")
+        case ProofState.LATE:
+            return doubtful(f"LATE {ago}")
+        case ProofState.NEVER:
+            return doubtful("NEVER")
+        case _:
+            return unknown(f"OPEN {ago}")
+
+
 def _show_one(vm: Vm, exposure: Exposure | None, *, stale: bool) -> None:
     from engine.cli import printing, states
     from engine.cli.table import Column
     from engine.cli.wording import age, local, size
+    from engine.fleet import ProofState
     from engine.settings import format_duration
 
     facts = [
@@ -179,6 +211,9 @@ def _show_one(vm: Vm, exposure: Exposure | None, *, stale: bool) -> None:
             ("newest point", newest),
             ("protection", states.PROTECTION[exposure.state].text),
         ]
+        if exposure.proof.state is not ProofState.NOT_ASKED:
+            proven = _proven(exposure)
+            facts.append(("proven", proven if isinstance(proven, str) else proven.text))
         if exposure.level:
             rpo, rto = format_duration(exposure.level.rpo_s), format_duration(exposure.level.rto_s)
             facts.append(("level", f"{exposure.level.name}: RPO {rpo}, RTO {rto}"))

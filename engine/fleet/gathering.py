@@ -82,6 +82,7 @@ def look_into_repository(repository: RepositorySettings) -> tuple[RepositoryView
             points = opened.points()
             damaged = opened.damaged
             proofs = proof_marks(opened)
+            verified = opened.verified_last()
     except NewhopeError as error:
         return _unreachable(repository, error.what, error.next_step), ()
     except OSError as error:
@@ -99,6 +100,7 @@ def look_into_repository(repository: RepositorySettings) -> tuple[RepositoryView
         machine_id=machine_id() if backing.here else None,
         damaged=damaged,
         proofs=proofs,
+        verified=verified,
     )
     return view, points
 

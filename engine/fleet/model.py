@@ -9,6 +9,7 @@ from msgspec import Struct
 from engine.hosts.model import HostSnapshot
 from engine.repository.model import DamagedObject, Point, RepositoryInfo
 from engine.repository.proofs import ProofMark
+from engine.repository.verify_state import VerifiedLast
 
 
 class RepositoryView(Struct, frozen=True):
@@ -28,6 +29,8 @@ class RepositoryView(Struct, frozen=True):
     """What failed its checks while it was looked into; a damaged recovery point is not among the fleet's points."""
     proofs: tuple[ProofMark, ...] = ()
     """Every proof that is kept in it."""
+    verified: VerifiedLast | None = None
+    """The newest verification of it that came to its end."""
 
 
 class DiskDevice(Struct, frozen=True):

@@ -195,7 +195,7 @@ from engine.repository.verify_model import (
     VerifyProgress,
     VerifyRequest,
 )
-from engine.repository.verify_state import VerificationState, VerifiedLast
+from engine.repository.verify_state import Soundness, VerificationState, VerifiedLast, VerifiedMark, verified_mark
 from engine.repository.writer import Writer
 
 __all__ = [
@@ -273,6 +273,7 @@ __all__ = [
     "Severity",
     "SignsOfLife",
     "SnapshotRecord",
+    "Soundness",
     "Source",
     "Stage",
     "StorageFailed",
@@ -287,6 +288,7 @@ __all__ = [
     "Verification",
     "VerificationState",
     "VerifiedLast",
+    "VerifiedMark",
     "Verifier",
     "VerifyLimits",
     "VerifyPlan",
@@ -322,4 +324,5 @@ __all__ = [
     "select_point",
     "storage_at",
     "try_storage",
+    "verified_mark",
 ]

@@ -47,9 +47,9 @@ from engine.repository.sync import USUAL_SYNC_LIMITS, Sync
 from engine.repository.sync_model import SyncLimits, SyncRequest
 from engine.repository.unlocking import add_key, key_slots, new_keys, read_identity, remove_key
 from engine.repository.verify import USUAL_VERIFY_LIMITS, Verifier
-from engine.repository.verify_history import read_history
+from engine.repository.verify_history import last_closed, read_history
 from engine.repository.verify_model import VerifyLimits, VerifyRequest
-from engine.repository.verify_state import VerificationState, verification_state
+from engine.repository.verify_state import VerificationState, VerifiedLast, verification_state, verified_last
 from engine.repository.writer import Writer
 
 BLOCK_BYTES = 256 * 1024
@@ -269,6 +269,10 @@ class Repository:
         """How long ago what was verified, as far as records tell."""
         history = read_history(self._storage, datetime.now(UTC), USUAL_VERIFY_LIMITS.resume_days, self._keys)
         return verification_state(self._storage, history)
+
+    def verified_last(self) -> VerifiedLast | None:
+        """The newest verification that came to its end; None if there never was one."""
+        return verified_last(last_closed(self._storage, self._keys))
 
     def points(self, vm_uuid: str | None = None) -> tuple[Point, ...]:
         """Recovery points of one VM or of all, newest first. Damaged ones are passed over and listed in `damaged`."""

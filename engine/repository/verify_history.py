@@ -99,6 +99,13 @@ class History(Struct, frozen=True):
         return {pack for pack, verdict in self.verdicts.items() if verdict.what is not None}
 
 
+def last_closed(storage: Storage, keys: Keys | None = None) -> VerifyRecord | None:
+    """The newest record that closes a run, without reading those before it; None if no verification came to its end."""
+    names = [entry.key.removeprefix(PREFIX) for entry in storage.list(PREFIX)]
+    found = (_read(storage, name, keys) for name in reversed(names))
+    return next((record for record in found if record is not None and record.closes), None)
+
+
 def read_history(storage: Storage, now: datetime, resume_days: float, keys: Keys | None = None) -> History:
     """Everything that still counts. Damaged records are passed over: packs are then read sooner than they need be."""
     records: dict[str, VerifyRecord] = {}

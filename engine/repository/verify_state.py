@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 from msgspec import Struct
 
+from engine.repository.model import Point
 from engine.repository.pack import pack_id_of
 from engine.repository.storage import Storage
-from engine.repository.verify_history import History
+from engine.repository.verify_history import History, VerifyRecord
 from engine.repository.verify_model import Extent, Severity
 
 
@@ -37,17 +39,52 @@ class VerificationState(Struct, frozen=True):
     """Of the others, when the one was found sound that waits longest; None if there are none."""
 
 
+class Soundness(StrEnum):
+    """What the newest verification of its repository says of a recovery point."""
+
+    SOUND = "sound"
+    DAMAGED = "damaged"
+    NOT_YET = "not yet"
+    """It was made since."""
+    NEVER = "never"
+    """No verification came to its end."""
+
+
+class VerifiedMark(Struct, frozen=True):
+    """Whether a recovery point was verified, and when."""
+
+    state: Soundness
+    at: datetime | None = None
+    """End of the newest verification."""
+    extent: Extent | None = None
+    """How much that one read."""
+
+
+def verified_mark(point: Point, last: VerifiedLast | None) -> VerifiedMark:
+    """What the newest verification of its repository says of a point."""
+    if last is None:
+        return VerifiedMark(Soundness.NEVER)
+    if point.id in last.hurt:
+        return VerifiedMark(Soundness.DAMAGED, last.finished, last.extent)
+    state = Soundness.NOT_YET if point.manifest.finished > last.finished else Soundness.SOUND
+    return VerifiedMark(state, last.finished, last.extent)
+
+
+def verified_last(record: VerifyRecord | None) -> VerifiedLast | None:
+    """What a closing record of a verification says."""
+    if record is None:
+        return None
+    damages = [finding for finding in record.findings if finding.severity is not Severity.NOTE]
+    hurt = tuple(sorted({point.id for finding in damages for point in finding.points}))
+    return VerifiedLast(record.extent, record.written, len(damages), hurt)
+
+
 def verification_state(storage: Storage, history: History) -> VerificationState:
     """From what earlier verifications left, and the packs that are there now."""
     packs = [pack for entry in storage.list("packs/") if (pack := pack_id_of(entry.key))]
     known = [at for pack in packs if (at := history.sound_at(pack)) is not None]
-    last = None
-    if history.last is not None:
-        damages = [finding for finding in history.last.findings if finding.severity is not Severity.NOTE]
-        hurt = tuple(sorted({point.id for finding in damages for point in finding.points}))
-        last = VerifiedLast(history.last.extent, history.last.written, len(damages), hurt)
     return VerificationState(
-        last=last,
+        last=verified_last(history.last),
         interrupted=history.open_run.began if history.open_run else None,
         packs=len(packs),
         never_read=len(packs) - len(known),

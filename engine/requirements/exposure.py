@@ -8,9 +8,20 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.fleet import Fleet, gone_vms, known_vms, points_by_vm, was_removed
+from engine.fleet import (
+    Fleet,
+    ProofState,
+    Standing,
+    gone_vms,
+    known_vms,
+    points_by_vm,
+    proof_standing,
+    proofs_by_vm,
+    was_removed,
+)
 from engine.hosts.model import Vm
 from engine.repository.model import Point, VmFacts
+from engine.repository.proofs import ProofMark
 from engine.requirements.levels import excluded_by, level_of
 from engine.settings import Level, Settings
 
@@ -53,6 +64,8 @@ class Exposure(Struct, frozen=True):
     """How many recovery points can be reached."""
     excluded_by: str | None = None
     """The rule that excludes it, in the words of the settings; it has no level then."""
+    proof: Standing = Standing(ProofState.NOT_ASKED)
+    """How far it is proven that its recovery points bring it back."""
 
     @property
     def due_in_s(self) -> float | None:
@@ -64,13 +77,15 @@ class Exposure(Struct, frozen=True):
 
 def exposures(settings: Settings, fleet: Fleet, now: datetime) -> tuple[Exposure, ...]:
     """Return the exposure of every VM that a host or a recovery point knows, the worst first."""
-    points = points_by_vm(fleet)
+    points, proofs = points_by_vm(fleet), proofs_by_vm(fleet)
     all_reachable = all(repository.reachable for repository in fleet.repositories)
     found: list[Exposure] = []
     for vm in known_vms(fleet):
-        found.append(_exposure(settings, vm, points.get(vm.uuid, ()), now, all_reachable))
+        exposure = _exposure(settings, vm, points.get(vm.uuid, ()), now, all_reachable)
+        found.append(_with_proof(exposure, proofs.get(vm.uuid, ()), now))
     for facts in gone_vms(fleet):
         exposure = _exposure(settings, facts, points[facts.uuid], now, all_reachable)
+        exposure = _with_proof(exposure, proofs.get(facts.uuid, ()), now)
         removed = was_removed(fleet, facts)
         found.append(replace(exposure, state=ExposureState.GONE) if removed else exposure)
     return tuple(sorted(found, key=_urgency))
@@ -104,6 +119,10 @@ def _exposure(
         points=len(points),
         excluded_by=excluded,
     )
+
+
+def _with_proof(exposure: Exposure, proofs: tuple[ProofMark, ...], now: datetime) -> Exposure:
+    return replace(exposure, proof=proof_standing(proofs, exposure.level, now))
 
 
 def _state(level: Level | None, age_s: float | None, all_reachable: bool) -> ExposureState:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from msgspec.structs import replace
 
 from engine.errors import ExitCode
-from engine.repository import Point, Proof, ProofVerdict, Repository, keep_proof
+from engine.repository import Point, Proof, ProofOutcome, ProofVerdict, Repository, keep_proof
 from tests.cli.conftest import Place, Run
 
 
@@ -85,3 +86,52 @@ def test_what_cannot_be_proven_is_refused_before_anything_is_touched(newhope: Ru
     assert answer.code == ExitCode.PREFLIGHT
     assert answer.labels == ["what", "untouched", "next"]
     assert newhope("prove", "nobody", "--yes").code == ExitCode.NOT_FOUND
+
+
+def test_points_show_which_were_verified_since_they_were_made(
+    newhope: Run, place: Place, points: tuple[Point, ...]
+) -> None:
+    assert "VERIFIED" not in newhope("points").out
+    assert newhope("repo", "verify").code == 0
+
+    after = newhope("points").out.splitlines()
+    document = newhope("points", "--json").document["points"]
+
+    assert "VERIFIED" in after[0]
+    assert {each["verified"]["state"] for each in document} == {"sound"}
+    assert all(each["verified"]["at"] for each in document)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "column"),
+    [
+        (ProofVerdict.ANSWERED, "3 h"),
+        (ProofVerdict.FAILED, "failed"),
+        (ProofVerdict.STOPPED, "stopped"),
+        (ProofVerdict.STARTED, "started"),
+        (ProofVerdict.UNCHECKED, "unchecked"),
+    ],
+)
+def test_every_verdict_is_shown_in_the_list_and_said_on_the_page(
+    newhope: Run, place: Place, points: tuple[Point, ...], verdict: ProofVerdict, column: str
+) -> None:
+    keep(place, proof(points[0], verdict, timedelta(hours=3)))
+
+    assert column in newhope("points").out.splitlines()[1]
+    page = newhope("points", "show", points[0].id).out
+    word = {ProofOutcome.PROVEN: "yes, ", ProofOutcome.FAILED: "NO, ", ProofOutcome.OPEN: "not conclusive, "}
+    assert word[verdict.outcome] in page
+
+
+def test_one_point_or_what_is_due_is_asked_for_never_both(newhope: Run, points: tuple[Point, ...]) -> None:
+    assert newhope("prove").code == ExitCode.USAGE
+    assert newhope("prove", "web@latest", "--due").code == ExitCode.USAGE
+    answer = newhope("prove", "--due", "--to", "alderaan")
+    assert answer.code == ExitCode.USAGE and "--to goes with one point" in answer.err
+
+
+def test_where_no_level_asks_nothing_is_due(newhope: Run, points: tuple[Point, ...]) -> None:
+    answer = newhope("prove", "--due", "--yes")
+
+    assert answer.code == ExitCode.OK
+    assert "prove_every" in answer.out

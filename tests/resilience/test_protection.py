@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from engine.hosts.model import HostStatus
+from engine.repository import ProofMark, ProofVerdict
 from engine.resilience import Severity
 from tests.builders import (
+    ago,
     make_fleet,
     make_host,
     make_level,
@@ -202,3 +204,41 @@ def test_one_copy_is_enough_where_the_level_says_so_and_there_are_two_repositori
     settings = make_settings(repositories=("vault", "attic"))
 
     assert severities(findings("one-copy-only", fleet, settings)) == {"web": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "severity", "words"),
+    [
+        ([], Severity.WARN, "web was never proven; its level gold asks for 7d."),
+        (
+            [("9d", ProofVerdict.ANSWERED)],
+            Severity.WARN,
+            "The last proof of web is 9d old; its level gold asks for 7d.",
+        ),
+        ([("1h", ProofVerdict.SILENT)], Severity.FAIL, "The last proof of web, 1h ago, failed."),
+        ([("1h", ProofVerdict.STARTED)], Severity.UNKNOWN, "could not tell whether it booted"),
+        ([("1h", ProofVerdict.ANSWERED), ("2h", ProofVerdict.FAILED)], Severity.OK, "web was proven 1h ago."),
+    ],
+)
+def test_a_vm_whose_level_asks_for_proofs_is_proven_or_it_is_told(
+    verdicts: list[tuple[str, ProofVerdict]], severity: Severity, words: str
+) -> None:
+    marks = tuple(ProofMark(uuid_of("web"), "0123456789ab", ago(age), verdict, age) for age, verdict in verdicts)
+    settings = make_settings(levels=[make_level("gold", prove_every_s=7 * 86400)])
+    fleet = make_fleet(points=[make_point("web")], repositories=[make_repository(proofs=marks)])
+
+    (found,) = findings("not-proven", fleet, settings)
+
+    assert found.severity is severity
+    assert words in found.what
+    assert severity is Severity.OK or any("newhope prove web@latest" in each for each in found.fix)
+
+
+def test_where_no_level_asks_for_proofs_only_one_that_failed_is_told() -> None:
+    failed = (ProofMark(uuid_of("web"), "0123456789ab", ago("2d"), ProofVerdict.STOPPED, "x"),)
+
+    assert findings("not-proven", make_fleet(points=[make_point("web")])) == ()
+    (found,) = flaws(
+        "not-proven", make_fleet(points=[make_point("web")], repositories=[make_repository(proofs=failed)])
+    )
+    assert found.severity is Severity.FAIL

@@ -14,9 +14,9 @@ from tui.keys import bindings_of
 from tui.screens.base import ConsoleScreen
 from tui.screens.fleet import why_no_backup
 from tui.viewmodels.picture import Picture, VmView, find_view
-from tui.viewmodels.text import BLANK, Line, line, rule
+from tui.viewmodels.text import Line, line, rule
 from tui.viewmodels.timeline import timeline_lines
-from tui.viewmodels.vm_page import facts_line, point_key, point_lines, point_table, protection_line
+from tui.viewmodels.vm_page import facts_line, point_key, point_lines, point_table, proof_line, protection_line
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
@@ -69,9 +69,15 @@ class VmScreen(ConsoleScreen[None]):
             return
         rpo_s = view.level.rpo_s if view.level else None
         jobs = tuple(job for job in picture.jobs if job.subject == view.name)
-        strips = timeline_lines(view.points_of_every_kind, jobs, picture.now, width - 1, rpo_s=rpo_s)
+        strips = timeline_lines(
+            view.points_of_every_kind, jobs, picture.now, width - 1, rpo_s=rpo_s, proofs=view.proofs
+        )
         self.line("timeline").show(
-            ((*line(" "), *protection_line(view, picture)), BLANK, *((*line(" "), *one) for one in strips))
+            (
+                (*line(" "), *protection_line(view, picture)),
+                (*line(" "), *proof_line(view, picture)),
+                *((*line(" "), *one) for one in strips),
+            )
         )
         points = self.table("points")
         files = f", {len(view.guest_points)} of files" if view.guest_points else ""

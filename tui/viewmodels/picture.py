@@ -10,10 +10,11 @@ from datetime import datetime
 
 from msgspec import Struct, structs
 
-from engine.fleet import Fleet, RepositoryView, gone_vms, known_vms, points_by_vm
+from engine.fleet import Fleet, RepositoryView, gone_vms, known_vms, points_by_vm, proofs_by_vm
 from engine.hosts.model import HostSnapshot, HostStatus, Vm, VmState
 from engine.jobs.model import Job
 from engine.repository.model import Point
+from engine.repository.proofs import ProofMark
 from engine.requirements import Exposure, ExposureState
 from engine.resilience import Finding
 from engine.restore import Entry
@@ -68,6 +69,8 @@ class VmView(Struct, frozen=True):
 
     guest_points: tuple[Point, ...] = ()
     """Files from inside it, newest first. They bring no VM back: what `points` say of it, they do not."""
+    proofs: tuple[ProofMark, ...] = ()
+    """Every proof of one of its points, newest first."""
 
     @property
     def points_of_every_kind(self) -> tuple[Point, ...]:
@@ -146,6 +149,7 @@ def _views(picture: Picture) -> tuple[VmView, ...]:
     running = {job.subject: job for job in picture.jobs if not job.state.over}
     known = [(vm.uuid, vm.name, vm.host, vm) for vm in known_vms(fleet)]
     gone = [(facts.uuid, facts.name, facts.host, None) for facts in gone_vms(fleet)]
+    proofs = proofs_by_vm(fleet)
     views: list[VmView] = []
     for uuid, name, host, vm in (*known, *gone):
         snapshot = picture.snapshot(host)
@@ -162,6 +166,7 @@ def _views(picture: Picture) -> tuple[VmView, ...]:
                 level=exposure.level if exposure else None,
                 job=running.get(name),
                 guest_points=tuple(guest_points.get(uuid, ())),
+                proofs=proofs.get(uuid, ()),
             )
         )
     return tuple(sorted(views, key=worst_first))

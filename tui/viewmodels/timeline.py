@@ -9,6 +9,8 @@ Each day (or hour) has the letter of its best recovery point. Letters, best firs
     !  none, though the level asks for one in that time
     g  none of the VM, only files from inside its guest
     .  none
+
+Behind the letter of a day: `+` one of its points was proven to boot, `-` it failed, `?` nobody could tell.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from datetime import datetime, timedelta, tzinfo
 
 from engine.jobs.model import Job, JobState
 from engine.repository.model import Consistency, Point
+from engine.repository.proofs import ProofMark, ProofOutcome
 from tui.viewmodels.figures import local
 from tui.viewmodels.text import Block, Line, Span, Tone, clipped, line, quiet
 
@@ -39,6 +42,8 @@ _TONES = {
     "g": Tone.PLAIN,
     ".": Tone.QUIET,
 }
+_PROOF_SIGNS = {ProofOutcome.PROVEN: "+", ProofOutcome.FAILED: "-", ProofOutcome.OPEN: "?"}
+_SIGN_TONES = {"+": Tone.GOOD, "-": Tone.BAD, "?": Tone.WARN}
 _DAY_S, _HOUR_S = 86400, 3600
 
 LEGEND: Line = line(quiet("o off  m memory  f frozen  c crash  x fail  ! missed  g files  . none"))
@@ -95,8 +100,12 @@ def timeline_lines(
     *,
     rpo_s: int | None,
     zone: tzinfo | None = None,
+    proofs: Iterable[ProofMark] = (),
 ) -> Block:
-    """Days with a scale above, then the last hours, then what the letters mean."""
+    """Days with a scale above, then the last hours, then what the letters mean.
+
+    Behind the letter of a day stands how the newest proof of a point of that day ended, if there was one.
+    """
     label = 9
     days = min(60, (width - label - 2) // 2)
     hours = min(48, (width - label - 2) // 2)
@@ -104,11 +113,35 @@ def timeline_lines(
     by_hour = strip(points, jobs, now, buckets=hours, bucket_s=_HOUR_S, rpo_s=rpo_s, zone=zone)
     return (
         line(quiet(f"{f'{days} days':<{label}}"), quiet(_day_scale(now, days, zone))),
-        (quiet(f"{'':<{label}}"), *painted(by_day, gap=" "), quiet("|")),
+        (quiet(f"{'':<{label}}"), *_with_proofs(by_day, _proof_signs(points, proofs, now, days, zone)), quiet("|")),
         line(quiet(f"{f'{hours} hours':<{label}}"), quiet(_hour_scale(now, hours, zone))),
         (quiet(f"{'':<{label}}"), *painted(by_hour, gap=" "), quiet("|")),
         clipped(line(quiet(" " * label), *LEGEND), width),
     )
+
+
+def _proof_signs(
+    points: Iterable[Point], proofs: Iterable[ProofMark], now: datetime, days: int, zone: tzinfo | None
+) -> dict[int, str]:
+    """By place of the day of its point: how the newest proof of one of that day's points ended."""
+    moments = {point.id: point.manifest.moment for point in points}
+    signs: dict[int, str] = {}
+    for mark in sorted(proofs, key=lambda proof: proof.at):
+        if mark.point_id in moments:
+            place = days - 1 - _buckets_ago(moments[mark.point_id], now, _DAY_S, zone)
+            signs[place] = _PROOF_SIGNS[mark.verdict.outcome]
+    return signs
+
+
+def _with_proofs(letters: str, signs: dict[int, str]) -> Line:
+    """The letters of days, each with the sign of its proof behind it."""
+    spans: list[Span] = []
+    begun = 0
+    for place in sorted(place for place in signs if 0 <= place < len(letters)):
+        spans += painted(letters[begun : place + 1], gap=" ")
+        spans.append(Span(signs[place], _SIGN_TONES[signs[place]]))
+        begun = place + 1
+    return (*spans, *painted(letters[begun:], gap=" "))
 
 
 def _buckets_ago(at: datetime, now: datetime, bucket_s: int, zone: tzinfo | None) -> int:

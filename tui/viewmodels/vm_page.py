@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from engine.fleet import ProofState
 from engine.hosts.model import HostStatus
-from engine.repository import doubts
+from engine.repository import Soundness, doubts, last_proof, verified_mark
 from engine.repository.model import Consistency, GuestFiles, Point, PointKind
 from tui.viewmodels.figures import age, ago, limit, lost, moment, size, span, stamp
 from tui.viewmodels.picture import Picture, VmView, protection, state_word
 from tui.viewmodels.text import (
+    BLANK,
     Block,
     Column,
     Line,
@@ -21,6 +23,14 @@ from tui.viewmodels.text import (
     quiet,
     strong,
 )
+
+_PROOF_SIGNS = {
+    ProofState.FAILED: ("x", Tone.BAD),
+    ProofState.NEVER: ("!", Tone.WARN),
+    ProofState.LATE: ("!", Tone.WARN),
+    ProofState.OPEN: ("?", Tone.WARN),
+    ProofState.PROVEN: ("+", Tone.GOOD),
+}
 
 CONSISTENCY_WORDS = {
     Consistency.CRASH: "crash",
@@ -156,9 +166,36 @@ def point_lines(point: Point | None, view: VmView, picture: Picture, width: int)
         *labelled("content", manifest.consistency_note, width),
         *labelled("disks", disks or "none", width),
         *labelled("kept too", ", ".join(kept) or "the definition", width),
+        *labelled("marks", _marks(point, view, picture), width),
         *labelled("made", f"{manifest.method}, {stood}, copied in {took}, on {manifest.vm.host}", width),
         *labelled("name", f"{view.name}@{point.id[:8]} in {point.repository}", width),
     )
+
+
+def proof_line(view: VmView, picture: Picture) -> Line:
+    """How long ago it was proven to come back, against what its level asks; nothing where nobody asks."""
+    standing = view.exposure.proof if view.exposure is not None else None
+    if standing is None or standing.state is ProofState.NOT_ASKED:
+        return BLANK
+    ago_words = "" if standing.age_s is None else f", {ago(standing.age_s)}"
+    point = f" (point {standing.last.point_id[:8]})" if standing.last is not None else ""
+    asked = view.level.prove_every_s if view.level is not None else None
+    level = quiet(f"  level {view.level.name} asks every {limit(asked)}") if view.level and asked else quiet("")
+    sign, tone = _PROOF_SIGNS[standing.state]
+    return line(Span(f"{sign} {standing.state.value}", tone), f"{ago_words}{point}", level)
+
+
+def _marks(point: Point, view: VmView, picture: Picture) -> str:
+    """What was found out of a point since it was made: whether it is whole, and whether it boots."""
+    repository = picture.repository(point.repository)
+    verified = verified_mark(point, repository.verified if repository is not None else None)
+    when = f" {ago((picture.now - verified.at).total_seconds())}" if verified.at is not None else ""
+    sound = f"verified: {verified.state.value}{when if verified.state is not Soundness.NOT_YET else ''}"
+    proof = last_proof(view.proofs, point)
+    if proof is None:
+        return f"{sound}; never proven"
+    old = ago((picture.now - proof.at).total_seconds())
+    return f"{sound}; {proof.verdict.outcome.value} {old} ({proof.verdict.value})"
 
 
 def _guest_point_lines(point: Point, kept: GuestFiles, view: VmView, picture: Picture, width: int) -> Block:

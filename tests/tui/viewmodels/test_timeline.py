@@ -1,8 +1,9 @@
 from datetime import UTC, timedelta
 
 from engine.jobs import JobState
+from engine.repository import ProofMark, ProofVerdict
 from engine.repository.model import Consistency, Point
-from tests.builders import NOW, ago, make_guest_point, make_point
+from tests.builders import NOW, ago, make_guest_point, make_point, uuid_of
 from tests.tui.pictures import make_job, texts
 from tui.viewmodels.text import plain_text
 from tui.viewmodels.timeline import painted, strip, timeline_lines
@@ -88,3 +89,18 @@ def test_files_of_a_guest_show_only_where_nothing_else_is_to_be_said() -> None:
 
     assert days(points) == "gf.gg.g"
     assert days(points, rpo_s=HOUR_S) == "gf!!!!g"
+
+
+def test_a_day_whose_point_was_proven_has_a_sign_behind_its_letter() -> None:
+    points = (make_point("web", age="1h"), make_point("web", age="2d"))
+    proofs = [
+        ProofMark(uuid_of("web"), points[1].id, ago("30m"), ProofVerdict.SILENT, "b"),
+        ProofMark(uuid_of("web"), points[1].id, ago("1d"), ProofVerdict.ANSWERED, "a"),
+        ProofMark(uuid_of("web"), points[0].id, ago("20m"), ProofVerdict.ANSWERED, "c"),
+    ]
+
+    plain = texts(timeline_lines(points, (), NOW, 79, rpo_s=None, zone=UTC))[1]
+    marked = texts(timeline_lines(points, (), NOW, 79, rpo_s=None, zone=UTC, proofs=proofs))[1]
+
+    assert plain.endswith("f . f|")
+    assert marked.endswith("f-. f+|")

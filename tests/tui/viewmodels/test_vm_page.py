@@ -1,4 +1,7 @@
+from msgspec import structs
+
 from engine.hosts.model import AgentState, HostStatus
+from engine.repository import ProofMark, ProofVerdict
 from engine.repository.model import Consistency
 from tests.builders import (
     ago,
@@ -7,14 +10,17 @@ from tests.builders import (
     make_fleet,
     make_guest_point,
     make_host,
+    make_level,
     make_point,
+    make_repository,
     make_settings,
     make_vm,
+    uuid_of,
 )
 from tests.tui.pictures import make_picture, row_of, texts
 from tui.viewmodels.picture import VmView, find_view
 from tui.viewmodels.text import plain_text
-from tui.viewmodels.vm_page import facts_line, point_key, point_lines, point_table, protection_line
+from tui.viewmodels.vm_page import facts_line, point_key, point_lines, point_table, proof_line, protection_line
 
 
 def view_of(picture, name: str = "web") -> VmView:
@@ -142,3 +148,26 @@ def test_files_of_a_guest_are_listed_with_a_sign_of_their_own_and_protect_nothin
     assert any("no VM comes back from it" in text for text in lines)
     assert any(f"newhope files web@{files.id[:8]}" in text for text in lines)
     assert "exceeded" in plain_text(protection_line(view, picture))
+
+
+def test_how_far_a_vm_is_proven_is_told_with_what_its_level_asks() -> None:
+    point = make_point(age="20m")
+    level = make_level("gold", prove_every_s=7 * 86400)
+    mark = ProofMark(uuid_of("web"), point.id, ago("9d"), ProofVerdict.ANSWERED, "x")
+
+    def line_of(*proofs: ProofMark) -> str:
+        fleet = make_fleet(points=[point], repositories=[make_repository(proofs=proofs)])
+        picture = make_picture(fleet, settings=make_settings(levels=[level]))
+        assert ("never proven" in "".join(texts(point_lines(point, view_of(picture), picture, 70)))) is not bool(proofs)
+        return plain_text(proof_line(view_of(picture), picture))
+
+    assert line_of().startswith("! never proven  level gold asks every 7d")
+    assert line_of(mark).startswith("! proven too long ago, 9d")
+    failed = structs.replace(mark, verdict=ProofVerdict.SILENT, at=ago("2h"))
+    assert line_of(failed, mark).startswith("x failed, 2h")
+
+
+def test_where_nobody_asks_for_proofs_nothing_is_said_of_them() -> None:
+    picture = make_picture(make_fleet(points=[make_point()]))
+
+    assert plain_text(proof_line(view_of(picture), picture)) == ""
