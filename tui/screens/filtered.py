@@ -42,6 +42,15 @@ class FilteredScreen(ConsoleScreen[None]):
         self._faults_only = not self._faults_only
         self.repaint()
 
+    def action_go_back(self) -> None:
+        """Clear the filter, then show everything again, then back to the fleet."""
+        if self.clear_filter():
+            return
+        if self._faults_only:
+            self.action_faults()
+        else:
+            self.console.switch_mode("fleet")
+
     def clear_filter(self) -> bool:
         """Take the filter away; whether there was one."""
         field = self.query_one("#filter", Input)

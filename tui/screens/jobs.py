@@ -107,15 +107,6 @@ class JobsScreen(FilteredScreen):
         if job is not None:
             self.console.push_screen(JobScreen(job.id))
 
-    def action_go_back(self) -> None:
-        """Clear the filter, then back to the fleet."""
-        if self.clear_filter():
-            return
-        if self._faults_only:
-            self.action_faults()
-        else:
-            self.console.switch_mode("fleet")
-
     def action_cancel_job(self) -> None:
         """Ask whether to cancel."""
         job = self.selected()

@@ -113,15 +113,6 @@ class RestoresScreen(FilteredScreen):
         if entry is not None:
             self.console.push_screen(JobScreen(entry.job_id))
 
-    def action_go_back(self) -> None:
-        """Clear the filter, then back to the fleet."""
-        if self.clear_filter():
-            return
-        if self._faults_only:
-            self.action_faults()
-        else:
-            self.console.switch_mode("fleet")
-
     def action_undo_restore(self) -> None:
         """Ask whether to take it back."""
         entry = self.selected()
