@@ -14,7 +14,6 @@ known.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +25,9 @@ from engine.errors import NewhopeError
 from engine.hosts import secrets_of_host, tpm_state, volumes
 from engine.hosts.errors import NO_NODE_DEVICE, NO_SUPPORT
 from engine.hosts.files_of_host import HostFiles
-from engine.hosts.host_ties import drop
 from engine.hosts.lane import HostLane
 from engine.hosts.model import Definition
-from engine.hosts.nvram import variables_in
+from engine.hosts.nvram import qemu_command, variables_in
 from engine.hosts.xml_tree import attribute_of, parse, text_of, to_bytes
 
 if TYPE_CHECKING:
@@ -184,7 +182,7 @@ def _pretended(
 
     made: list[Path] = []
     try:
-        command = connection.domainXMLToNative("qemu-argv", to_bytes(_without_cards(domain)).decode())
+        command = qemu_command(connection, domain)
     except libvirt.libvirtError as error:
         if error.get_error_code() in (NO_SUPPORT, libvirt.VIR_ERR_ACCESS_DENIED, libvirt.VIR_ERR_OPERATION_DENIED):
             return answers, ()
@@ -196,16 +194,6 @@ def _pretended(
     if state is not None:
         made.append(state)
     return structs.replace(answers, taken_by_libvirt=True), tuple(made)
-
-
-def _without_cards(domain: Element) -> Element:
-    """libvirt would open a tap device for each network card (9.0), which a user's own daemon may not, and a system
-    one should not: cards are checked by what they are connected to."""
-    copied = deepcopy(domain)
-    devices = copied.find("devices")
-    if devices is not None:
-        drop(devices, "interface")
-    return copied
 
 
 def _device_is_there(connection: libvirt.virConnect, name: str) -> bool | None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import shlex
+from copy import deepcopy
 from typing import TYPE_CHECKING, cast
+from xml.etree.ElementTree import Element
 
 from engine.hosts.domain_xml import nvram_path
-from engine.hosts.xml_tree import attribute_of, parse
+from engine.hosts.host_ties import drop
+from engine.hosts.xml_tree import attribute_of, parse, to_bytes
 
 if TYPE_CHECKING:
     import libvirt
@@ -33,11 +36,24 @@ def find_nvram(connection: libvirt.virConnect, uuid: str) -> str | None:
         if attribute_of(root, "os", "firmware") != "efi":
             return None
     try:
-        command = connection.domainXMLToNative("qemu-argv", domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        command = qemu_command(connection, parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)))
     except libvirt.libvirtError:
         # A host that could not start the VM now (no firmware, no such machine) cannot tell how it would.
         return None
     return variables_in(command)
+
+
+def qemu_command(connection: libvirt.virConnect, domain: Element) -> str:
+    """The command line that libvirt would start the VM with, but for its network cards. Raises libvirtError.
+
+    libvirt would open a tap device for each (9.0): a user's own daemon may not, and with a bridge that is down, nobody
+    can, though it has nothing to do with what is asked.
+    """
+    copied = deepcopy(domain)
+    devices = copied.find("devices")
+    if devices is not None:
+        drop(devices, "interface")
+    return connection.domainXMLToNative("qemu-argv", to_bytes(copied).decode())
 
 
 def variables_in(command: str) -> str | None:

@@ -87,6 +87,19 @@ def test_nvram_of_a_vm_that_is_off_is_found_though_its_definition_does_not_name_
     assert nvram.content == nvram.path.read_bytes()
 
 
+def test_nvram_of_a_vm_that_is_off_is_found_though_its_bridge_is_not_there(lane, tiny_vm) -> None:
+    uefi = put(lane, tiny_vm("uefi").replace("<os>", "<os firmware='efi'>"))
+    start(lane, uefi.uuid, paused=True)
+    power_off(lane, uefi.uuid)
+    card = b"<interface type='bridge'><source bridge='nh-gone'/></interface></devices>"
+    with_card = definition.read(lane, uefi.uuid).inactive.replace(b"</devices>", card).decode()
+    lane.run(lambda connection: connection.defineXML(with_card).name())
+
+    (nvram,) = definition.boot_files(lane, uefi)
+
+    assert nvram.path.name == "uefi_VARS.fd"
+
+
 def test_a_vm_that_never_ran_has_no_nvram_yet(lane, tiny_vm) -> None:
     uefi = put(lane, tiny_vm("uefi").replace("<os>", "<os firmware='efi'>"))
 
