@@ -49,7 +49,7 @@ def serve(
 ) -> None:
     """Export the disks of a recovery point over NBD, read-only, until Ctrl-C: for qemu-img, nbdcopy, QEMU.
 
-    Nothing is restored and no host is asked. Every block is verified before it is handed out; what is damaged is an
+    Nothing is restored and no host is asked; the point stays whole meanwhile, whoever drops it. Every block is verified before it is handed out; what is damaged is an
     I/O error for whoever reads it, and is told here. Any number of programs may read at the same time. A program that
     writes needs a copy-on-write image over it (`qemu-img create -f qcow2 -F raw -b URI`).
 
@@ -73,8 +73,11 @@ def serve(
     with (
         open_named(lambda: invocation.settings, repository or point.repository) as opened,
         _until_told_to_end() as end,
+        opened.hold(point, f"newhope serve {point.manifest.vm.name}") as unheld,
         served(opened.reader(), disks, where, _tell_damage) as server,
     ):
+        if unheld:
+            click.echo(f"! The point is not kept from being pruned meanwhile: {unheld}", err=True)
         _announce(invocation, point, disks, server)
         end.wait()
     if not invocation.json:

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from engine.errors import ExitCode
 from engine.nbd import Client, RequestFailed, parse_uri
 from engine.repository import Point, Repository
 from tests.cli.conftest import Place, Run
-from tests.repository.building import BLOCK, back_up, mixed_disk
+from tests.repository.building import BLOCK, SMALL, back_up, mixed_disk
 
 CONTENT = mixed_disk(900, seed=7, tail=1536)
 
@@ -133,6 +134,23 @@ def test_one_that_was_killed_comes_back_at_the_same_address(place: Place, point:
     with serving(place) as server, Client.connect(*parse_uri(server.uri("vda"))) as client:
         assert server.uri("vda") == before
         assert read(client, 5 * BLOCK + 7, 3 * BLOCK) == CONTENT[5 * BLOCK + 7 : 8 * BLOCK + 7]
+
+
+def test_a_point_that_is_dropped_and_collected_meanwhile_is_served_to_its_end(place: Place, point: Point) -> None:
+    with serving(place) as server, Repository.open(place.vault) as repository:
+        # The newest of a VM is never dropped.
+        back_up(repository, bytes(BLOCK), moment=point.manifest.moment + timedelta(hours=1))
+        with repository.collector("a test", limits=SMALL) as collector:
+            collector.drop((point,))
+        for _ in range(3):
+            with repository.collector("a test", limits=SMALL) as collector:
+                collector.collect()
+        with Client.connect(*parse_uri(server.uri("vda"))) as client:
+            content = read(client, 0, len(CONTENT))
+        code, _ = server.end()
+
+    assert content == CONTENT
+    assert code == ExitCode.OK
 
 
 def test_a_port_of_loopback(place: Place, point: Point, newhope: Run) -> None:
