@@ -49,9 +49,10 @@ def serve(
 ) -> None:
     """Export the disks of a recovery point over NBD, read-only, until Ctrl-C: for qemu-img, nbdcopy, QEMU.
 
-    Nothing is restored and no host is asked; the point stays whole meanwhile, whoever drops it. Every block is verified before it is handed out; what is damaged is an
-    I/O error for whoever reads it, and is told here. Any number of programs may read at the same time. A program that
-    writes needs a copy-on-write image over it (`qemu-img create -f qcow2 -F raw -b URI`).
+    Nothing is restored and no host is asked; the point stays whole meanwhile, whoever drops it. Every block is
+    verified before it is handed out; what is damaged is an I/O error for whoever reads it, and is told here. Any
+    number of programs may read at the same time. A program that writes needs a copy-on-write image over it
+    (`qemu-img create -f qcow2 -F raw -b URI`).
 
     \b
     Examples:

@@ -31,6 +31,8 @@ class _Ticket:
 
     def __init__(self, disk: str) -> None:
         self.disk = disk
+        self.called = threading.Event()
+        """Each thread is woken by itself: woken all together, they would be in the way of the few that work."""
 
 
 class Pace:
@@ -42,7 +44,8 @@ class Pace:
         self._stop = stop or context.raise_if_cancelled
         self._limiter = Limiter(lambda _: context.knobs.bandwidth, stop=self.wait)
         self._mine = threading.local()
-        self._streams = threading.Condition()
+        self._lock = threading.Lock()
+        """Guards the three below."""
         self._on_their_way = 0
         self._waiting: deque[_Ticket] = deque()
         self._last_disk = ""
@@ -77,22 +80,37 @@ class Pace:
             yield
         finally:
             self._mine.ended_s = time.monotonic()
-            with self._streams:
+            with self._lock:
                 self._on_their_way -= 1
-                self._streams.notify_all()
+                self._call_next()
 
     def _enter(self, ticket: _Ticket) -> None:
-        with self._streams:
+        with self._lock:
             self._waiting.append(ticket)
-            try:
-                while self._next() is not ticket or self._on_their_way >= (self._context.knobs.streams or 1):
-                    self._streams.wait(LOOK_EVERY_S)
-                    self._stop()
-                self._on_their_way += 1
-                self._last_disk = ticket.disk
-            finally:
-                self._waiting.remove(ticket)
-                self._streams.notify_all()
+            self._call_next()
+        try:
+            while not ticket.called.wait(LOOK_EVERY_S):
+                self._stop()
+                with self._lock:
+                    # There may be more streams than a moment ago.
+                    self._call_next()
+        except BaseException:
+            with self._lock:
+                if ticket.called.is_set():
+                    self._on_their_way -= 1
+                    self._call_next()
+                else:
+                    self._waiting.remove(ticket)
+            raise
+
+    def _call_next(self) -> None:
+        """Let threads go on as long as there is a stream for one more; the lock is held."""
+        while self._waiting and self._on_their_way < (self._context.knobs.streams or 1):
+            ticket = self._next()
+            self._waiting.remove(ticket)
+            self._on_their_way += 1
+            self._last_disk = ticket.disk
+            ticket.called.set()
 
     def _next(self) -> _Ticket:
         # Another disk than the last one, if any waits: its threads came together, and would be served one after the

@@ -17,17 +17,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from engine import nbd
 from engine.backup.changed_blocks import copy_changed_blocks
 from engine.backup.disk_copy import copy_changes, copy_disk
 from engine.hosts.disk_sink import open_sink
+from engine.jobs import JobContext, Journal, Knobs
+from engine.jobs.pace import Pace
 from engine.repository import DiskRecord, Passphrase, Reader, Repository, Writer
 from engine.repository.model import Consistency, VmFacts
+from engine.restore.run import STREAMS_A_DISK
 from engine.restore.step_disks import write_disk
 
 _VM = VmFacts(
@@ -97,8 +103,8 @@ def bitmap(socket: Path, folder: Path, name: Path) -> None:
 
 def restore(folder: Path, target: Path) -> None:
     """Write the newest recovery point's disk to a new image."""
-    with _open(folder) as repository, repository.reader() as reader:
-        _write(reader, repository.points()[0].manifest.disks[0], target)
+    with _open(folder) as repository, repository.reader() as reader, _pace(1) as pace:
+        _write(reader, repository.points()[0].manifest.disks[0], target, pace)
 
 
 def backup_both(first: Path, second: Path, folder: Path) -> None:
@@ -117,15 +123,35 @@ def restore_both(folder: Path, into: Path, image_format: Path) -> None:
     """Write all disks of the newest recovery point to new images side by side."""
     with _open(folder) as repository, repository.reader() as reader, ThreadPoolExecutor() as disks:
         records = repository.points()[0].manifest.disks
-        for written in [disks.submit(_write, reader, each, into / f"{each.target}.{image_format}") for each in records]:
-            written.result()
+        with _pace(len(records)) as pace:
+            for written in [
+                disks.submit(_write, reader, each, into / f"{each.target}.{image_format}", pace) for each in records
+            ]:
+                written.result()
 
 
-def _write(reader: Reader, record: DiskRecord, target: Path) -> None:
+@contextmanager
+def _pace(disks: int) -> Generator[Pace]:
+    """How fast a restore's job goes, unless somebody turns its knobs."""
+    with TemporaryDirectory() as state, Journal(Path(state)) as journal:
+        job = journal.insert(
+            kind="restore",
+            subject="bench",
+            host="bench",
+            spec=b"",
+            lock=None,
+            again="",
+            untouched="",
+            knobs=Knobs(streams=STREAMS_A_DISK * disks),
+        )
+        yield Pace(JobContext(journal, journal.job(job)))
+
+
+def _write(reader: Reader, record: DiskRecord, target: Path, pace: Pace) -> None:
     image_format = "qcow2" if target.suffix == ".qcow2" else "raw"
     subprocess.run(["qemu-img", "create", "-q", "-f", image_format, target, str(record.size_bytes)], check=True)
     with open_sink(target, image_format, target.with_suffix(".sock")) as sink:
-        write_disk(reader, record, sink, _nothing, _nothing)
+        write_disk(reader, record, sink, _nothing, _nothing, turn=partial(pace.stream, record.target))
 
 
 def _open(folder: Path) -> Repository:
