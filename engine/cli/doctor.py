@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from engine.cli.commands import Command
 from engine.cli.invocation import Invocation
 from engine.errors import ExitCode
+
+if TYPE_CHECKING:
+    from engine.doctor import PackageCheck
 
 
 @click.command("doctor", cls=Command)
@@ -45,41 +51,49 @@ def doctor(invocation: Invocation, repair: bool, yes: bool, dry_run: bool) -> Ex
         raise Usage("--yes and --dry-run go with --repair.", next_step="`newhope doctor --repair --dry-run`.")
     from engine.cli import printing
     from engine.cli.documents import plain
-    from engine.cli.table import Cell, Column, bad, good, idle
     from engine.doctor import Purpose, examine
 
     checks = examine()
-    missing = [check for check in checks if not check.found]
     hanging = _hanging(invocation)
     if invocation.json:
         printing.show_json({"needs": [plain(check) for check in checks], "hanging": hanging})
     else:
-        rows: list[tuple[Cell, ...]] = [
-            (
-                good("OK") if check.found else bad("MISS") if check.needed_for is Purpose.RUN else idle("MISS"),
-                check.name,
-                check.version,
-                check.needed_for.value,
-                check.purpose,
-            )
-            for check in checks
-        ]
-        columns = (
-            Column("STATE"),
-            Column("NEED"),
-            Column("VERSION", gives_way=True),
-            Column("FOR"),
-            Column("WHY", gives_way=True),
+        _show(checks, hanging)
+    lacking = any(check.needed_for is Purpose.RUN and not check.found for check in checks)
+    return ExitCode.MISSING_PACKAGE if lacking else ExitCode.OK
+
+
+def _show(checks: Sequence[PackageCheck], hanging: Sequence[str]) -> None:
+    from engine.cli import printing
+    from engine.cli.table import Cell, Column, bad, good, idle
+    from engine.doctor import Purpose
+
+    rows: list[tuple[Cell, ...]] = [
+        (
+            good("OK") if check.found else bad("MISS") if check.needed_for is Purpose.RUN else idle("MISS"),
+            check.name,
+            check.version,
+            check.needed_for.value,
+            check.purpose,
         )
-        printing.show_table(columns, rows)
-        printing.say()
-        for check in missing:
-            printing.say(f"{check.name} is missing ({check.needed_for.meaning}): {check.mend}")
-        if not missing:
-            printing.say("Nothing is missing.")
-        for sentence in hanging:
-            printing.say(sentence)
-    return ExitCode.MISSING_PACKAGE if any(check.needed_for is Purpose.RUN for check in missing) else ExitCode.OK
+        for check in checks
+    ]
+    columns = (
+        Column("STATE"),
+        Column("NEED"),
+        Column("VERSION", gives_way=True),
+        Column("FOR"),
+        Column("WHY", gives_way=True),
+    )
+    printing.show_table(columns, rows)
+    printing.say()
+    missing = [check for check in checks if not check.found]
+    for check in missing:
+        printing.say(f"{check.name} is missing ({check.needed_for.meaning}): {check.mend}")
+    if not missing:
+        printing.say("Nothing is missing.")
+    for sentence in hanging:
+        printing.say(sentence)
 
 
 def _hanging(invocation: Invocation) -> list[str]:
