@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,8 +24,14 @@ LabFactory = Callable[..., Lab]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for a lab is marked so: `-m "not lab"` is the quick run. Files that take longest come first."""
+    """Whatever asks for a lab is marked so: `-m "not lab"` is the quick run. Files that take longest come first.
+
+    Tests marked `long` are left to `NEWHOPE_LONG_TESTS=1`: each takes minutes, and tells at length what a shorter one
+    tells too.
+    """
     for item in items:
+        if item.get_closest_marker("long") and not os.environ.get("NEWHOPE_LONG_TESTS"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: NEWHOPE_LONG_TESTS=1 runs it"))
         if isinstance(item, pytest.Function) and {"lab", "lab_factory"} & set(item.fixturenames):
             item.add_marker(pytest.mark.lab)
     slow = {item.path for item in items if item.get_closest_marker("slow")}

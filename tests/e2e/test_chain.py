@@ -173,6 +173,7 @@ def restored_with_its_journal(operator: Operator, vm: Vm) -> Point:
     return point
 
 
+@pytest.mark.long
 def test_every_point_of_a_long_chain_is_the_disks_as_they_were(operator: Operator, web: Vm) -> None:
     power_off(operator.lanes[web.host], web.uuid)
     make_room_for_disks(operator, web, 2)

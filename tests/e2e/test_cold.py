@@ -103,6 +103,7 @@ def stubborn(operator: Operator) -> Iterator[Operator]:
     in_guest(lane, vm, "if [ -e /tmp/kept ]; then cp /tmp/kept /sbin/shutdown; fi")
 
 
+@pytest.mark.long
 def test_whoever_sits_there_is_asked_what_to_do_with_a_guest_that_ignores_its_shutdown(stubborn: Operator) -> None:
     known = {point.id for point in stubborn.points("web")}
     lane, uuid = stubborn.lane("web"), stubborn.vm("web").uuid

@@ -235,6 +235,7 @@ def test_a_folder_put_back_is_as_it_was_and_what_was_there_is_kept_aside(files: 
     files.run("rm -rf /etc/app /root/app-of-then")
 
 
+@pytest.mark.long
 def test_a_folder_out_of_the_disk_of_a_point_is_put_back_into_the_running_guest(files: FilesOperator):
     files.run(
         "mkdir -p /data/app/deep; cd /data/app; echo old > config; chmod 640 config; chown 12:34 config;"

@@ -79,7 +79,9 @@ class Killer:
         return subprocess.run(["pgrep", "-af", f"_guard .*{self.vm.uuid}"], capture_output=True, text=True).stdout
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(
+    params=[Method.HOT, *(pytest.param(each, marks=pytest.mark.long) for each in METHODS if each is not Method.HOT)]
+)
 def killer(operator: Operator, request: pytest.FixtureRequest, tmp_path: Path) -> Killer:
     vm = operator.vm("web")
     # The test before may have had it boot at its very end.

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from engine.cli.launching import launch_restore, launch_resume
 from engine.errors import ExitCode, NewhopeError
-from engine.hosts import HostLanes, checkpoints, freeze, image, pull_backup, volumes
+from engine.hosts import HostLane, HostLanes, checkpoints, freeze, image, pull_backup, volumes
 from engine.hosts.model import VmState, Way
 from engine.jobs import JobState, Journal, Knobs
 from engine.lab import Lab
@@ -202,8 +202,17 @@ def test_a_guest_whose_link_is_cut_while_it_is_frozen_is_thawed_when_the_link_is
 
     assert "web" in told.value.what
     lane.forget_failure()
+    # Until our second process has got through too, the agent runs nothing.
+    assert wait_for(lambda: _acked(lane, web.uuid) is not None)
     before = ask_journal(lane, web.uuid).acked
     assert wait_for(lambda: ask_journal(lane, web.uuid).acked > before)
+
+
+def _acked(lane: HostLane, uuid: str) -> int | None:
+    try:
+        return ask_journal(lane, uuid).acked
+    except NewhopeError:
+        return None
 
 
 def test_when_our_process_is_killed_nothing_of_it_stays_on_the_host(farm: Farm, operator: Operator) -> None:

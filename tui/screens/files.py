@@ -241,7 +241,8 @@ class FilesScreen(FilteredScreen):
         if self._asking_for:
             self._close_field()
         elif not self.clear_filter():
-            super().action_go_back()
+            # To the point that it is of, not to the fleet as from a screen of its own.
+            super(FilteredScreen, self).action_go_back()
 
     # ------------------------------------------------------------------ getting them
 
