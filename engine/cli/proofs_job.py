@@ -66,7 +66,7 @@ def _prove(
     """Wait for the proof of one VM. Raises what it failed with, or why it could not begin."""
     with HostLanes(settings) as lanes:
         fleet = gather(settings, lanes)
-        request = restore.proof_request(due.repository, due.vm_uuid, due.point_id, operator)
+        request = restore.as_proof(restore.Request(due.repository, due.vm_uuid, due.point_id, operator=operator))
         plan = restore.place_proof(settings, lanes, fleet, request, restore.load_rates(settings.state))
     launched = child = launch_restore(settings, journal, plan)
     step.note(f"job {child.id} on {plan.request.to_host}")

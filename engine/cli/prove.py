@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from engine.repository import Proof
     from engine.restore import RestorePlan
 
-KEPT = "1h"
-"""How long the VM of a proof may stay whose removal failed, before `newhope restores due` tries again."""
-
 
 @click.command("prove", cls=Command)
 @click.argument("point_name", required=False, metavar="VM@SELECTOR")
@@ -79,20 +76,14 @@ def prove(
 
 def _choices(point_name: str, options: dict[str, str | None]) -> Choices:
     from engine.cli.restore_choices import Choices
-    from engine.restore import PROOF_ACCEPTS
 
     pool = options["pool"]
     return Choices(
         point_name,
         to_host=options["to_host"] or "",
-        mode="test",
         pools=(pool,) if pool else (),
         repository=options["repository"],
-        keep_for=KEPT,
-        then="undo",
-        reason="proof",
         watch=options["watch"] or "",
-        accept=PROOF_ACCEPTS,
         proves=True,
     )
 

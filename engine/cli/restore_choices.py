@@ -10,7 +10,17 @@ from engine.cli.failures import Usage
 from engine.cli.knob_words import turned
 from engine.jobs import Knobs
 from engine.repository import Point
-from engine.restore import WATCH_S, AtEnd, DiskTarget, MacChoice, Mode, NetworkMapping, Request, UuidChoice
+from engine.restore import (
+    WATCH_S,
+    AtEnd,
+    DiskTarget,
+    MacChoice,
+    Mode,
+    NetworkMapping,
+    Request,
+    UuidChoice,
+    as_proof,
+)
 from engine.settings import parse_duration
 
 
@@ -47,6 +57,7 @@ class Choices(Struct, frozen=True):
     streams: int | None = None
     watch: str = ""
     proves: bool = False
+    """Whether it is made a proof, which has a mode, an end and acceptances of its own."""
 
     @property
     def knobs(self) -> Knobs:
@@ -71,7 +82,7 @@ def request_of(choices: Choices, point: Point, operator: str) -> Request:
     _refuse_cards_it_has_not(networks, len(manifest.vm.nics), manifest.vm.name)
     if choices.then is not None and not choices.keep_for and choices.mode != Mode.TEST.value:
         raise Usage("--then says what happens after a time, and there is none.", next_step="add --keep-for 24h.")
-    return Request(
+    request = Request(
         repository=point.repository,
         vm_uuid=manifest.vm.uuid,
         point_id=point.id,
@@ -104,8 +115,8 @@ def request_of(choices: Choices, point: Point, operator: str) -> Request:
         reason=choices.reason,
         ticket=choices.ticket,
         watch_s=parse_duration(choices.watch) if choices.watch else WATCH_S,
-        proves=choices.proves,
     )
+    return as_proof(request) if choices.proves else request
 
 
 def _by_disk(option: str, values: Sequence[str], targets: Sequence[str], vm: str) -> tuple[str, dict[str, str]]:

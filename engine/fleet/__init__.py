@@ -19,7 +19,7 @@ from engine.fleet.cache import load_cache, save_cache
 from engine.fleet.changing import remembered, with_repository, with_snapshot
 from engine.fleet.fitness import FILLS_UP, FULL, RESERVE_PERCENT, fitness, format_bytes, ranked
 from engine.fleet.fitness_machine import machine_is_offered, nearest_machine
-from engine.fleet.fitness_model import CheckState, FitnessCheck, HostFitness, Verdict
+from engine.fleet.fitness_model import WOULD_NOT_START, CheckState, FitnessCheck, HostFitness, Verdict
 from engine.fleet.fitness_network import virsh
 from engine.fleet.gathering import gather, look_into_repository
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
@@ -52,6 +52,7 @@ __all__ = [
     "FILLS_UP",
     "FULL",
     "RESERVE_PERCENT",
+    "WOULD_NOT_START",
     "CheckState",
     "DiskDevice",
     "FitnessCheck",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from engine.fleet.fitness_model import CheckState, FitnessCheck
+from engine.fleet.fitness_model import WOULD_NOT_START, CheckState, FitnessCheck
 from engine.hosts.answers import CpuAnswer, HostAnswers
 from engine.hosts.model import HostFacts
 from engine.repository.model import VmFacts
@@ -137,7 +137,7 @@ def _asked_cpu(facts: VmFacts, host: HostFacts, name: str, answers: HostAnswers)
         evidence=f"{name} cannot give it {facts.cpu_model} as it is defined: {answers.cpu_reason}",
         remedy=f"let it have what {name} can give: --cpu {other}" if other else "choose a host with that CPU",
         changeable=other is not None,
-        meaning=_OTHER_CPU if other else "it would be written and defined, and would not start",
+        meaning=_OTHER_CPU if other else WOULD_NOT_START,
     )
 
 
@@ -156,7 +156,7 @@ def _another_cpu(evidence: str, host: HostFacts) -> FitnessCheck:
     other = _other_mode(host)
     if other is None:
         remedy = "choose a host with that CPU, or change the VM's"
-        meaning = "it would be written and defined, and would not start"
+        meaning = WOULD_NOT_START
         return FitnessCheck("CPU", CheckState.FAIL, evidence, remedy, meaning=meaning)
     remedy = f"a restore gives it {other} there; choose a host with that CPU to keep it"
     return FitnessCheck("CPU", CheckState.WARN, evidence, remedy, meaning=_OTHER_CPU)
@@ -193,7 +193,7 @@ def _firmware(facts: VmFacts, host: HostFacts, name: str, answers: HostAnswers |
             state=CheckState.FAIL,
             evidence=f"its definition names the firmware {loader}, which {name} does not have",
             remedy=f"{install}; if it lies elsewhere there, link it to that path",
-            meaning="it would be written and defined, and would not start",
+            meaning=WOULD_NOT_START,
         )
     if host.efi:
         return FitnessCheck("firmware", CheckState.PASS, f"{name} has EFI firmware")

@@ -26,6 +26,10 @@ class Verdict(StrEnum):
     DOES_NOT_FIT = "does not fit"
 
 
+WOULD_NOT_START = "it would be written and defined, and would not start"
+"""What it means to go on with what a host finds out only at the start."""
+
+
 class FitnessCheck(Struct, frozen=True):
     """One thing that a VM needs of a host."""
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from engine.fleet.fitness_model import CheckState, FitnessCheck
+from engine.fleet.fitness_model import WOULD_NOT_START, CheckState, FitnessCheck
 from engine.hosts.model import HostSnapshot
 from engine.repository.model import VmFacts
-
-_DOES_NOT_START = "it would be written and defined, and would not start"
 
 
 def network_checks(
@@ -71,7 +69,7 @@ def _network(name: str, source: str, target: HostSnapshot, starts: bool) -> Fitn
         evidence=f"the network {source} on {target.host} is not active, so the VM would not start",
         remedy=f"`{virsh(target)} net-start {shlex.quote(source)}`",
         changeable=starts,
-        meaning=_DOES_NOT_START,
+        meaning=WOULD_NOT_START,
     )
 
 
@@ -94,11 +92,11 @@ def _bridge(name: str, source: str, target: HostSnapshot) -> FitnessCheck:
 def _missing(name: str, evidence: str, target: HostSnapshot, *, define: str = "") -> FitnessCheck:
     choices = ", ".join([*(network.name for network in target.networks if network.active), "user", "none"])
     remedy = f"choose another network ({choices})" + (f", or define {define} there" if define else "")
-    return FitnessCheck(name, CheckState.FAIL, evidence, remedy, changeable=True, meaning=_DOES_NOT_START)
+    return FitnessCheck(name, CheckState.FAIL, evidence, remedy, changeable=True, meaning=WOULD_NOT_START)
 
 
 def _unseen(name: str, evidence: str, remedy: str) -> FitnessCheck:
-    return FitnessCheck(name, CheckState.WARN, evidence, remedy, meaning=f"if it is not there, {_DOES_NOT_START}")
+    return FitnessCheck(name, CheckState.WARN, evidence, remedy, meaning=f"if it is not there, {WOULD_NOT_START}")
 
 
 def _links(target: HostSnapshot) -> tuple[str, ...] | None:

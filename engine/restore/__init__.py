@@ -46,7 +46,7 @@ from engine.restore.model import (
 )
 from engine.restore.plan import lock_of, plan
 from engine.restore.proof import NotProven
-from engine.restore.proof_place import PROOF_ACCEPTS, NoPlaceForProof, place_proof, proof_request
+from engine.restore.proof_place import NoPlaceForProof, as_proof, place_proof
 from engine.restore.put_back import (
     PutBackPlan,
     PutBackReport,
@@ -63,7 +63,6 @@ from engine.restore.settle import Settlement, abandoned, adopt, disks_of_origina
 from engine.restore.standing import Standing, commit_means, standing, undo_means
 
 __all__ = [
-    "PROOF_ACCEPTS",
     "WATCH_S",
     "Aside",
     "AtEnd",
@@ -92,6 +91,7 @@ __all__ = [
     "abandoned",
     "accepting",
     "adopt",
+    "as_proof",
     "commit_means",
     "disks_of_original",
     "examined_plan",
@@ -107,7 +107,6 @@ __all__ = [
     "place_proof",
     "plan",
     "plan_put_back",
-    "proof_request",
     "put_back",
     "refuse",
     "refuse_names",

@@ -104,7 +104,7 @@ def with_repository(
     looked = RepositoryEvidence(
         encrypted=opened.encrypted,
         blocks=opened.look_for_blocks(point, limit_s=LOOK_INSTANT_S if request.instant else LOOK_S),
-        verified=opened.verification_state().last,
+        verified=opened.verified_last(),
     )
     evidence = structs.replace(
         evidence,

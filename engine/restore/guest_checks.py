@@ -40,6 +40,8 @@ class Answer(Struct, frozen=True):
 
     state: GuestCheckState
     evidence: str
+    final: bool = False
+    """Whether the same question would get the same answer however often it was asked."""
 
 
 def ask_guest(
@@ -56,7 +58,7 @@ def ask_guest(
         going_on()
         answer = _attempt(lane, uuid, check, moment, max(1.0, deadline - time.monotonic()))
         left_s = deadline - time.monotonic()
-        if answer.state is GuestCheckState.PASSED or left_s <= 0 or _in_vain(answer):
+        if answer.state is GuestCheckState.PASSED or left_s <= 0 or answer.final:
             break
         time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, _PAUSE_LONGEST_S)
@@ -112,7 +114,7 @@ def _attempt(lane: HostLane, uuid: str, check: GuestCheck, moment: datetime, tim
             case CommandCheck():
                 return _command(lane, uuid, system, check, timeout_s)
             case PortCheck() | FileCheck() if system is GuestSystem.WINDOWS:
-                return Answer(GuestCheckState.UNABLE, "the guest runs Windows: write the check as a command")
+                return Answer(GuestCheckState.UNABLE, "the guest runs Windows: write the check as a command", True)
             case PortCheck():
                 return _port(lane, uuid, check)
             case FileCheck():
@@ -124,14 +126,7 @@ def _attempt(lane: HostLane, uuid: str, check: GuestCheck, moment: datetime, tim
     except agent.AgentRefused as refusal:
         forbidden = _FORBIDDEN.search(refusal.reason) is not None
         state = GuestCheckState.UNABLE if forbidden else GuestCheckState.FAILED
-        return Answer(state, f"the agent refused it: {refusal.reason}")
-
-
-def _in_vain(answer: Answer) -> bool:
-    """Whether the same question would get the same answer however often it was asked."""
-    return answer.state is GuestCheckState.UNABLE and (
-        _FORBIDDEN.search(answer.evidence) is not None or "Windows" in answer.evidence
-    )
+        return Answer(state, f"the agent refused it: {refusal.reason}", forbidden)
 
 
 def _command(lane: HostLane, uuid: str, system: GuestSystem, check: CommandCheck, timeout_s: float) -> Answer:

@@ -139,6 +139,11 @@ class Entry(Struct, frozen=True):
         mark = self.mark(key)
         return mark is not None and mark.done is not None
 
+    def with_disk(self, disk: RestoredDisk) -> Entry:
+        """With a disk as it is now, in the place of what was known of it."""
+        known = {each.target: each for each in self.disks} | {disk.target: disk}
+        return structs.replace(self, disks=tuple(known.values()))
+
     def overdue(self, now: datetime) -> bool:
         """Whether its time is over, and something is to be done with it by itself."""
         return (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from engine.fleet import CheckState, FitnessCheck, Fleet, fitness
+from engine.fleet import WOULD_NOT_START, CheckState, FitnessCheck, Fleet, fitness
 from engine.hosts.model import HostSnapshot
 from engine.repository import Point, VmFacts
 from engine.restore.becoming import cpu_choice
@@ -80,7 +80,7 @@ def _chosen_cpu(check: FitnessCheck, target: HostSnapshot, request: Request) -> 
         evidence=f"{target.host} cannot give it the CPU {request.cpu}",
         remedy="leave --cpu out, or choose what the host itself can give: --cpu host-model or --cpu maximum",
         changeable=True,
-        meaning="it would be written and defined, and would not start",
+        meaning=WOULD_NOT_START,
     )
 
 

@@ -33,13 +33,10 @@ class NoPlaceForProof(NewhopeError):
     exit_code = ExitCode.PREFLIGHT
 
 
-def proof_request(repository: str, vm_uuid: str, point_id: str, operator: str) -> Request:
-    """The request that proves a point, its host left open."""
-    return Request(
-        repository=repository,
-        vm_uuid=vm_uuid,
-        point_id=point_id,
-        operator=operator,
+def as_proof(request: Request) -> Request:
+    """The request, made one that proves its point and takes everything away."""
+    return structs.replace(
+        request,
         mode=Mode.TEST,
         keep_for_s=KEPT_S,
         at_end=AtEnd.UNDO,

@@ -24,7 +24,7 @@ from engine.hosts.volume_upload import UploadedDisk
 from engine.hosts.volumes import MadeSure
 from engine.jobs import MOST_STREAMS, StepHandle
 from engine.repository import DataRun, DiskRecord, Reader
-from engine.restore.model import RestoredDisk
+from engine.restore.model import DiskTarget, RestoredDisk
 from engine.restore.recognised import Recognised, recognise
 from engine.restore.salvage import Lost
 from engine.restore.steps import Step, StepKind
@@ -40,7 +40,7 @@ class NotAsWritten(NewhopeError):
 
 def write(work: Work, step: Step, handle: StepHandle) -> str:
     """Write one disk. Answers what was there already."""
-    record, disk = _record(work, step), work.request.disk(step.of)
+    record, disk = record_of(work, step), work.request.disk(step.of)
     handle.expect(record.data_bytes)
     made = _image_of(work, step, record)
     if made.existed:
@@ -63,20 +63,10 @@ def write(work: Work, step: Step, handle: StepHandle) -> str:
             turn=partial(work.pace.stream, step.of),
         )
     recognised_bytes = there.there_bytes if there is not None else 0
-    restored = RestoredDisk(
-        target=step.of,
-        path=made.path,
-        format=disk.format,
-        size_bytes=record.size_bytes,
-        data_bytes=record.data_bytes,
-        map_root=record.map_root,
-        recognised_bytes=recognised_bytes,
-        block=made.block,
-    )
+    restored = structs.replace(restored_disk(record, disk, made), recognised_bytes=recognised_bytes)
     work.note(
         lambda entry: structs.replace(
-            entry,
-            disks=(*(each for each in entry.disks if each.target != step.of), restored),
+            entry.with_disk(restored),
             lost=(*(each for each in entry.lost if each.disk != step.of), *lost.ranges()),
         )
     )
@@ -86,7 +76,7 @@ def write(work: Work, step: Step, handle: StepHandle) -> str:
 
 def verify(work: Work, step: Step, handle: StepHandle) -> str:
     """Read one disk again and compare every byte with the recovery point. Raises NotAsWritten."""
-    record = _record(work, step)
+    record = record_of(work, step)
     restored = next(disk for disk in work.entry.disks if disk.target == step.of)
     handle.expect(record.data_bytes)
     found = _recognise(work, record, restored.path, restored.format, handle.advance)
@@ -100,11 +90,7 @@ def verify(work: Work, step: Step, handle: StepHandle) -> str:
             next_step=f"distrust the storage below {Path(restored.path).parent} (dmesg, smartctl): restore to another.",
         )
     verified = structs.replace(restored, verified=True)
-    work.note(
-        lambda entry: structs.replace(
-            entry, disks=tuple(verified if each.target == step.of else each for each in entry.disks)
-        )
-    )
+    work.note(lambda entry: entry.with_disk(verified))
     return "equal"
 
 
@@ -140,8 +126,22 @@ def is_still_there(work: Work, step: Step) -> bool:
     return bool(disk.device) or volumes.exists(work.lane, disk.pool, disk.volume)
 
 
-def _record(work: Work, step: Step) -> DiskRecord:
+def record_of(work: Work, step: Step) -> DiskRecord:
+    """The disk that a step is for, as the recovery point has it."""
     return next(disk for disk in work.point.manifest.disks if disk.target == step.of)
+
+
+def restored_disk(record: DiskRecord, disk: DiskTarget, made: MadeSure) -> RestoredDisk:
+    """A disk of the point in the volume or device that was made sure of for it."""
+    return RestoredDisk(
+        target=record.target,
+        path=made.path,
+        format=disk.format,
+        size_bytes=record.size_bytes,
+        data_bytes=record.data_bytes,
+        map_root=record.map_root,
+        block=made.block,
+    )
 
 
 def _image_of(work: Work, step: Step, record: DiskRecord) -> MadeSure:

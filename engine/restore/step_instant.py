@@ -28,6 +28,7 @@ from engine.restore import point_server
 from engine.restore.journal import Serving
 from engine.restore.made_names import overlay_volume
 from engine.restore.model import RestoredDisk
+from engine.restore.step_disks import record_of, restored_disk
 from engine.restore.step_vm import definition_of_point
 from engine.restore.steps import Step, StepKind
 from engine.restore.work import Ground, Work
@@ -69,29 +70,15 @@ def serve(work: Work, step: Step, handle: StepHandle) -> str:
 
 def overlay(work: Work, step: Step, handle: StepHandle) -> str:
     """Make the volume of one disk, and the layer through which the VM has it until it is there."""
-    record = next(disk for disk in work.point.manifest.disks if disk.target == step.of)
-    disk = work.request.disk(step.of)
+    record, disk = record_of(work, step), work.request.disk(step.of)
     name = overlay_volume(work.request, step.of)
     for left in (disk.volume, name):
         volumes.delete(work.lane, disk.pool, left)
     made = volumes.make_sure(work.lane, disk.pool, disk.volume, disk.format, record.size_bytes)
     layer = volumes.create(work.lane, disk.pool, name, "qcow2", record.size_bytes)
     image.put_over(layer, UnixAddress(_serving(work).socket).uri(step.of), files=work.lane.files)
-    restored = RestoredDisk(
-        target=step.of,
-        path=made.path,
-        format=disk.format,
-        size_bytes=record.size_bytes,
-        data_bytes=record.data_bytes,
-        map_root=record.map_root,
-        block=made.block,
-        overlay=layer,
-    )
-    work.note(
-        lambda entry: structs.replace(
-            entry, disks=(*(each for each in entry.disks if each.target != step.of), restored)
-        )
-    )
+    restored = structs.replace(restored_disk(record, disk, made), overlay=layer)
+    work.note(lambda entry: entry.with_disk(restored))
     return ""
 
 
@@ -104,11 +91,7 @@ def move(work: Work, step: Step, handle: StepHandle) -> str:
         disk_move.give_up(work.lane, work.request.new_uuid, step.of)
         raise
     in_its_place = structs.replace(disk, overlay="")
-    work.note(
-        lambda entry: structs.replace(
-            entry, disks=tuple(in_its_place if each.target == step.of else each for each in entry.disks)
-        )
-    )
+    work.note(lambda entry: entry.with_disk(in_its_place))
     work.context.log(f"{step.of} is in its place, {disk.path} ({disk.format})")
     return ""
 

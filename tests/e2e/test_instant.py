@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec import structs
 
@@ -29,21 +26,16 @@ from engine.repository import Point
 from engine.restore import AtEnd, Entry, Phase, RestoreJournal, RestorePlan, Settlement
 from engine.restore.point_server import look
 from tests.e2e.conftest import Operator
+from tests.e2e.killing import restore_until_killed
+from tests.hosts.live import lab_of_its_own
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
-
-PROGRAM = Path(__file__).with_name("killed_restore.py")
 
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Lab]:
-    folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield Lab.up(folder, hosts=("alderaan",), guests=("web",))
-    finally:
-        Lab.remove(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    with lab_of_its_own(hosts=("alderaan",), guests=("web",)) as lab:
+        yield lab
 
 
 @pytest.fixture
@@ -76,11 +68,7 @@ def what_is_there(op: Operator) -> dict[str, object]:
 
 def left_in_the_middle(op: Operator, plan: RestorePlan) -> Entry:
     """The restore, whose job was killed when its VM ran and its disk was about to be moved."""
-    file = op.settings.state / "killed-request.json"
-    file.write_bytes(msgspec.json.encode(plan.request))
-    command = [sys.executable, str(PROGRAM), str(op.lab.settings_file), str(file), "move:vda+1"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    restore_until_killed(op, plan.request, "move:vda+1")
     return restores(op).find(plan.request.id)
 
 

@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import msgspec
 import pytest
 
-from engine import restore
 from engine.cli.launching import launch_resume, launch_settlement
 from engine.hosts import HostLanes, power, volumes
 from engine.jobs import Job, JobState, Journal
 from engine.lab import Lab
 from engine.restore import AtEnd, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
 from tests.e2e.conftest import Operator
+from tests.e2e.killing import restore_until_killed
 from tests.e2e.restored import is_whole, what_is_there
+from tests.hosts.live import lab_of_its_own
 
 ASKED_FOR = os.environ.get("NEWHOPE_KILLED_RESTORES")
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, *([pytest.mark.timeout(7200)] if ASKED_FOR else [])]
 
-PROGRAM = Path(__file__).with_name("killed_restore.py")
 HOSTS = ("alderaan", "coruscant")
 RANDOM_KILLS = int(ASKED_FOR or 3)
 EVERY_SO_MANY_NOTES = 1 if ASKED_FOR else 3
@@ -41,13 +35,8 @@ EVERY_SO_MANY_NOTES = 1 if ASKED_FOR else 3
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Lab]:
-    folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield Lab.up(folder, hosts=HOSTS, guests=("web",))
-    finally:
-        Lab.remove(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    with lab_of_its_own(hosts=HOSTS, guests=("web",)) as lab:
+        yield lab
 
 
 @pytest.fixture
@@ -58,15 +47,6 @@ def op(small: Lab) -> Iterator[Operator]:
 
 def restores(op: Operator) -> RestoreJournal:
     return RestoreJournal(op.settings.state)
-
-
-def run_until_killed(op: Operator, request: restore.Request, when: str) -> int:
-    file = op.settings.state / "killed-request.json"
-    file.write_bytes(msgspec.json.encode(request))
-    command = [sys.executable, str(PROGRAM), str(op.lab.settings_file), str(file), when]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
-    assert done.returncode == (0 if when == "0" else -signal.SIGKILL), done.stderr
-    return int(done.stdout) if done.stdout else 0
 
 
 def settle(op: Operator, identity: str, end: AtEnd, *, delete_original: bool = False) -> Job:
@@ -82,14 +62,14 @@ def test_a_restore_killed_after_any_note_of_its_journal_is_undone_completely_or_
     point = op.back_up("web")
     before = what_is_there(op)
     whole = op.plan_restore(point, "coruscant", start=False, verify=True)
-    notes = run_until_killed(op, whole.request, "0")
+    notes = restore_until_killed(op, whole.request, "0")
     is_whole(op, whole)
     settle_beside(op, whole)
     assert what_is_there(op) == before
 
     for note in range(1, notes + 1, EVERY_SO_MANY_NOTES):
         plan = op.plan_restore(point, "coruscant", start=False, verify=True)
-        run_until_killed(op, plan.request, str(note))
+        restore_until_killed(op, plan.request, str(note))
         entry = restores(op).find(plan.request.id)
         if note % 2 and entry.phase is Phase.UNDER_WAY:
             job = resume(op, entry)
@@ -123,7 +103,7 @@ def test_an_original_that_was_put_aside_is_back_as_it_was_after_a_kill_and_an_un
     before = what_is_there(op)
     plan = op.plan_restore(point, "alderaan", mode=Mode.REPLACE)
 
-    run_until_killed(op, plan.request, moment)
+    restore_until_killed(op, plan.request, moment)
     if moment == "set-aside+2":
         # As if it had been killed between the two calls: the original is defined under no name at all.
         power.undefine(op.lanes["alderaan"], vm.uuid, keep_nothing=False)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -22,6 +19,7 @@ from engine.lab import Lab
 from engine.restore import Phase, RestoreJournal
 from engine.settings import CommandCheck, FileCheck, GuestCheck, Level, PortCheck, save
 from tests.e2e.conftest import Operator
+from tests.hosts.live import lab_of_its_own
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -36,13 +34,8 @@ UNWELL = (
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Lab]:
-    folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield Lab.up(folder, hosts=("alderaan",), guests=("web",))
-    finally:
-        Lab.remove(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    with lab_of_its_own(hosts=("alderaan",), guests=("web",)) as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,19 +22,15 @@ from engine.lab.journal import ask_journal, prove
 from engine.repository import Consistency, Point
 from engine.restore import AtEnd, Mode, Phase, RestoreJournal, RestoreReport, Settlement, adopt
 from tests.e2e.conftest import Operator
+from tests.hosts.live import lab_of_its_own
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Lab]:
-    folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield Lab.up(folder, hosts=("alderaan", "coruscant"), guests=("web",))
-    finally:
-        Lab.remove(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    with lab_of_its_own(hosts=("alderaan", "coruscant"), guests=("web",)) as lab:
+        yield lab
 
 
 @pytest.fixture

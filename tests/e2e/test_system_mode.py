@@ -9,7 +9,7 @@ import pytest
 
 from engine.lab import Lab
 from tests.e2e.system_host import POOL, SystemHost, why_not
-from tests.lab.live import libvirt_of
+from tests.lab.live import libvirt_of, wait_for
 
 REASON = why_not()
 
@@ -77,11 +77,8 @@ def left_of_jobs(host: SystemHost) -> str:
 
 
 def wait_for_agent(host: SystemHost) -> None:
-    for _ in range(600):
-        if host.run("virsh", "-c", "qemu:///system", "qemu-agent-command", VM, '{"execute":"guest-ping"}', check=False):
-            return
-        host.run("sleep", "0.5")
-    raise AssertionError("the guest's agent does not answer")
+    ping = ["virsh", "-c", "qemu:///system", "qemu-agent-command", VM, '{"execute":"guest-ping"}']
+    assert wait_for(lambda: host.run(*ping, check=False) != "", 300), "the guest's agent does not answer"
 
 
 def test_images_of_root_are_backed_up_and_restored_byte_for_byte(as_root: SystemHost) -> None:

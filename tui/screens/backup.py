@@ -147,15 +147,10 @@ class BackupScreen(ConsoleScreen[None]):
         self.in_background(self._launch(view, option), "launch")
 
     async def _launch(self, view: VmView, option: Option) -> None:
-        from tui.screens.job import JobScreen
-
-        try:
-            job = await self.console.gateway.launch_backup(_request(view, option))
-        except Exception as error:
-            self.console.keep_error(error, f"launch-{self.vm_uuid}")
-            self.say("It was not started; ! has the reason.")
-            return
-        self.show_instead(JobScreen(job.id))
+        starting = self.console.gateway.launch_backup(_request(view, option))
+        screen = await self.screen_of(starting, f"launch-{self.vm_uuid}")
+        if screen is not None:
+            self.show_instead(screen)
 
     def action_copy_command(self) -> None:
         """Copy the same from the shell."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import ClassVar, Generic, cast
 
 from textual.app import ComposeResult
@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.screen import Screen, ScreenResultType
 
 from engine.hosts.model import HostStatus
+from engine.jobs import Job
 from tui import clipboard
 from tui.actions import Place
 from tui.app import Console
@@ -164,6 +165,18 @@ class ConsoleScreen(Screen[ScreenResultType], Generic[ScreenResultType]):
     def in_background(self, work: Coroutine[object, object, None], group: str) -> None:
         """Wait for an answer of the gateway without holding anything up; a newer question replaces an older one."""
         self.run_worker(work, group=group, exclusive=True, exit_on_error=False)
+
+    async def screen_of(self, starting: Awaitable[Job], source: str) -> ConsoleScreen[None] | None:
+        """The screen of a job that is being started; None if it was not, with the reason kept and told."""
+        from tui.screens.job import JobScreen
+
+        try:
+            job = await starting
+        except Exception as error:
+            self.console.keep_error(error, source)
+            self.say("It was not started; ! has the reason.")
+            return None
+        return JobScreen(job.id)
 
     # ------------------------------------------------------------------ actions
 

@@ -17,7 +17,6 @@ from textual.containers import Container, Vertical
 from textual.widgets import Input
 
 from engine.hosts.model import AgentState, VmState
-from engine.jobs import Job
 from engine.point_files import GetRequest
 from engine.repository.model import Point
 from engine.restore import PutBackPlan
@@ -240,9 +239,8 @@ class FilesScreen(FilteredScreen):
         """Leave the field, clear the filter, or go back."""
         if self._asking_for:
             self._close_field()
-        elif not self.clear_filter():
-            # To the point that it is of, not to the fleet as from a screen of its own.
-            super(FilteredScreen, self).action_go_back()
+        else:
+            super().action_go_back()
 
     # ------------------------------------------------------------------ getting them
 
@@ -325,19 +323,11 @@ class FilesScreen(FilteredScreen):
             )
 
     async def _launch(self, chosen: GetRequest | PutBackPlan) -> None:
-        from tui.screens.job import JobScreen
-
         gateway = self.console.gateway
-        try:
-            job: Job = await (
-                gateway.launch_get(chosen) if isinstance(chosen, GetRequest) else gateway.launch_put_back(chosen)
-            )
-        except Exception as error:
-            self.console.keep_error(error, "files")
-            self.say("It was not started; ! has the reason.")
-            return
-        if self.console.screen is self:
-            self.console.push_screen(JobScreen(job.id))
+        starting = gateway.launch_get(chosen) if isinstance(chosen, GetRequest) else gateway.launch_put_back(chosen)
+        screen = await self.screen_of(starting, "files")
+        if screen is not None and self.console.screen is self:
+            self.console.push_screen(screen)
 
     def action_copy_id(self) -> None:
         """Copy where it is."""

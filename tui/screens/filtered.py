@@ -43,11 +43,13 @@ class FilteredScreen(ConsoleScreen[None]):
         self.repaint()
 
     def action_go_back(self) -> None:
-        """Clear the filter, then show everything again, then back to the fleet."""
+        """Clear the filter, then show everything again, then back: to the screen below, or to the fleet."""
         if self.clear_filter():
             return
         if self._faults_only:
             self.action_faults()
+        elif len(self.console.screen_stack) > 1:
+            super().action_go_back()
         else:
             self.console.switch_mode("fleet")
 

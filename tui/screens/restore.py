@@ -367,15 +367,9 @@ class RestoreScreen(ConsoleScreen[None]):
         self.in_background(self._launch(plan), "launch")
 
     async def _launch(self, plan: RestorePlan) -> None:
-        from tui.screens.job import JobScreen
-
-        try:
-            job = await self.console.gateway.launch_restore(plan)
-        except Exception as error:
-            self.console.keep_error(error, f"launch-{self.vm_uuid}")
-            self.say("It was not started; ! has the reason.")
-            return
-        self.show_instead(JobScreen(job.id))
+        screen = await self.screen_of(self.console.gateway.launch_restore(plan), f"launch-{self.vm_uuid}")
+        if screen is not None:
+            self.show_instead(screen)
 
     def action_copy_command(self) -> None:
         """Copy the same from the shell."""

@@ -138,15 +138,9 @@ class RestoresScreen(FilteredScreen):
         self, entry: Entry, act: str, lines: Block, start: Callable[[], Awaitable[Job]], *, typed: str = ""
     ) -> None:
         async def launch() -> None:
-            from tui.screens.job import JobScreen
-
-            try:
-                job = await start()
-            except Exception as error:
-                self.console.keep_error(error, f"{act}-{entry.id}")
-                self.say("It was not started; ! has the reason.")
-                return
-            self.console.push_screen(JobScreen(job.id))
+            screen = await self.screen_of(start(), f"{act}-{entry.id}")
+            if screen is not None:
+                self.console.push_screen(screen)
 
         self.console.push_screen(
             ConfirmScreen(f"{act} restore {entry.id}", lines, verb=f"{_VERBS[act]} restore {entry.id}", typed=typed),
