@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -218,8 +217,7 @@ def test_a_job_that_finds_no_passphrase_says_what_to_do(
 
 
 def test_the_console_asks_before_it_opens_and_then_shows_the_points(place: Place, sealed: Point):
-    environ = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
-    with terminal(["--config", str(place.settings_file)], environ=os.environ | environ) as seen:
+    with terminal(["--config", str(place.settings_file)]) as seen:
         answer(seen, SECRET)
         seen.read_until(lambda: seen.shows("web"))
         seen.type("q")

@@ -111,9 +111,9 @@ def terminal(
 ) -> Iterator[PseudoTerminal]:
     """Run `newhope ARGUMENTS` in a terminal of that size; it is gone afterwards, however the test ends."""
     program = "import sys; sys.argv[0] = 'newhope'; from tui.entry import main; sys.exit(main())"
-    wanted = {
-        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "SSH_CONNECTION", "SSH_TTY")
-    }
+    # The size of the terminal that the tests were started from would count for more than that of this one.
+    others = ("NO_COLOR", "SSH_CONNECTION", "SSH_TTY", "COLUMNS", "LINES")
+    wanted = {name: value for name, value in os.environ.items() if name not in others}
     wanted |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
     wanted |= environ or {}
     size = struct.pack("HHHH", lines, columns, 0, 0)
