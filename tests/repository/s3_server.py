@@ -1,4 +1,8 @@
-"""A real S3 server for tests: moto's, in a process of its own on loopback, which ends with its owner."""
+"""A real S3 server for tests: moto's, in a process of its own on loopback, which ends with its owner.
+
+Of moto, unlike of S3, two who create one name at the same moment may both be told that they did: it looks whether the
+object is there and stores it in two steps. So its server does what changes something one at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 SERVE = """
-import logging, sys
+import logging, sys, threading
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
+from moto.moto_server import threaded_moto_server
 from moto.server import ThreadedMotoServer
+
+class OneChangeAtATime(threaded_moto_server.DomainDispatcherApplication):
+    changing = threading.Lock()
+    def __call__(self, environment, respond):
+        if environment["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return super().__call__(environment, respond)
+        with self.changing:
+            return super().__call__(environment, respond)
+
+threaded_moto_server.DomainDispatcherApplication = OneChangeAtATime
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print(*server.get_host_and_port(), flush=True)
