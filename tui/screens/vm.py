@@ -20,6 +20,11 @@ from tui.viewmodels.vm_page import facts_line, point_key, point_lines, point_tab
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
+_FRAME_LINES = 6
+_LEAST_POINT_LINES = 5
+"""The rule, the head of the table, three recovery points."""
+_LEAST_SIDE_LINES, _MOST_SIDE_LINES = 4, 9
+
 
 class VmScreen(ConsoleScreen[None]):
     """The page of one VM."""
@@ -72,13 +77,11 @@ class VmScreen(ConsoleScreen[None]):
         strips = timeline_lines(
             view.points_of_every_kind, jobs, picture.now, width - 1, rpo_s=rpo_s, proofs=view.proofs
         )
-        self.line("timeline").show(
-            (
-                (*line(" "), *protection_line(view, picture)),
-                (*line(" "), *proof_line(view, picture)),
-                *((*line(" "), *one) for one in strips),
-            )
-        )
+        told = [one for one in (protection_line(view, picture), proof_line(view, picture)) if one]
+        above = tuple((*line(" "), *one) for one in (*told, *strips))
+        self.line("timeline").styles.height = len(above)
+        self.line("timeline").show(above)
+        self._share_room(len(above))
         points = self.table("points")
         files = f", {len(view.guest_points)} of files" if view.guest_points else ""
         count = f"{len(view.points)}{files}"
@@ -89,13 +92,23 @@ class VmScreen(ConsoleScreen[None]):
         points.show(point_table(view, picture, points.size.width), in_order=True)
         self._paint_point(picture)
 
+    def _share_room(self, above: int) -> None:
+        """Below each other, three recovery points come first, and the one under the cursor gets what is left."""
+        side = self.query_one("#point-side")
+        if self.has_class("-wide"):
+            side.display, side.styles.height = True, "1fr"
+            return
+        left = self.size.height - _FRAME_LINES - above - _LEAST_POINT_LINES
+        side.display, side.styles.height = left >= _LEAST_SIDE_LINES, max(1, min(left, _MOST_SIDE_LINES))
+
     def _paint_point(self, picture: Picture) -> None:
         view, point, pane = self.view, self.selected(), self.pane("point")
         if view is None:
             return
         name = f"{view.name}@{point.id[:8]}" if point else ""
-        self.line("rule-point").show_line(rule(name, pane.size.width))
-        lines = point_lines(point, view, picture, pane.size.width - 2)
+        lines = point_lines(point, view, picture, pane.size.width - 2, pane.size.height)
+        more = "Tab, then j: more" if len(lines) > pane.size.height else ""
+        self.line("rule-point").show_line(rule(name, pane.size.width, more))
         pane.show(tuple((*line(" "), *one) for one in lines))
 
     def selected(self) -> Point | None:

@@ -10,7 +10,11 @@ from tui.viewmodels.text import BLANK, Block, Line, Tone, line, quiet, strong, w
 _LETTERS = (
     ("RPO", "OK within its level, LATE older than allowed, NEVER no recovery point, NONE no level, UNKN not known"),
     ("STATE", "> RUN, ! PAUS, - OFF, x CRSH; ? before what was last seen; GONE on no host, UNKN its host is silent"),
-    ("DAYS", "o off, f file systems frozen, c crash-consistent, x failed, ! missed, . none"),
+    (
+        "DAYS",
+        "the best of a day: o off, m memory kept, f file systems frozen, c crash-consistent, x backup failed, ! missed,"
+        " g only files of the guest, . none; behind it + proven to boot, - failed its proof, ? open",
+    ),
     ("CHECK", "PASS, WARN can be gone past, FAIL blocks, SKIP could not be asked"),
 )
 

@@ -3,6 +3,7 @@
 Each day (or hour) has the letter of its best recovery point. Letters, best first:
 
     o  the VM was off: everything was on disk
+    m  its memory is kept: it goes on where it stood
     f  its file systems were frozen
     c  as after a power cut
     x  none, and a backup failed
@@ -10,7 +11,8 @@ Each day (or hour) has the letter of its best recovery point. Letters, best firs
     g  none of the VM, only files from inside its guest
     .  none
 
-Behind the letter of a day: `+` one of its points was proven to boot, `-` it failed, `?` nobody could tell.
+Behind the letter of a day: `+` one of its points was proven to boot, `-` it failed, `?` nobody could tell. What these
+signs mean is told where there are any.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ _SIGN_TONES = {"+": Tone.GOOD, "-": Tone.BAD, "?": Tone.WARN}
 _DAY_S, _HOUR_S = 86400, 3600
 
 LEGEND: Line = line(quiet("o off  m memory  f frozen  c crash  x fail  ! missed  g files  . none"))
+SIGNS_LEGEND: Line = line(quiet("behind a day's letter:  + proven to boot  - failed its proof  ? open"))
 
 
 def strip(
@@ -111,12 +114,14 @@ def timeline_lines(
     hours = min(48, (width - label - 2) // 2)
     by_day = strip(points, jobs, now, buckets=days, bucket_s=_DAY_S, rpo_s=rpo_s, zone=zone)
     by_hour = strip(points, jobs, now, buckets=hours, bucket_s=_HOUR_S, rpo_s=rpo_s, zone=zone)
+    signs = _proof_signs(points, proofs, now, days, zone)
+    legends = (LEGEND, SIGNS_LEGEND) if signs else (LEGEND,)
     return (
         line(quiet(f"{f'{days} days':<{label}}"), quiet(_day_scale(now, days, zone))),
-        (quiet(f"{'':<{label}}"), *_with_proofs(by_day, _proof_signs(points, proofs, now, days, zone)), quiet("|")),
+        (quiet(f"{'':<{label}}"), *_with_proofs(by_day, signs), quiet("|")),
         line(quiet(f"{f'{hours} hours':<{label}}"), quiet(_hour_scale(now, hours, zone))),
         (quiet(f"{'':<{label}}"), *painted(by_hour, gap=" "), quiet("|")),
-        clipped(line(quiet(" " * label), *LEGEND), width),
+        *(clipped(line(quiet(" " * label), *legend), width) for legend in legends),
     )
 
 
@@ -129,7 +134,8 @@ def _proof_signs(
     for mark in sorted(proofs, key=lambda proof: proof.at):
         if mark.point_id in moments:
             place = days - 1 - _buckets_ago(moments[mark.point_id], now, _DAY_S, zone)
-            signs[place] = _PROOF_SIGNS[mark.verdict.outcome]
+            if place >= 0:
+                signs[place] = _PROOF_SIGNS[mark.verdict.outcome]
     return signs
 
 
@@ -137,7 +143,7 @@ def _with_proofs(letters: str, signs: dict[int, str]) -> Line:
     """The letters of days, each with the sign of its proof behind it."""
     spans: list[Span] = []
     begun = 0
-    for place in sorted(place for place in signs if 0 <= place < len(letters)):
+    for place in sorted(signs):
         spans += painted(letters[begun : place + 1], gap=" ")
         spans.append(Span(signs[place], _SIGN_TONES[signs[place]]))
         begun = place + 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine.fleet import ProofState
 from engine.hosts.model import HostStatus
-from engine.repository import Soundness, doubts, last_proof, verified_mark
-from engine.repository.model import Consistency, GuestFiles, Point, PointKind
+from engine.repository import Soundness, doubts, five_volumes, last_proof, verified_mark
+from engine.repository.model import Consistency, GuestFiles, Manifest, Point, PointKind
 from tui.viewmodels.figures import age, ago, limit, lost, moment, size, span, stamp
 from tui.viewmodels.picture import Picture, VmView, protection, state_word
 from tui.viewmodels.text import (
@@ -22,6 +22,7 @@ from tui.viewmodels.text import (
     line,
     quiet,
     strong,
+    wrapped,
 )
 
 _PROOF_SIGNS = {
@@ -145,8 +146,12 @@ def _point_cell(key: str, point: Point, view: VmView, picture: Picture, doubted:
     return texts[key]
 
 
-def point_lines(point: Point | None, view: VmView, picture: Picture, width: int) -> Block:
-    """The recovery point under the cursor."""
+_ROOM_FOR_PARTS = 14
+"""Lines of a pane from which on each of the five volumes has a line of its own, with what is in it."""
+
+
+def point_lines(point: Point | None, view: VmView, picture: Picture, width: int, height: int = 0) -> Block:
+    """The recovery point under the cursor, for a pane of this size; one that is low scrolls."""
     if point is None:
         return ()
     manifest = point.manifest
@@ -157,19 +162,32 @@ def point_lines(point: Point | None, view: VmView, picture: Picture, width: int)
     disks = ", ".join(
         f"{disk.target} {size(disk.size_bytes)} ({size(disk.data_bytes)} of data)" for disk in manifest.disks
     )
-    kept = sorted({file.role for file in manifest.files})
     stood = f"{span(manifest.downtime_s)} not running" if manifest.downtime_s >= 1 else "the guest kept running"
     took = span((manifest.finished - manifest.moment).total_seconds())
     return (
-        *labelled("moment", f"{stamp(manifest.moment)}   what came after it ({loss}) would be lost", width),
+        *labelled("moment", f"{stamp(manifest.moment)}, and all since would be lost ({loss})", width),
         *(labelled("doubted", doubt, width) if doubt else ()),
         *labelled("content", manifest.consistency_note, width),
-        *labelled("disks", disks or "none", width),
-        *labelled("kept too", ", ".join(kept) or "the definition", width),
         *labelled("marks", _marks(point, view, picture), width),
+        *labelled("disks", disks or "none", width),
+        *_volume_lines(manifest, width, apart=height >= _ROOM_FOR_PARTS),
         *labelled("made", f"{manifest.method}, {stood}, copied in {took}, on {manifest.vm.host}", width),
         *labelled("name", f"{view.name}@{point.id[:8]} in {point.repository}", width),
     )
+
+
+def _volume_lines(manifest: Manifest, width: int, *, apart: bool) -> Block:
+    """What a host is made of, each with its size: in one sentence, or `apart` in a line each with its parts."""
+    volumes = five_volumes(manifest)
+    if not apart:
+        sizes = (f"{each.kind.value} {size(each.size_bytes) if each.parts else 'none'}" for each in volumes)
+        return labelled("volumes", ", ".join(sizes), width)
+    rows: list[Line] = []
+    for number, each in enumerate(volumes):
+        weighs = size(each.size_bytes) if each.parts else "-"
+        head = f"{'volumes' if number == 0 else '':<9}{each.kind.value:<18} {weighs:>8}  "
+        rows += wrapped(", ".join(each.parts) or "none", width, first=head, indent=" " * len(head))
+    return tuple(rows)
 
 
 def proof_line(view: VmView, picture: Picture) -> Line:

@@ -104,3 +104,15 @@ def test_a_day_whose_point_was_proven_has_a_sign_behind_its_letter() -> None:
 
     assert plain.endswith("f . f|")
     assert marked.endswith("f-. f+|")
+
+
+def test_every_letter_is_told_and_the_signs_of_proofs_where_there_are_any() -> None:
+    point = make_point("web", age="1h")
+    proof = ProofMark(uuid_of("web"), point.id, ago("20m"), ProofVerdict.ANSWERED, "c")
+
+    plain = texts(timeline_lines((point,), (), NOW, 79, rpo_s=None, zone=UTC))
+    marked = texts(timeline_lines((point,), (), NOW, 79, rpo_s=None, zone=UTC, proofs=(proof,)))
+
+    assert plain[4].split() == "o off m memory f frozen c crash x fail ! missed g files . none".split()
+    assert marked[:-1] == [plain[0], marked[1], *plain[2:]]
+    assert "+ proven to boot  - failed its proof  ? open" in marked[5]

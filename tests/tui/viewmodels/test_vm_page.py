@@ -1,9 +1,11 @@
+import pytest
 from msgspec import structs
 
 from engine.hosts.model import AgentState, HostStatus
 from engine.repository import ProofMark, ProofVerdict
-from engine.repository.model import Consistency
+from engine.repository.model import Consistency, FileRecord
 from tests.builders import (
+    GIB,
     ago,
     make_disk,
     make_disk_record,
@@ -102,10 +104,38 @@ def test_the_point_in_full_tells_content_downtime_and_its_name() -> None:
 
     said = "\n".join(texts(point_lines(point, view_of(picture), picture, 80)))
 
-    assert "(2h00) would be lost" in said
+    assert "all since would be lost (2h00)" in said
     assert "The guest had shut down cleanly." in said
     assert "cold, 0:21 not running" in said
     assert f"web@{point.id[:8]} in vault" in said
+
+
+@pytest.mark.parametrize(
+    ("height", "expected"),
+    [
+        (
+            6,
+            "volumes host configuration 2.0 KiB, VM definition 1.0 KiB, virtual disks 1.0 GiB, virtual networks none,"
+            " saved state none",
+        ),
+        (
+            30,
+            "volumes host configuration 2.0 KiB host, pool VM definition 1.0 KiB definition-live"
+            " virtual disks 1.0 GiB vda virtual networks - none saved state - none",
+        ),
+    ],
+)
+def test_the_five_volumes_are_told_each_with_its_size_and_with_its_parts_where_there_is_room(
+    height: int, expected: str
+) -> None:
+    kept = (("host", 1024), ("definition-live", 1024), ("pool", 1024))
+    files = tuple(FileRecord(role, role, size_bytes, "0" * 64, 0) for role, size_bytes in kept)
+    point = make_point(age="2h", files=files, disks=(make_disk_record(data_bytes=GIB),))
+    picture = make_picture(make_fleet(points=[point]))
+
+    said = " ".join(" ".join(texts(point_lines(point, view_of(picture), picture, 78, height))).split())
+
+    assert expected in said
 
 
 def test_a_point_that_may_have_missed_a_write_is_marked_and_says_why() -> None:
