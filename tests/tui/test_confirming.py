@@ -84,6 +84,22 @@ async def test_a_name_is_typed_and_the_plan_follows(tmp_path: Path) -> None:
         assert "--name web-7" in sentence(opened, "detail")
 
 
+async def test_reason_and_ticket_are_typed_and_can_be_taken_away_again(tmp_path: Path) -> None:
+    async with console(tmp_path, local_fleet(), settings=SETTINGS) as (opened, pilot):
+        await press(pilot, "R", "enter", "enter")
+        for field, said_of_it in (("reason", "disk died"), ("ticket", "INC-4711")):
+            table(opened, "choice").move_to_key(field)
+            await press(pilot, "space", *said_of_it.replace(" ", "_"), "enter")
+        await press(pilot, "P")
+        assert "--reason disk_died --ticket INC-4711" in sentence(opened, "detail")
+
+        await press(pilot, "h", "h")
+        table(opened, "choice").move_to_key("reason")
+        await press(pilot, "space", "ctrl+u", "enter", "P")
+        assert "--reason" not in sentence(opened, "detail")
+        assert "--ticket INC-4711" in sentence(opened, "detail")
+
+
 async def test_a_failed_check_stops_the_way_on_and_says_why(tmp_path: Path) -> None:
     async with console(tmp_path, local_fleet(), settings=SETTINGS) as (opened, pilot):
         await press(pilot, "R", "enter")

@@ -55,13 +55,15 @@ class RestoreScreen(ConsoleScreen[None]):
         self._plan: RestorePlan | None = None
         self._planned: Draft | None = None
         self._refusal: Block = ()
+        self._typing = ""
+        """The field of the mapping that is being typed."""
 
     def body(self) -> ComposeResult:
         """The steps, the choice of this step, and what the cursor is on."""
         yield LinesView(id="rail")
         yield LinesView(id="rule-step")
         yield KeyedTable(id="choice")
-        yield Input(id="name", placeholder="name of the restored VM", select_on_focus=True)
+        yield Input(id="typed", select_on_focus=True)
         yield PaneView(id="detail")
 
     def on_mount(self) -> None:
@@ -132,13 +134,13 @@ class RestoreScreen(ConsoleScreen[None]):
 
     def _paint_detail(self, picture: Picture) -> None:
         pane = self.pane("detail")
-        lines = self._refusal or self._detail_lines(picture, pane.size.width - 2)
+        lines = self._refusal or self._detail_lines(picture, pane.size.width - 2, pane.size.height - 1)
         pane.show(tuple((*line(" "), *one) for one in ((BLANK, *lines) if self.stage is not Stage.PLAN else lines)))
 
-    def _detail_lines(self, picture: Picture, width: int) -> Block:
+    def _detail_lines(self, picture: Picture, width: int, height: int) -> Block:
         view, plan, key = self.view, self._plan, self.table("choice").key
         if self.stage is Stage.POINT and view is not None:
-            return point_lines(self._point_at_cursor(), view, picture, width)
+            return point_lines(self._point_at_cursor(), view, picture, width, height)
         if self.stage is Stage.TARGET and self._draft.point is not None:
             ranked = flow.ranked_hosts(picture, self._draft.point)
             return flow.target_lines(next((fit for fit in ranked if fit.host == key), None), picture, width)
@@ -232,7 +234,7 @@ class RestoreScreen(ConsoleScreen[None]):
 
     def _go(self, stage: Stage) -> None:
         self.stage = stage
-        self._close_name()
+        self._close_field()
         if stage >= Stage.MAPPING:
             self._ask_for_plan()
         self.repaint()
@@ -271,20 +273,25 @@ class RestoreScreen(ConsoleScreen[None]):
     # ------------------------------------------------------------------ fields
 
     def action_change(self) -> None:
-        """The next value of a field; a name is typed. Of a warning: it is accepted, or no longer."""
+        """The next value of a field; some are typed. Of a warning: it is accepted, or no longer."""
         if self.stage is Stage.CHECKS:
             self._accept()
             return
         field, plan = self.table("choice").key, self._plan
         if field is None or plan is None:
             return
-        if field == "name":
-            entry = self.query_one(Input)
-            entry.value = plan.request.name
-            entry.add_class("open")
-            entry.focus()
+        if field in flow.TYPED:
+            self._type(field, plan)
             return
         self._change(flow.next_choice(field, self._draft, plan, self.console.picture))
+
+    def _type(self, field: str, plan: RestorePlan) -> None:
+        self._typing = field
+        entry = self.query_one(Input)
+        entry.placeholder = flow.TYPED[field]
+        entry.value = flow.typed_so_far(field, plan)
+        entry.add_class("open")
+        entry.focus()
 
     def _accept(self) -> None:
         """It changes nothing of what is done, so the plan stays the one that was looked at."""
@@ -308,20 +315,23 @@ class RestoreScreen(ConsoleScreen[None]):
         self.repaint()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """The name is typed."""
-        name = event.value.strip()
-        self._close_name()
+        """The field is typed. Without a name the suggested one stays; a reason or ticket may be taken away."""
+        field, value = self._typing, event.value.strip()
+        self._close_field()
         self.table("choice").focus()
-        if name:
-            self._change(flow.with_value("name", name, self._draft))
+        if field and (value or field != "name"):
+            changed = flow.with_value(field, value, self._draft)
+            if changed != self._draft:
+                self._change(changed)
 
-    def _close_name(self) -> None:
+    def _close_field(self) -> None:
+        self._typing = ""
         self.query_one(Input).remove_class("open")
 
     def action_go_back(self) -> None:
         """Out of the field, or out of the flow."""
         if self.query_one(Input).has_class("open"):
-            self._close_name()
+            self._close_field()
             self.table("choice").focus()
         else:
             self.dismiss()
@@ -391,6 +401,8 @@ def _mapping_help(field: str | None, width: int) -> Block:
         "CPU": "Space takes what the host can give; without a choice a restore does the same where a model is missing.",
         "start": "yes: when its disks are written. at once: it runs on the point as this machine serves it, and its"
         " disks move under it; until then it needs this machine and the repository. Space changes.",
+        "reason": "Space opens the field. It is kept in the report, with your name and the time.",
+        "ticket": "Space opens the field. It is kept in the report, and found by / among the restores (4).",
     }
     if field is None:
         return ()

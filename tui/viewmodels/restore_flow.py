@@ -64,6 +64,8 @@ class Draft(Struct, frozen=True):
     mode: Mode = Mode.BESIDE
     machine: str = ""
     cpu: str = ""
+    reason: str = ""
+    ticket: str = ""
     accepted: tuple[str, ...] = ()
     """Keys of the warnings that were accepted by name, of exactly this choice."""
 
@@ -85,6 +87,8 @@ class Draft(Struct, frozen=True):
             mode=self.mode,
             machine=self.machine,
             cpu=self.cpu,
+            reason=self.reason,
+            ticket=self.ticket,
             accepted=self.accepted,
         )
 
@@ -299,6 +303,8 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
     if facts and (draft.cpu or "CPU" in flawed):
         note = "chosen" if draft.cpu else f"its own, which {request.to_host} cannot give"
         rows.append(_field("CPU", request.cpu or facts.cpu_model or facts.cpu_mode, note))
+    rows.append(_field("reason", request.reason or "-", "why it is done, for the report"))
+    rows.append(_field("ticket", request.ticket or "-", "number of the incident, for the report"))
     return Table(columns, tuple(rows))
 
 
@@ -333,6 +339,19 @@ def _mac_note(plan: RestorePlan, old: tuple[str, ...]) -> str:
     if not plan.request.new_macs:
         return "it has no network card"
     return "the old addresses" if plan.request.new_macs == old else "new: " + ", ".join(plan.request.new_macs)
+
+
+TYPED = {
+    "name": "name of the restored VM",
+    "reason": "why it is done, in a few words",
+    "ticket": "number of the incident, such as INC-4711",
+}
+"""Fields that are typed, each with what is asked for."""
+
+
+def typed_so_far(field: str, plan: RestorePlan) -> str:
+    """What stands in a field that is typed."""
+    return {"name": plan.request.name, "reason": plan.request.reason, "ticket": plan.request.ticket}[field]
 
 
 def choices(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -> tuple[str, ...]:
@@ -388,7 +407,10 @@ def next_choice(field: str, draft: Draft, plan: RestorePlan, picture: Picture) -
 
 
 def with_value(field: str, value: str, draft: Draft) -> Draft:
-    """The draft with a field set; what was accepted was of the choice before."""
+    """The draft with a field set; what was accepted was of the choice before, whatever the reason for it."""
+    if field in ("reason", "ticket"):
+        said = " ".join(value.split())
+        return structs.replace(draft, reason=said) if field == "reason" else structs.replace(draft, ticket=said)
     draft = structs.replace(draft, accepted=())
     if field in ("machine", "CPU"):
         facts = draft.point.manifest.vm if draft.point else None

@@ -142,6 +142,8 @@ def confirm_lines(plan: RestorePlan, picture: Picture, width: int) -> Block:
         *wrapped(f"As it was {made}; {size(plan.size_bytes)} are written. {start}", width, first="  - "),
         *wrapped(f"Untouched: {plan.untouched}", width, first="  - "),
     ]
+    why = " ".join(part for part in (request.reason, f"({request.ticket})" if request.ticket else "") if part)
+    body += wrapped(f"Why: {why}", width, first="  - ") if why else ()
     if request.aside is not None:
         text = f"{request.aside.name} is switched off when all is written, and kept as {request.aside.kept_name}."
         body += wrapped(text, width, first="  ! ", tone=Tone.WARN)

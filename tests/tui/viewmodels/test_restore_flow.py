@@ -112,6 +112,19 @@ def test_a_vm_is_started_when_its_disks_are_written_at_once_or_not_at_all() -> N
     assert seen == [(False, False), (True, True), (True, False)]
 
 
+def test_reason_and_ticket_are_for_the_report_and_change_nothing_that_was_accepted() -> None:
+    picture, draft = picture_of(), draft_to(accepted=("original",))
+
+    draft = flow.with_value("ticket", " INC-4711 ", flow.with_value("reason", "disk of\talderaan died", draft))
+    made = planned(draft, picture)
+
+    assert draft.accepted == ("original",)
+    assert flow.with_host(draft, "alderaan").reason == "disk of alderaan died"
+    assert "--reason 'disk of alderaan died' --ticket INC-4711" in made.command
+    assert row_of(flow.mapping_table(draft, made, picture, 80), "ticket")["value"] == "INC-4711"
+    assert "  - Why: disk of alderaan died (INC-4711)" in texts(confirm_lines(made, picture, 76))
+
+
 def test_after_the_last_value_comes_the_first_again() -> None:
     picture, draft = picture_of(), draft_to()
     seen = []
