@@ -22,6 +22,7 @@ class Place(StrEnum):
     FILES = "Files"
     RESTORES = "Restores"
     CONFIRM = "Confirm"
+    WHAT_NOW = "What now"
     JOBS = "Jobs"
     JOB = "Job"
     CHECKS = "Checks"
@@ -44,9 +45,9 @@ class Action(Struct, frozen=True):
     """Its place in the footer, from the left; 0 keeps it out."""
 
 
-_EVERYWHERE = frozenset(Place) - {Place.CONFIRM}
+_EVERYWHERE = frozenset(Place) - {Place.CONFIRM, Place.WHAT_NOW}
 _TABLES = frozenset({Place.FLEET, Place.JOBS, Place.CHECKS, Place.RESTORES})
-_LISTS = _EVERYWHERE
+_LISTS = _EVERYWHERE | {Place.WHAT_NOW}
 
 
 def _action(
@@ -92,7 +93,11 @@ ACTIONS: tuple[Action, ...] = (
             {Place.RESTORES}, 4),
     _action("execute", "E", "E", "EXECUTE", "Start what is shown. Only here, and only with this key.",
             {Place.CONFIRM}, 1),
+    _action("execute", "E", "E", "DO IT", "Do what is under the cursor. Only with this key.", {Place.WHAT_NOW}, 1),
     _action("keep", "escape", "Esc", "cancel", "Go back; nothing is started.", {Place.CONFIRM}, 2),
+    _action("keep", "escape", "Esc", "stop", "Make no recovery point now.", {Place.WHAT_NOW}, 2),
+    _action("what_now", "A", "A", "what now", "Answer what is done with a guest that did not shut down.",
+            {Place.JOB}, 1),
     _action("cancel_job", "C", "C", "cancel job", "Ask the job to stop at a safe place; asks first.",
             {Place.JOBS, Place.JOB}, 2),
     _action("pause_job", "space", "Space", "pause/go on",
@@ -107,7 +112,9 @@ ACTIONS: tuple[Action, ...] = (
     _action("priority", "t", "t", "priority", "Low, normal, high: jobs give way to those of higher priority.",
             {Place.JOB}),
     _action("filter", "slash", "/", "filter", "Show only rows with these words; !word leaves rows out.",
-            _TABLES | {Place.FILES}, 4),
+            _TABLES, 4),
+    _action("filter", "slash", "/", "search", "Show only names with these words; Enter searches all folders for them.",
+            {Place.FILES}, 5),
     _action("faults", "f", "f", "faults", "Show only what needs you, or everything again.", _TABLES, 5),
     _action("sort", "s", "s", "sort", "Put the rows in order again, worst first; they never move by themselves.",
             {Place.FLEET, Place.CHECKS}),

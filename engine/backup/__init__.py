@@ -16,7 +16,7 @@
 Files from inside a guest are a recovery point of another kind, made another way (`guest_files.py`); `kinds.py` chooses.
 
 Of several backups that are asked for in one go, `at_once.py` says which may run side by side, and `again.py` which
-failures are worth another attempt.
+failures are worth another attempt. Where a guest ignores its shutdown, `ignored_shutdown.py` has the ways on.
 
 Before an act that has to be undone (a freeze, a shutdown) the VM's host is given a note of it (`vm_notes.py`): if this
 process dies in the middle, the next backup of the VM, or `newhope doctor --repair`, undoes it (`leftovers.py`), and
@@ -29,6 +29,7 @@ Imports hosts, repository, nbd, fleet, jobs, settings; knows no libvirt.
 
 from engine.backup.again import wait_before_again_s
 from engine.backup.at_once import serves, startable
+from engine.backup.ignored_shutdown import WayOn, WhatNow, shutdown_was_ignored, ways_on
 from engine.backup.kinds import make_recovery_point, plan
 from engine.backup.leftovers import Leftover
 from engine.backup.plan import BackupPlan, PlainRepository, Request, lock_of, lock_of_vm
@@ -42,6 +43,8 @@ __all__ = [
     "Leftover",
     "PlainRepository",
     "Request",
+    "WayOn",
+    "WhatNow",
     "is_doubtful",
     "kept_notes",
     "leftovers_of",
@@ -51,6 +54,8 @@ __all__ = [
     "plan",
     "put_right",
     "serves",
+    "shutdown_was_ignored",
     "startable",
     "wait_before_again_s",
+    "ways_on",
 ]

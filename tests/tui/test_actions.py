@@ -19,6 +19,7 @@ _SCREENS = {
     Place.FILES: ("files", "FilesScreen"),
     Place.RESTORES: ("restores", "RestoresScreen"),
     Place.CONFIRM: ("confirm", "ConfirmScreen"),
+    Place.WHAT_NOW: ("what_now", "WhatNowScreen"),
     Place.JOBS: ("jobs", "JobsScreen"),
     Place.JOB: ("job", "JobScreen"),
     Place.CHECKS: ("checks", "ChecksScreen"),
@@ -55,8 +56,9 @@ def test_a_screen_knows_its_place(place: Place) -> None:
     assert screen_of(place).place is place
 
 
-def test_executing_is_possible_only_in_a_confirmation() -> None:
-    assert [action.places for action in ACTIONS if action.id == "execute"] == [frozenset({Place.CONFIRM})]
+def test_executing_is_possible_only_where_that_is_asked() -> None:
+    places = [action.places for action in ACTIONS if action.id == "execute"]
+    assert places == [frozenset({Place.CONFIRM}), frozenset({Place.WHAT_NOW})]
     assert not any("E" in action.keys for action in ACTIONS if action.id != "execute")
 
 
@@ -72,7 +74,7 @@ def test_the_footer_fits_and_has_seven_keys_at_most_on_a_small_terminal(place: P
     assert len(text.rstrip()) <= width
     if width < 100:
         assert len([part for part in text.split("  ") if part.strip()]) <= 7
-    if place is not Place.CONFIRM:
+    if place not in (Place.CONFIRM, Place.WHAT_NOW):
         assert "q quit" in text
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from engine.backup import Request
 from engine.jobs import Job, Knobs
 from tui.actions import Place
 from tui.keys import bindings_of
@@ -16,7 +17,8 @@ from tui.screens.jobs import ask_to_cancel, turn_knobs, why_no_cancel
 from tui.viewmodels import knob_steps
 from tui.viewmodels.job_lines import headline, log_lines, outcome_lines, step_lines
 from tui.viewmodels.picture import Picture
-from tui.viewmodels.text import BLANK, Line, line, quiet, rule
+from tui.viewmodels.text import BLANK, Line, Tone, labelled, line, quiet, rule
+from tui.viewmodels.what_now import why_no_question
 from tui.widgets.lines_view import LinesView, PaneView
 
 
@@ -31,6 +33,7 @@ class JobScreen(ConsoleScreen[None]):
         super().__init__()
         self.job_id = job_id
         self._followed_to = 0
+        self._seen_alive = False
 
     def body(self) -> ComposeResult:
         """Steps, outcome, log."""
@@ -72,6 +75,9 @@ class JobScreen(ConsoleScreen[None]):
             return
         steps = step_lines(job, picture, width - 2)
         outcome = (BLANK, *outcome_lines(job, picture, width - 3))
+        if why_no_question(job, picture.jobs) is None:
+            asks = "asks what now: wait for its shutdown once more, take it hot, or stop"
+            outcome += labelled("A", asks, width - 3, tone=Tone.STRONG, label_width=11)
         most = self.size.height - 6 - len(outcome) - 4
         self.line("steps").styles.height = min(len(steps), max(3, most))
         self.line("steps").show(_around_the_active(steps, job, max(3, most)))
@@ -88,11 +94,23 @@ class JobScreen(ConsoleScreen[None]):
         if at_end:
             log.move_to_end(last=True)
             self._followed_to = max(0, len(lines) - log.size.height)
+        self._ask_who_watched(job, picture)
+
+    def _ask_who_watched(self, job: Job, picture: Picture) -> None:
+        """Who saw it run and fail is asked; who opens it later asks for the question."""
+        if not job.state.over:
+            self._seen_alive = True
+        elif self._seen_alive:
+            self._seen_alive = False
+            if why_no_question(job, picture.jobs) is None:
+                self.action_what_now()
 
     def why_not(self, action: str) -> str | None:
         """Only a job that runs can be cancelled or set, and only one that has knobs can be set."""
         if action == "cancel_job":
             return why_no_cancel(self.job)
+        if action == "what_now":
+            return why_no_question(self.job, self.console.picture.jobs)
         if action in ("fewer_streams", "more_streams"):
             return knob_steps.why_no_streams(self.job)
         if action in ("pause_job", "slower", "faster", "priority"):
@@ -133,6 +151,23 @@ class JobScreen(ConsoleScreen[None]):
         job = self.job
         if job is not None:
             ask_to_cancel(self, job)
+
+    def action_what_now(self) -> None:
+        """Ask what is done with a guest that did not shut down."""
+        from tui.screens.what_now import WhatNowScreen
+
+        job = self.job
+        if job is not None:
+            self.console.push_screen(WhatNowScreen(job), self._answered)
+
+    def _answered(self, chosen: Request | None) -> None:
+        if chosen is not None:
+            self.in_background(self._launch(chosen), "launch")
+
+    async def _launch(self, chosen: Request) -> None:
+        screen = await self.screen_of(self.console.gateway.launch_backup(chosen), f"launch-{chosen.vm_uuid}")
+        if screen is not None:
+            self.show_instead(screen)
 
     def action_copy_id(self) -> None:
         """Copy the job's number."""
