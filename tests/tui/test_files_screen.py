@@ -107,6 +107,30 @@ async def test_a_filter_finds_names_in_what_was_opened_and_escape_leaves_step_by
         assert front(opened).place is Place.VM
 
 
+async def test_enter_in_the_filter_searches_all_folders_and_says_so(vault: tuple[Path, Point], tmp_path: Path) -> None:
+    async with opened_files(vault, tmp_path) as (opened, pilot):
+        await press(pilot, "slash", *"secret")
+        assert table(opened, "tree").keys == ()
+        assert "Only folders that were opened are looked through; Enter searches all." in said(opened, "searched")
+
+        await press(pilot, "enter")
+        assert table(opened, "tree").keys == (
+            "vda:",
+            "vda:etc",
+            "vda:etc/deep",
+            "vda:etc/deep/er",
+            "vda:etc/deep/er/secret",
+        )
+        assert "SEARCHED  all 9 folders: 1 name." in said(opened, "searched")
+        await to(opened, pilot, "vda:etc/deep/er/secret")
+        assert "2.9 KiB (3000 bytes)" in sentence(opened, "file")
+
+        await press(pilot, "slash", "backspace")
+        assert "Only folders that were opened" in said(opened, "searched")
+        await press(pilot, "escape")
+        assert "vda:etc/deep" not in table(opened, "tree").keys
+
+
 async def test_a_file_is_written_by_a_job_after_where_and_plan(vault: tuple[Path, Point], tmp_path: Path) -> None:
     async with opened_files(vault, tmp_path / "state") as (opened, pilot):
         await to(opened, pilot, "vda:etc")

@@ -1,7 +1,8 @@
 """The files in a recovery point: a tree whose folders are read when they are opened; to this machine, or back.
 
 Nothing is read before it is looked at, and everything is asked from threads of the gateway: a slow repository or a
-damaged disk holds up a row that says "reading ...", and nothing else.
+damaged disk holds up a row that says "reading ...", and nothing else. A filter looks through what was opened, and Enter
+lets it search all folders.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tui.keys import bindings_of
 from tui.point_look import PointLook
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.filtered import FilteredScreen
+from tui.viewmodels.file_search import FileSearch
 from tui.viewmodels.file_tree import (
     FileTree,
     Folder,
@@ -35,6 +37,7 @@ from tui.viewmodels.file_tree import (
     node_lines,
     nodes_of,
     put_back_lines,
+    searched_line,
     summary_of,
     top_of,
     tree_table,
@@ -45,6 +48,8 @@ from tui.viewmodels.text import Line, Table, line, quiet, rule, strong
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
+_SEARCH_FOR_S = 0.5
+"""Between two looks at what a search has found."""
 _OPENING = Table((), (), (line(strong("OPENING"), quiet("  asking the repository what is in it ...")),))
 
 
@@ -69,6 +74,7 @@ class FilesScreen(FilteredScreen):
     def body(self) -> ComposeResult:
         """The tree, what is under the cursor, and the field that asks where to."""
         yield Input(id="filter", placeholder="words to look for in the names", select_on_focus=False)
+        yield LinesView(id="searched")
         with Container(id="lower"):
             yield KeyedTable(id="tree")
             with Vertical(id="file-side"):
@@ -161,6 +167,8 @@ class FilesScreen(FilteredScreen):
             nodes = nodes_of(self._tree, self._wanted)
             self._shown_nodes = {node.key: node for node in nodes}
             table.show(tree_table(self._tree, nodes, picture.now, table.size.width, self._wanted), in_order=True)
+            self.line("searched").show_line(line(" ", *searched_line(self._tree.found, self.point)))
+        self.line("searched").display = bool(self._wanted and self._tree)
         self._paint_file()
 
     def _paint_file(self) -> None:
@@ -235,6 +243,22 @@ class FilesScreen(FilteredScreen):
         self._tree = replace(tree, unfolded=tree.unfolded - {node.key})
         self.repaint()
 
+    # ------------------------------------------------------------------ searching
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """What was found was for other words. (Textual asks the class above as well, which filters.)"""
+        if event.input.id == "filter" and event.value != self._wanted and self._tree is not None:
+            self._tree = replace(self._tree, found=None)
+
+    async def _search(self, look: PointLook, tree: FileTree) -> None:
+        wanted, over = self._wanted, False
+        search = FileSearch(top_of(tree), wanted, look.children)
+        while not over and self.is_mounted and self._wanted == wanted and self._tree is not None:
+            found = await self.console.gateway.ask(lambda: search.go_on(_SEARCH_FOR_S))
+            if self._wanted == wanted:
+                self._tree, over = replace(self._tree, found=found), found.over
+                self.repaint()
+
     def action_go_back(self) -> None:
         """Leave the field, clear the filter, or go back."""
         if self._asking_for:
@@ -277,7 +301,9 @@ class FilesScreen(FilteredScreen):
         self.main_pane().focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Plan it. (Textual asks the class above as well, which does what the filter needs.)"""
+        """Plan it; of the filter: search. (Textual asks the class above as well, which closes the filter's field.)"""
+        if event.input.id == "filter" and self._wanted.strip() and self._look is not None and self._tree is not None:
+            self.in_background(self._search(self._look, self._tree), "search")
         if event.input.id != "where":
             return
         action, node, where = self._asking_for, self.selected(), event.value.strip()

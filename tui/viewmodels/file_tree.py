@@ -47,12 +47,27 @@ class Folder(Struct, frozen=True):
     """Why it cannot be listed."""
 
 
+class Found(Struct, frozen=True):
+    """What a search of all folders has found so far: names that fit, and the folders on the way to them."""
+
+    folders: dict[str, Folder]
+    read: int
+    unread: int
+    """How many of those that were read could not be."""
+    fitting: int
+    over: bool
+    at_limit: bool
+    """It ended before all was read."""
+
+
 class FileTree(Struct, frozen=True):
     """All that is known of a point's files. Folders are known by the keys of their nodes."""
 
     volumes: tuple[Volume, ...]
     folders: dict[str, Folder] = {}
     unfolded: frozenset[str] = frozenset()
+    found: Found | None = None
+    """Of the search for the filter that is set, if it was asked for."""
 
 
 class Node(Struct, frozen=True):
@@ -97,7 +112,8 @@ def top_of(tree: FileTree) -> tuple[Node, ...]:
 
 
 def nodes_of(tree: FileTree, wanted: str = "") -> list[Node]:
-    """The rows from the top, as far as folders are open; with a filter, what fits it in any that was ever opened."""
+    """The rows from the top, as far as folders are open; with a filter, what fits it in any that was ever opened, and
+    what a search has found."""
     nodes: list[Node] = []
     for top in top_of(tree):
         if not top.volume.name:
@@ -111,6 +127,8 @@ def nodes_of(tree: FileTree, wanted: str = "") -> list[Node]:
 
 def _below(tree: FileTree, node: Node, wanted: str) -> Iterator[Node]:
     folder = tree.folders.get(node.key)
+    if (folder is None or folder.children is None) and tree.found is not None:
+        folder = tree.found.folders.get(node.key)
     if folder is None or (node.key not in tree.unfolded and not wanted):
         return
     depth = node.depth + 1 if node.entry or node.volume.name else 0
@@ -162,9 +180,23 @@ def tree_table(tree: FileTree, nodes: list[Node], now: datetime, width: int, wan
     rows = tuple(Row(node.key, tuple(_cell(column.key, node, tree, now) for column in columns)) for node in nodes)
     empty = (
         line("No name that was read so far has these words." if wanted else "There are no files in it."),
-        line(quiet("Only folders that were opened are searched. Esc shows all again." if wanted else "")),
+        line(quiet("Esc shows all again." if wanted else "")),
     )
     return Table(columns, rows, empty)
+
+
+def searched_line(found: Found | None, point: Point) -> Line:
+    """How far a filter looks, and what came of a search of all folders."""
+    if found is None:
+        return line(quiet("Only folders that were opened are looked through; "), strong("Enter"), " searches all.")
+    names = f"{found.fitting:,} name{'' if found.fitting == 1 else 's'}"
+    unread = f" {found.unread:,} of them could not be read." if found.unread else ""
+    if not found.over:
+        return line(Span("SEARCHING", Tone.NOTE), f"  {names} so far, in {found.read:,} folders ...")
+    if found.at_limit:
+        rest = f"more words, or: newhope files {point.manifest.vm.name}@{point.id[:8]} FOLDER -R"
+        return line(Span("STOPPED", Tone.WARN), f"  at {names} in {found.read:,} folders;{unread} {rest}")
+    return line(strong("SEARCHED"), f"  all {found.read:,} folders: {names}.", Span(unread, Tone.WARN))
 
 
 def _cell(column: str, node: Node, tree: FileTree, now: datetime) -> Span:
@@ -207,7 +239,8 @@ def _volume_cell(column: str, node: Node, tree: FileTree) -> Span:
 def _fold(node: Node, tree: FileTree) -> str:
     if not node.is_folder:
         return "  "
-    return "- " if node.key in tree.unfolded else "+ "
+    way = tree.found.folders if tree.found is not None else {}
+    return "- " if node.key in tree.unfolded or node.key in way else "+ "
 
 
 def _mode(entry: FileEntry) -> str:
