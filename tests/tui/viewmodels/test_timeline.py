@@ -113,6 +113,6 @@ def test_every_letter_is_told_and_the_signs_of_proofs_where_there_are_any() -> N
     plain = texts(timeline_lines((point,), (), NOW, 79, rpo_s=None, zone=UTC))
     marked = texts(timeline_lines((point,), (), NOW, 79, rpo_s=None, zone=UTC, proofs=(proof,)))
 
-    assert plain[4].split() == "o off m memory f frozen c crash x fail ! missed g files . none".split()
+    assert plain[4].strip() == "o off  m memory  f frozen  c crash  x fail  ! missed  g files  . none"
     assert marked[:-1] == [plain[0], marked[1], *plain[2:]]
     assert "+ proven to boot  - failed its proof  ? open" in marked[5]
