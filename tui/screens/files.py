@@ -30,6 +30,7 @@ from tui.viewmodels.file_search import FileSearch
 from tui.viewmodels.file_tree import (
     FileTree,
     Folder,
+    Found,
     Node,
     command,
     folder_of,
@@ -251,13 +252,20 @@ class FilesScreen(FilteredScreen):
             self._tree = replace(self._tree, found=None)
 
     async def _search(self, look: PointLook, tree: FileTree) -> None:
-        wanted, over = self._wanted, False
+        wanted = self._wanted
         search = FileSearch(top_of(tree), wanted, look.children)
-        while not over and self.is_mounted and self._wanted == wanted and self._tree is not None:
+        while self.is_mounted:
             found = await self.console.gateway.ask(lambda: search.go_on(_SEARCH_FOR_S))
-            if self._wanted == wanted:
-                self._tree, over = replace(self._tree, found=found), found.over
-                self.repaint()
+            if self._wanted != wanted:
+                return
+            self._show_found(found)
+            if found.over:
+                return
+
+    def _show_found(self, found: Found) -> None:
+        if self._tree is not None:
+            self._tree = replace(self._tree, found=found)
+            self.repaint()
 
     def action_go_back(self) -> None:
         """Leave the field, clear the filter, or go back."""
