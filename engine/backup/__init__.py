@@ -34,7 +34,14 @@ from engine.backup.kinds import make_recovery_point, plan
 from engine.backup.leftovers import Leftover
 from engine.backup.plan import BackupPlan, PlainRepository, Request, lock_of, lock_of_vm
 from engine.backup.reading import is_doubtful
-from engine.backup.reconciling import kept_notes, leftovers_of, put_right
+from engine.backup.reconciling import (
+    dead_work_on,
+    kept_notes,
+    leftovers_of,
+    leftovers_on_host,
+    put_right,
+    put_right_on_host,
+)
 from engine.backup.vm_notes import KeptNote
 
 __all__ = [
@@ -45,14 +52,17 @@ __all__ = [
     "Request",
     "WayOn",
     "WhatNow",
+    "dead_work_on",
     "is_doubtful",
     "kept_notes",
     "leftovers_of",
+    "leftovers_on_host",
     "lock_of",
     "lock_of_vm",
     "make_recovery_point",
     "plan",
     "put_right",
+    "put_right_on_host",
     "serves",
     "shutdown_was_ignored",
     "startable",

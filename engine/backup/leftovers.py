@@ -15,14 +15,16 @@ off, and only an operator decides.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 
 from msgspec import Struct
 
 from engine.backup.vm_notes import VmNotes
 from engine.errors import ExitCode, NewhopeError
-from engine.hosts import HostLane, HostRefused, agent, backup_job, power, thaw
+from engine.hosts import HostLane, HostRefused, agent, backup_job, guest_channel, power, scratch, thaw
 from engine.hosts.backup_job import WorkOnVm
 from engine.hosts.model import Vm, VmState
 from engine.hosts.owner import is_dead
@@ -48,14 +50,16 @@ class LeftoverKind(StrEnum):
     NOTE = "note"
     CHECKPOINT = "checkpoint"
     BITMAP = "dirty bitmap"
+    CHANNEL = "channel"
 
 
 class Leftover(Struct, frozen=True):
-    """One thing that was left on one VM."""
+    """One thing that was left on one VM, or on a host for a VM that is no longer there."""
 
     kind: LeftoverKind
     host: str
     vm_uuid: str
+    """Empty, as `vm` is, where the host has no such VM any more."""
     vm: str
     what: str
     """A sentence."""
@@ -67,6 +71,11 @@ class Leftover(Struct, frozen=True):
     """It may be at work still: newhope does nothing about it."""
     only_if_asked: bool = False
     """An operator has to agree, for it may be as its owner wants it."""
+
+    @property
+    def where(self) -> str:
+        """The VM on its host, or the host."""
+        return f"{self.vm} on {self.host}" if self.vm else self.host
 
 
 def left_on(
@@ -107,6 +116,41 @@ def find(lane: HostLane, vm: Vm, notes: VmNotes) -> tuple[Leftover, ...]:
     )
 
 
+def find_channels(lane: HostLane, vm: Vm) -> tuple[Leftover, ...]:
+    """Channels that dead processes left plugged into a VM; no backup of its disks minds them.
+
+    Raises HostUnreachable, HostRefused, MissingOnHost.
+    """
+    return tuple(
+        left_on(
+            vm,
+            LeftoverKind.CHANNEL,
+            what=f"A channel of {owner} is plugged into it.",
+            remedy="Unplug it.",
+            name=name,
+        )
+        for name, owner in guest_channel.left_behind(lane, vm)
+    )
+
+
+def find_on_host(lane: HostLane, vms: Iterable[Vm]) -> tuple[Leftover, ...]:
+    """Files of dead jobs on a host that are for none of these VMs, which are all there are. Raises HostUnreachable."""
+    files = scratch.abandoned_of_no_vm(lane, (vm.uuid for vm in vms))
+    if not files:
+        return ()
+    kind, host = LeftoverKind.FILES, lane.host.name
+    return (
+        Leftover(kind, host, "", "", what=_lie_in(files, "of VMs that are no longer there "), remedy=_removal(files)),
+    )
+
+
+def put_right_on_host(lane: HostLane, vms: Iterable[Vm]) -> str:
+    """Remove what `find_on_host` finds now; what was done, as a sentence. Raises HostUnreachable."""
+    files = scratch.abandoned_of_no_vm(lane, (vm.uuid for vm in vms))
+    lane.files.remove(files)
+    return f"Removed {', '.join(path.name for path in files)}." if files else "It was gone already."
+
+
 def put_right(lane: HostLane, vm: Vm, leftover: Leftover, notes: VmNotes) -> str:
     """Undo what was left; what was done, as a sentence.
 
@@ -114,6 +158,8 @@ def put_right(lane: HostLane, vm: Vm, leftover: Leftover, notes: VmNotes) -> str
     """
     if leftover.kind in (LeftoverKind.JOB, LeftoverKind.FILES):
         return " ".join(backup_job.clear_leftovers(lane, vm)) or "It was gone already."
+    if leftover.kind is LeftoverKind.CHANNEL:
+        return " ".join(guest_channel.clear_leftovers(lane, vm)) or "It was gone already."
     work = backup_job.look(lane, vm.uuid)
     note = work.note or notes.only_here(lane.host.name, vm.uuid)
     if note is None or not is_dead(note.owner, lane):
@@ -161,13 +207,17 @@ def _files(lane: HostLane, vm: Vm, work: WorkOnVm) -> Leftover | None:
     files = [path for path in backup_job.abandoned_files(lane, vm, work.domain_id) if path not in of_the_job]
     if not files:
         return None
+    return left_on(vm, LeftoverKind.FILES, what=_lie_in(files), remedy=_removal(files))
+
+
+def _lie_in(files: Sequence[Path], of_what: str = "") -> str:
     named = f"{len(files)} files" if len(files) > 1 else "1 file"
-    return left_on(
-        vm,
-        LeftoverKind.FILES,
-        what=f"{named} of dead backup jobs lie in {files[0].parent}.",
-        remedy=f"Remove {', '.join(path.name for path in files)}.",
-    )
+    folders = " and ".join(str(folder) for folder in sorted({path.parent for path in files}))
+    return f"{named} of dead backup jobs {of_what}lie in {folders}."
+
+
+def _removal(files: Sequence[Path]) -> str:
+    return f"Remove {', '.join(path.name for path in files)}."
 
 
 def _act(lane: HostLane, vm: Vm, work: WorkOnVm, notes: VmNotes) -> Leftover | None:

@@ -1,6 +1,8 @@
-"""All that dead jobs have left on a VM, found and put right as `newhope doctor --repair` does it."""
+"""All that dead jobs have left on a VM or its host, found and put right as `newhope doctor --repair` does it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from engine.backup import leftovers, stray_marks
 from engine.backup.leftovers import Leftover, LeftoverKind
@@ -11,12 +13,25 @@ from engine.hosts.model import Vm
 from engine.settings import Settings
 
 
-def leftovers_of(lane: HostLane, vm: Vm, settings: Settings, fleet: Fleet) -> tuple[Leftover, ...]:
-    """What was left on a VM, in the order in which it is put right; `fleet` tells what recovery points need.
+def dead_work_on(lane: HostLane, vm: Vm, settings: Settings) -> tuple[Leftover, ...]:
+    """What dead jobs were at on a VM, in the order in which it is put right; no repository is asked.
 
     Raises HostUnreachable, HostRefused, MissingOnHost.
     """
-    return (*leftovers.find(lane, vm, VmNotes(settings.state)), *stray_marks.find(lane, vm, fleet))
+    return (*leftovers.find(lane, vm, VmNotes(settings.state)), *leftovers.find_channels(lane, vm))
+
+
+def leftovers_of(lane: HostLane, vm: Vm, settings: Settings, fleet: Fleet) -> tuple[Leftover, ...]:
+    """The same, and checkpoints and bitmaps that nobody needs; `fleet` tells what recovery points need.
+
+    Raises HostUnreachable, HostRefused, MissingOnHost.
+    """
+    return (*dead_work_on(lane, vm, settings), *stray_marks.find(lane, vm, fleet))
+
+
+def leftovers_on_host(lane: HostLane, vms: Iterable[Vm]) -> tuple[Leftover, ...]:
+    """What was left on a host for none of these VMs, which are those of all hosts. Raises HostUnreachable."""
+    return leftovers.find_on_host(lane, vms)
 
 
 def put_right(lane: HostLane, vm: Vm, leftover: Leftover, settings: Settings) -> str:
@@ -24,6 +39,11 @@ def put_right(lane: HostLane, vm: Vm, leftover: Leftover, settings: Settings) ->
     if leftover.kind in (LeftoverKind.CHECKPOINT, LeftoverKind.BITMAP):
         return stray_marks.put_right(lane, vm, leftover)
     return leftovers.put_right(lane, vm, leftover, VmNotes(settings.state))
+
+
+def put_right_on_host(lane: HostLane, vms: Iterable[Vm]) -> str:
+    """Remove what was left on a host for none of these VMs; what was done, as a sentence. Raises HostUnreachable."""
+    return leftovers.put_right_on_host(lane, vms)
 
 
 def kept_notes(settings: Settings) -> tuple[KeptNote, ...]:

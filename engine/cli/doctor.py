@@ -1,4 +1,4 @@
-"""`newhope doctor`: what this machine needs and has."""
+"""`newhope doctor`: what this machine needs and has, and how the hosts are."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ if TYPE_CHECKING:
 def doctor(invocation: Invocation, repair: bool, yes: bool, dry_run: bool) -> ExitCode:
     """Programs and libraries of the operating system: version, what each is for, and the command that mends it.
 
-    Then the VMs that an instant restore has started, and whose disks still hang on a server of this machine.
+    Then every configured host: in how long it answers and by which way, its versions, the programs that it lacks, the
+    room for scratch files, and what dead jobs were at on its VMs. Then the VMs that an instant restore has started, and
+    whose disks still hang on a server of this machine.
 
-    The exit status is 12 if something is missing that backups and restores need; what only the practice hosts, the
-    tests or the bench need is shown and does not count. It is about this machine: what another host lacks is said by
-    `newhope hosts`.
+    The exit status is 12 if this machine lacks what backups and restores need; what only the practice hosts, the tests
+    or the bench need is shown and does not count. Otherwise it is 13 if a host does not answer, lacks something, or has
+    something to be put right.
 
     With --repair: look on every host for what jobs that were killed, or whose machine died, have left: a backup job
-    and its files, a guest that newhope has frozen, paused or shut down, checkpoints that no recovery point needs. The
-    plan is shown first. What may belong to a living process, to another machine, to another program or to the VM's
-    owner is left alone, with the command to do it by hand. With --dry-run the exit status is 13 if there is something
-    to put right. (A backup does the same for its own VM before it begins.)
+    and its files, a channel, a guest that newhope has frozen, paused or shut down, checkpoints that no recovery point
+    needs. The plan is shown first. What may belong to a living process, to another machine, to another program or to
+    the VM's owner is left alone, with the command to do it by hand. With --dry-run the exit status is 13 if there is
+    something to put right. (A backup does the same for its own VM before it begins.)
 
     \b
     Examples:
-      newhope doctor                       is everything installed?
+      newhope doctor                       is everything installed, here and on the hosts?
       newhope doctor --repair --dry-run    what was left, and what would be done
       newhope doctor --repair              asks, then does it
     """
@@ -50,20 +52,26 @@ def doctor(invocation: Invocation, repair: bool, yes: bool, dry_run: bool) -> Ex
 
         raise Usage("--yes and --dry-run go with --repair.", next_step="`newhope doctor --repair --dry-run`.")
     from engine.cli import printing
+    from engine.cli.doctor_hosts import look_at_hosts, show_hosts
     from engine.cli.documents import plain
     from engine.doctor import Purpose, examine
 
     checks = examine()
+    seen = look_at_hosts(invocation)
     hanging = _hanging(invocation)
     if invocation.json:
-        printing.show_json({"needs": [plain(check) for check in checks], "hanging": hanging})
+        printing.show_json({"needs": [plain(check) for check in checks], **plain(seen), "hanging": hanging})
     else:
-        _show(checks, hanging)
-    lacking = any(check.needed_for is Purpose.RUN and not check.found for check in checks)
-    return ExitCode.MISSING_PACKAGE if lacking else ExitCode.OK
+        _show(checks)
+        show_hosts(seen)
+        for sentence in hanging:
+            printing.say(sentence)
+    if any(check.needed_for is Purpose.RUN and not check.found for check in checks):
+        return ExitCode.MISSING_PACKAGE
+    return ExitCode.OK if seen.sound else ExitCode.FINDINGS
 
 
-def _show(checks: Sequence[PackageCheck], hanging: Sequence[str]) -> None:
+def _show(checks: Sequence[PackageCheck]) -> None:
     from engine.cli import printing
     from engine.cli.table import Cell, Column, bad, good, idle
     from engine.doctor import Purpose
@@ -92,8 +100,6 @@ def _show(checks: Sequence[PackageCheck], hanging: Sequence[str]) -> None:
         printing.say(f"{check.name} is missing ({check.needed_for.meaning}): {check.mend}")
     if not missing:
         printing.say("Nothing is missing.")
-    for sentence in hanging:
-        printing.say(sentence)
 
 
 def _hanging(invocation: Invocation) -> list[str]:

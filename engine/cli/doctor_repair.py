@@ -13,7 +13,7 @@ from engine.cli.confirmation import confirm
 from engine.cli.documents import of_job, plain
 from engine.cli.following import see_to_end
 from engine.cli.invocation import Invocation
-from engine.cli.leftovers_job import LeftoversJob, launch_repair_of_vm
+from engine.cli.leftovers_job import LeftoversJob, launch_repair_of_vm, vms_on_hosts
 from engine.cli.table import bad, good
 from engine.cli.wording import count
 from engine.errors import ExitCode, NewhopeError
@@ -60,6 +60,7 @@ def _look(invocation: Invocation) -> Found:
     leftovers: list[Leftover] = []
     unseen: list[str] = []
     silent: set[str] = set()
+    vms = vms_on_hosts(fleet.snapshots)
     with HostLanes(settings) as lanes, invocation.patience("looking what dead jobs have left"):
         for snapshot in fleet.snapshots:
             if snapshot.status is not HostStatus.ONLINE:
@@ -71,6 +72,11 @@ def _look(invocation: Invocation) -> Found:
                     leftovers.extend(backup.leftovers_of(lanes[vm.host], vm, settings, fleet))
                 except NewhopeError as error:
                     unseen.append(f"{vm.name} on {vm.host} could not be looked at: {error.what}")
+        for snapshot in fleet.snapshots if not silent else ():
+            try:
+                leftovers.extend(backup.leftovers_on_host(lanes[snapshot.host], vms))
+            except NewhopeError as error:
+                unseen.append(f"The scratch folders of {snapshot.host} could not be looked at: {error.what}")
     unseen.extend(_unread_repositories(fleet))
     waiting = tuple(each for each in backup.kept_notes(settings) if each.host in silent)
     return Found(tuple(leftovers), tuple(unseen), waiting)
@@ -89,7 +95,7 @@ def _show(found: Found) -> None:
     for leftover in found.leftovers:
         number += not leftover.left_alone
         mark = "  -" if leftover.left_alone else f"{number:>3}"
-        printing.say(f"{mark}  {leftover.vm} on {leftover.host}: {leftover.what}")
+        printing.say(f"{mark}  {leftover.where}: {leftover.what}")
         printing.say(f"     {'left alone: ' if leftover.left_alone else ''}{leftover.remedy}")
     for each in found.waiting:
         printing.say(

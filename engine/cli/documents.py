@@ -39,8 +39,9 @@
              --due: {"job": Job}; --due --dry-run, or when nothing is: {"due": [ProofDue], "later": [Later],
              "left_out": [LeftOut]}
     serve    {"serving": {"vm", "point", "repository", "disks": [{"target", "size_bytes", "uri"}]}}, once it can be read
-    doctor   {"needs": [PackageCheck], "hanging": [sentence]}; --repair: {"repair": {"leftovers": [Leftover],
-             "unseen": [sentence], "waiting": [KeptNote]}}, and once it is done "jobs": [Job], "refused": [sentence]
+    doctor   {"needs": [PackageCheck], "hosts": [HostCheck], "leftovers": [Leftover], "unseen": [sentence], "hanging":
+             [sentence]}; --repair: {"repair": {"leftovers": [Leftover], "unseen": [sentence], "waiting": [KeptNote]}},
+             and once it is done "jobs": [Job], "refused": [sentence]
     backup, restore   --dry-run: {"plan": ...}; otherwise {"job": Job} when it is over (or launched, with --detach)
              backup --due --dry-run, or when nothing is: {"due": [Due], "later": [Later], "left_out": [LeftOut]}
     errors   {"error": {"what", "untouched", "next_step", "exit_code", "name"}}

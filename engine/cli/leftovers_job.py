@@ -1,6 +1,8 @@
-"""The job that puts right what dead jobs have left on one VM: what was shown, as far as it is still so."""
+"""The job that puts right what dead jobs have left on one VM, or host: what was shown, as far as it is still so."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
@@ -10,8 +12,9 @@ from engine.backup import Leftover
 from engine.cli.command_line import with_config
 from engine.cli.launching import job_command, keys_for
 from engine.errors import NewhopeError
-from engine.fleet import gather
-from engine.hosts import HostLanes, find_vm, take_snapshot
+from engine.fleet import Fleet, gather
+from engine.hosts import HostLane, HostLanes, find_vm, take_snapshot
+from engine.hosts.model import HostSnapshot, Vm
 from engine.jobs import Job, JobContext, Journal, launch
 from engine.settings import Settings
 
@@ -23,8 +26,14 @@ class LeftoversJob(Struct, frozen=True):
 
     host: str
     vm_uuid: str
+    """Empty, as `vm` is, for what was left on a host of VMs that it no longer has."""
     vm: str
     leftovers: tuple[Leftover, ...]
+
+    @property
+    def where(self) -> str:
+        """The VM on its host, or the host."""
+        return f"{self.vm} on {self.host}" if self.vm else self.host
 
 
 class NotPutRight(NewhopeError):
@@ -32,14 +41,14 @@ class NotPutRight(NewhopeError):
 
 
 def launch_repair_of_vm(settings: Settings, journal: Journal, spec: LeftoversJob) -> Job:
-    """Repair one VM as a job of its own; raises `Conflict` while another one works on the VM."""
+    """Repair one VM, or host, as a job of its own; raises `Conflict` while another one works on the VM."""
     return launch(
         journal,
         REPAIR_VM,
-        spec.vm,
+        spec.vm or "scratch files",
         spec.host,
         msgspec.json.encode(spec),
-        lock=backup.lock_of_vm(spec.vm_uuid),
+        lock=backup.lock_of_vm(spec.vm_uuid) if spec.vm_uuid else None,
         argv_prefix=job_command(settings),
         again=with_config(settings.file, "newhope doctor --repair"),
         untouched="Every recovery point is as it was; what is not put right yet the next run puts right.",
@@ -47,31 +56,51 @@ def launch_repair_of_vm(settings: Settings, journal: Journal, spec: LeftoversJob
     )
 
 
+def vms_on_hosts(snapshots: Iterable[HostSnapshot]) -> tuple[Vm, ...]:
+    """The VMs of all hosts: those of two may share a folder for scratch files."""
+    return tuple(vm for snapshot in snapshots for vm in snapshot.vms)
+
+
 def repair_vm(settings: Settings, job: Job, context: JobContext) -> str:
     """Put right what was shown, one after the other; one that resists does not keep the others."""
     spec = msgspec.json.decode(job.spec, type=LeftoversJob)
     context.plan([each.what for each in spec.leftovers])
-    failed: list[NewhopeError] = []
     with HostLanes(settings) as lanes:
         lane = lanes[spec.host]
-        vm = find_vm(take_snapshot(lane), spec.vm_uuid)
-        # While this job holds the VM's lock no backup of it begins here, so what is needless now stays so.
-        found = {(each.kind, each.name) for each in backup.leftovers_of(lane, vm, settings, gather(settings, lanes))}
-        for leftover in spec.leftovers:
-            with context.step(leftover.what) as step:
-                if (leftover.kind, leftover.name) not in found:
-                    step.note("It was put right already.")
-                    continue
-                try:
-                    step.note(backup.put_right(lane, vm, leftover, settings))
-                except NewhopeError as error:
-                    context.log(str(error), "error")
-                    step.note(f"FAILED: {error.what}")
-                    failed.append(error)
+        fleet = gather(settings, lanes)
+        failed: tuple[NewhopeError, ...] = ()
+        if spec.vm_uuid:
+            failed = _repair(settings, spec, lane, fleet, context)
+        else:
+            for leftover in spec.leftovers:
+                with context.step(leftover.what) as step:
+                    step.note(backup.put_right_on_host(lane, vms_on_hosts(fleet.snapshots)))
     if failed:
         raise NotPutRight(
-            f"{len(failed)} of {len(spec.leftovers)} things on {spec.vm} could not be put right: {failed[0].what}",
+            f"{len(failed)} of {len(spec.leftovers)} things on {spec.where} could not be put right: {failed[0].what}",
             untouched=failed[0].untouched,
             next_step=failed[0].next_step,
         )
-    return f"{spec.vm} on {spec.host} is in order: {len(spec.leftovers)} put right."
+    return f"{spec.where} is in order: {len(spec.leftovers)} put right."
+
+
+def _repair(
+    settings: Settings, spec: LeftoversJob, lane: HostLane, fleet: Fleet, context: JobContext
+) -> tuple[NewhopeError, ...]:
+    """Put right what was left on the VM; why what is still there is."""
+    vm = find_vm(take_snapshot(lane), spec.vm_uuid)
+    # While this job holds the VM's lock no backup of it begins here, so what is needless now stays so.
+    found = {(each.kind, each.name) for each in backup.leftovers_of(lane, vm, settings, fleet)}
+    failed: list[NewhopeError] = []
+    for leftover in spec.leftovers:
+        with context.step(leftover.what) as step:
+            if (leftover.kind, leftover.name) not in found:
+                step.note("It was put right already.")
+                continue
+            try:
+                step.note(backup.put_right(lane, vm, leftover, settings))
+            except NewhopeError as error:
+                context.log(str(error), "error")
+                step.note(f"FAILED: {error.what}")
+                failed.append(error)
+    return tuple(failed)

@@ -19,7 +19,7 @@ def _source(module: str, name: str, short_help: str, *, hidden: bool = False) ->
 
 SOURCES = {
     "init": _source("init", "init", "Write a first settings file for this machine."),
-    "doctor": _source("doctor", "doctor", "What this machine needs; --repair: what dead jobs left on VMs."),
+    "doctor": _source("doctor", "doctor", "What this machine needs, and how hosts are; --repair: what dead jobs left."),
     "hosts": _source("hosts", "hosts", "Hosts and whether they answer."),
     "vms": _source("vms", "vms", "VMs, their state, and the age of their newest recovery point."),
     "repo": _source("repo", "repo", "Create a repository, look at one, or test its storage."),
@@ -52,7 +52,7 @@ EXIT_MEANINGS = {
     ExitCode.GUEST: "the guest or its agent did not do as asked",
     ExitCode.FAILED: "the work failed; the message says what is untouched",
     ExitCode.MISSING_PACKAGE: "a program of the operating system is missing",
-    ExitCode.FINDINGS: "`check`, `repo test-storage` or `doctor --repair --dry-run` found something",
+    ExitCode.FINDINGS: "`check`, `repo test-storage` or `doctor` found something",
     ExitCode.CANCELLED: "the job was cancelled",
     ExitCode.LOST: "the job's process was killed",
     ExitCode.INTERRUPTED: "Ctrl-C; a job that was followed goes on",

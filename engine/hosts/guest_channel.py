@@ -31,7 +31,7 @@ from engine.errors import NewhopeError
 from engine.hosts.errors import NO_DOMAIN, OPERATION_INVALID, GuestDidNotAnswer, HostRefused
 from engine.hosts.lane import HostLane
 from engine.hosts.model import Vm
-from engine.hosts.owner import is_dead, read_mark, this_process
+from engine.hosts.owner import Owner, is_dead, read_mark, this_process
 from engine.hosts.xml_tree import parse, to_bytes
 
 if TYPE_CHECKING:
@@ -69,15 +69,23 @@ class ChannelRefused(NewhopeError):
     """The host cannot plug a channel into the VM; there is another way to its files."""
 
 
+def left_behind(lane: HostLane, vm: Vm) -> tuple[tuple[str, Owner], ...]:
+    """The channels that killed processes left in a VM, each with its process. Raises HostUnreachable, MissingOnHost."""
+    found: list[tuple[str, Owner]] = []
+    for name in _names(lane, vm.uuid):
+        mark = _MARK.fullmatch(name.removeprefix(PREFIX))
+        owner = read_mark(mark[1], mark[2], mark[3]) if mark else None
+        if owner is not None and is_dead(owner, lane):
+            found.append((name, owner))
+    return tuple(found)
+
+
 def clear_leftovers(lane: HostLane, vm: Vm) -> tuple[str, ...]:
     """Unplug the channels that killed processes left in a VM; what was done, in sentences."""
     done: list[str] = []
-    for name in _names(lane, vm.uuid):
-        found = _MARK.fullmatch(name.removeprefix(PREFIX))
-        owner = read_mark(found[1], found[2], found[3]) if found else None
-        if owner is not None and is_dead(owner, lane):
-            unplug(lane, vm.uuid, name)
-            done.append(f"unplugged the channel {name} of {vm.name}, which {owner} had left")
+    for name, owner in left_behind(lane, vm):
+        unplug(lane, vm.uuid, name)
+        done.append(f"Unplugged the channel {name} of {vm.name}, which {owner} had left.")
     return tuple(done)
 
 

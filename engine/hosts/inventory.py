@@ -80,6 +80,11 @@ def take_snapshot(lane: HostLane, *, timeout_s: float = 10.0) -> HostSnapshot:
         )
 
 
+def first_answer(lane: HostLane) -> None:
+    """Have the host answer the shortest question there is, opening the connection to it. Raises HostUnreachable."""
+    lane.run(lambda connection: connection.getLibVersion(), timeout_s=lane.reach.open_timeout_s)
+
+
 def require_snapshot(lane: HostLane, *, untouched: str = "Nothing was changed.") -> HostSnapshot:
     """A snapshot of one host; raises HostUnreachable if it does not answer."""
     snapshot = take_snapshot(lane)

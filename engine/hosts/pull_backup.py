@@ -383,11 +383,7 @@ def _check_reachable(lane: HostLane, backup: PullBackup) -> None:
         reason = _why_not(error)
     raise ScratchUnusable(
         f"The disks of {backup.vm} cannot be read at the socket {listening} of host {backup.host}: {reason}.",
-        next_step="Run newhope on that host as root; or put this user into the group of its QEMU (libvirt-qemu on "
-        "Debian and Ubuntu, qemu elsewhere: `usermod -aG libvirt-qemu USER`) and log in anew."
-        if lane.reach.local
-        else f"Name root in the uri of {lane.host.name}, or set scratch in [hosts.{lane.host.name}] of newhope.toml to "
-        "a folder there that both QEMU's user and the user of the uri may enter.",
+        next_step=scratch.into_group_of_qemu(lane),
     )
 
 

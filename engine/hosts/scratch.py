@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 LONGEST_SOCKET_PATH_BYTES = 107
 _SYSTEM_FOLDER = Path("/var/lib/libvirt/qemu")
 _SHORT_NAME_CHARACTERS = 20
+_ANY_VM = "0" * 8
 
 _NAME = re.compile(r"newhope-([0-9a-f]{6})-([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]{8})-[0-9a-f]{4}\.\w+")
 
@@ -38,6 +40,17 @@ class ScratchUnusable(NewhopeError):
     """The folder for backup sockets and scratch files cannot be used."""
 
     exit_code = ExitCode.PREFLIGHT
+
+
+class ScratchRoom(Struct, frozen=True):
+    """Where the backup jobs of a host keep their files, as it is now."""
+
+    folder: Path
+    free_bytes: int | None
+    """None if nobody tells."""
+    trouble: str = ""
+    """Why a job would fail there, as a sentence."""
+    next_step: str = ""
 
 
 class ScratchFiles(Struct, frozen=True):
@@ -126,29 +139,74 @@ def _too_deep(lane: HostLane, files: ScratchFiles) -> ScratchUnusable:
 def check_room(lane: HostLane, files: ScratchFiles) -> None:
     """Raise ScratchUnusable or NoSpace if a job with these files is bound to fail. Makes the default session folder."""
     host = lane.host
-    if len(os.fsencode(files.socket)) > LONGEST_SOCKET_PATH_BYTES:
-        raise _too_deep(lane, files)
+    _require_short(lane, files)
     if not lane.files.reachable:
         return
     if host.scratch is None and files.folder == own_folder(lane):
         lane.files.make_private(files.folder)
+    _require_usable(lane, files.folder)
+    _require_floor(lane, files.folder, lane.files.free_bytes((files.folder,)).get(files.folder))
+
+
+def room_on(lane: HostLane) -> ScratchRoom | None:
+    """The folder of a host's backup jobs, looked at without changing anything; None if the host shows no files.
+
+    In system mode without `scratch` each VM that runs has a folder of its own: what is looked at is the one above.
+    Raises HostUnreachable.
+    """
+    if not lane.files.reachable:
+        return None
+    shared = _shared_folder(lane)
+    folder = shared or _SYSTEM_FOLDER
+    # What is missing is in the file system of what is above it.
+    free = lane.files.free_bytes((folder, *folder.parents))
+    free_bytes = next((free[each] for each in (folder, *folder.parents) if each in free), None)
     try:
-        lane.files.require_usable(files.folder)
+        if shared is not None:
+            _require_short(lane, new_files(folder, _ANY_VM))
+        # The private folder is made by the first backup.
+        if folder != own_folder(lane) or folder in free:
+            _require_usable(lane, folder)
+        _require_floor(lane, folder, free_bytes)
+    except (ScratchUnusable, NoSpace) as trouble:
+        return ScratchRoom(folder, free_bytes, trouble.what, trouble.next_step)
+    return ScratchRoom(folder, free_bytes)
+
+
+def _shared_folder(lane: HostLane) -> Path | None:
+    """The folder of all backup jobs of a host; None where each VM has its own."""
+    if lane.host.scratch is None and is_system(lane.host.uri):
+        return None
+    return folder_for(lane, 0, "")
+
+
+def _require_short(lane: HostLane, files: ScratchFiles) -> None:
+    if len(os.fsencode(files.socket)) > LONGEST_SOCKET_PATH_BYTES:
+        raise _too_deep(lane, files)
+
+
+def _require_usable(lane: HostLane, folder: Path) -> None:
+    host = lane.host
+    try:
+        lane.files.require_usable(folder)
     except FileNotFoundError:
         raise ScratchUnusable(
-            f"The scratch folder {files.folder} of host {host.name} does not exist.",
+            f"The scratch folder {folder} of host {host.name} does not exist.",
             next_step="Make it, owned by the user that QEMU runs as on that host (often libvirt-qemu or qemu).",
         ) from None
     except PermissionError:
         raise ScratchUnusable(
-            f"{_the_user(lane)} may not enter the scratch folder {files.folder} of host {host.name}.",
-            next_step=f"{_as_root(lane)}, or set scratch in "
-            f"[hosts.{host.name}] of newhope.toml to a folder that both QEMU's user and this user may use.",
+            f"{_the_user(lane)} may not enter the scratch folder {folder} of host {host.name}.",
+            next_step=f"{into_group_of_qemu(lane)} Another folder is set with scratch in [hosts.{host.name}] of "
+            "newhope.toml.",
         ) from None
-    free_bytes = lane.files.free_bytes((files.folder,)).get(files.folder)
+
+
+def _require_floor(lane: HostLane, folder: Path, free_bytes: int | None) -> None:
+    host = lane.host
     if free_bytes is not None and free_bytes < host.scratch_floor_bytes:
         raise NoSpace(
-            f"The scratch folder {files.folder} of host {host.name} has {free_bytes >> 20} MiB free, "
+            f"The scratch folder {folder} of host {host.name} has {free_bytes >> 20} MiB free, "
             f"less than the floor of {format_size(host.scratch_floor_bytes)}.",
             next_step="Free space there, or set another scratch folder, or a lower scratch_floor, in "
             f"[hosts.{host.name}] of newhope.toml.",
@@ -157,12 +215,33 @@ def check_room(lane: HostLane, files: ScratchFiles) -> None:
 
 def abandoned(lane: HostLane, folder: Path, vm_uuid: str) -> tuple[Path, ...]:
     """Files of a VM's jobs in a folder of the host whose owner is dead."""
+    return tuple(path for path in _of_the_dead(lane, folder) if _vm_of(path) == vm_uuid[:8])
+
+
+def abandoned_of_no_vm(lane: HostLane, vm_uuids: Iterable[str]) -> tuple[Path, ...]:
+    """Files whose owner is dead, in folders of the host that VMs share, of jobs of none of these VMs."""
+    if not lane.files.reachable:
+        return ()
+    here = {uuid[:8] for uuid in vm_uuids}
+    folders = {folder for folder in (_shared_folder(lane), *_socket_folders(lane)) if folder is not None}
+    return tuple(path for folder in sorted(folders) for path in _of_the_dead(lane, folder) if _vm_of(path) not in here)
+
+
+def _of_the_dead(lane: HostLane, folder: Path) -> Iterator[Path]:
     try:
         names = lane.files.names(folder) if lane.files.reachable else ()
     except OSError:
-        return ()
-    paths = (folder / name for name in names if f"-{vm_uuid[:8]}-" in name)
-    return tuple(path for path in paths if (owner := owner_of(path)) is not None and is_dead(owner, lane))
+        return
+    for name in names:
+        owner = owner_of(folder / name)
+        if owner is not None and is_dead(owner, lane):
+            yield folder / name
+
+
+def _vm_of(path: Path) -> str:
+    """The start of the UUID of the VM that a file of ours is for."""
+    found = _NAME.fullmatch(path.name)
+    return found.group(4) if found else ""
 
 
 def clear_sockets(lane: HostLane, vm_uuid: str) -> None:
@@ -179,8 +258,12 @@ def _the_user(lane: HostLane) -> str:
     return "This user" if lane.reach.local else "The user of its uri"
 
 
-def _as_root(lane: HostLane) -> str:
-    return "Run newhope as root" if lane.reach.local else "Name root in the uri"
+def into_group_of_qemu(lane: HostLane) -> str:
+    """How somebody comes to use the sockets that QEMU's user makes, wherever they lie: a sentence."""
+    how = "(libvirt-qemu on Debian and Ubuntu, qemu elsewhere: `usermod -aG libvirt-qemu USER`)"
+    if lane.reach.local:
+        return f"Run newhope on that host as root; or put this user into the group of its QEMU {how} and log in anew."
+    return f"Name root in the uri of {lane.host.name}; or put the user of the uri into the group of its QEMU {how}."
 
 
 def own_folder(lane: HostLane) -> Path:

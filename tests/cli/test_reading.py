@@ -1,12 +1,14 @@
 """Commands that only look: tables for people, documents for programs."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from engine.errors import ExitCode
 from engine.repository import Point, Repository
 from tests.cli.conftest import Place, Run, make_point
+from tests.left_by_the_dead import scratch_file
 
 TEST_DRIVER = """<node><domain type='test'><name>web</name><memory>8192</memory>
 <uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid><os><type arch='x86_64'>hvm</type></os></domain></node>"""
@@ -150,6 +152,42 @@ def test_doctor_names_each_need_with_its_purpose(newhope: Run) -> None:
 
     assert {need["name"] for need in needs} >= {"qemu-img", "qemu-nbd"}
     assert all(need["mend"] and need["purpose"] for need in needs)
+
+
+def test_doctor_looks_at_every_host_and_ends_with_its_own_status_for_one_that_is_dead(
+    newhope: Run, place: Place
+) -> None:
+    place.write(hosts=place.dead() + place.live())
+
+    answer = newhope("doctor")
+    hosts = newhope("doctor", "--json").document["hosts"]
+
+    rows = {line.split()[2]: line.split() for line in answer.out.splitlines() if line[2:6].strip() in ("OK", "FAIL")}
+    assert rows["alderaan"][1] == "FAIL"
+    assert rows["coruscant"][1] == "OK"
+    assert "alderaan: it does not answer: " in answer.out
+    assert [(host["host"], bool(host["faults"])) for host in hosts] == [("alderaan", True), ("coruscant", False)]
+    assert answer.code == ExitCode.FINDINGS
+
+
+def test_doctor_works_before_there_are_settings_and_tells_of_files_that_dead_jobs_left_for_no_vm(
+    newhope: Run, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place.write(hosts=place.live())
+    folder = tmp_path / "cache" / "newhope" / "scratch"
+    folder.mkdir(parents=True)
+    left = scratch_file(folder, "be1c206f-e8b5-4f55-98cc-16aadc925c76")
+
+    told = newhope("doctor").out
+    dry = newhope("doctor", "--repair", "--dry-run")
+    done = newhope("doctor", "--repair", "--yes")
+
+    assert "coruscant: 1 file of dead backup jobs of VMs that are no longer there lie" in told
+    assert (dry.code, left.exists()) == (ExitCode.FINDINGS, False), dry.out + done.out
+    assert "coruscant is in order: 1 put right." in done.out
+    place.settings_file.unlink()
+    assert "No host was looked at." in newhope("doctor").out
 
 
 def test_no_colour_reaches_a_pipe(newhope_process: Run, points: tuple[Point, ...]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -22,10 +25,13 @@ from engine.lab.journal import ask_journal, prove
 from engine.repository import Consistency
 from engine.restore import Mode, RestoreJournal
 from engine.settings import Settings, save
+from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.e2e.restored import is_whole
-from tests.hosts.live import in_guest, lab_of_its_own, wait_for
+from tests.hosts.live import in_guest, lab_of_its_own
+from tests.left_by_the_dead import scratch_file
 from tests.sshd import Sshd, descendants
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -76,6 +82,13 @@ def operator(farm: Farm) -> Iterator[Operator]:
         at_work.settings = farm.settings
         yield at_work
         at_work.remove_restored()
+
+
+def doctor(farm: Farm, *words: str) -> tuple[int, dict[str, Any]]:
+    command = newhope(farm.settings.file, "doctor", "--json", *words)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout)
 
 
 def scratch_files(farm: Farm, host: str) -> list[str]:
@@ -129,9 +142,16 @@ def test_the_host_says_what_it_is_as_if_it_were_here(farm: Farm, operator: Opera
         (pool,) = snapshot.pools
         room = os.statvfs(farm.lab.layout.host(snapshot.host).pool)
         assert abs(pool.available_bytes - room.f_bavail * room.f_frsize) < 4 << 30
+    status, told = doctor(farm)
+    assert (status, told["leftovers"], told["unseen"]) == (ExitCode.OK, [], [])
+    for host in told["hosts"]:
+        assert (host["way"], host["faults"], host["limits"]) == ("ssh", [], [])
+        assert host["answered_in_s"] > 0
+        assert host["scratch"]["folder"] == str(farm.lab.layout.host(host["host"]).scratch)
+        assert host["scratch"]["free_bytes"] > 0
 
 
-def test_a_link_that_is_cut_fails_the_backup_and_the_next_one_cleans_up_and_goes_on(
+def test_a_link_that_is_cut_fails_the_backup_and_doctor_tells_cleans_up_and_the_next_one_goes_on(
     farm: Farm, operator: Operator
 ) -> None:
     web = operator.vm("web")
@@ -149,14 +169,22 @@ def test_a_link_that_is_cut_fails_the_backup_and_the_next_one_cleans_up_and_goes
     farm.near.stop()
     failed = operator.finish(job)
     farm.near.start()
+    scratch_file(farm.lab.layout.host("alderaan").scratch, "be1c206f-e8b5-4f55-98cc-16aadc925c76")
+    left, told = doctor(farm)
+    repaired, done = doctor(farm, "--repair", "--yes")
 
     assert failed.state is JobState.FAIL
     assert failed.failure is not None
     assert "alderaan" in failed.failure.what
     assert operator.points("web") == known
+    assert (left, repaired) == (ExitCode.FINDINGS, ExitCode.OK)
+    assert {(each["vm"], each["kind"]) for each in told["leftovers"]} == {("web", "backup job"), ("", "scratch files")}
+    assert {job["state"] for job in done["repair"]["jobs"]} == {"done"}
+    assert scratch_files(farm, "alderaan") == []
+    assert len(checkpoints.own_checkpoints(lane, web.uuid)) == 1
     point = operator.back_up("web")
     assert ask_journal(lane, web.uuid).boot_id == before.boot_id
-    assert scratch_files(farm, "alderaan") == []
+    assert point.manifest.disks[0].read_reason.startswith("what was written since")
     assert point.manifest.consistency is Consistency.FILESYSTEM
     assert len(checkpoints.own_checkpoints(lane, web.uuid)) == 1
 

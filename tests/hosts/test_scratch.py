@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from engine.errors import ExitCode, NoSpace
 from engine.hosts import HostLane, scratch
 from engine.hosts.owner import Owner
 from engine.settings import Host
+from tests.left_by_the_dead import scratch_file
 
 VM = "be1c206f-e8b5-4f55-98cc-16aadc925c76"
 
@@ -27,16 +27,6 @@ def short_folder() -> Iterator[Path]:
 
 def session(**changes: object) -> HostLane:
     return HostLane(Host(**({"name": "alderaan", "uri": "qemu:///session"} | changes)))  # type: ignore[arg-type]
-
-
-def of_a_dead_process(folder: Path, ending: str = "vda") -> Path:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    name = scratch.new_files(folder, VM).scratch(ending).name
-    machine, _, _, *rest = name.removeprefix("newhope-").split("-")
-    path = folder / "-".join(["newhope", machine, f"{ended.pid:x}", "1f", *rest])
-    path.touch()
-    return path
 
 
 def test_our_own_files_name_a_living_owner(tmp_path: Path) -> None:
@@ -54,7 +44,7 @@ def test_two_jobs_of_one_process_never_share_a_name(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ended_is_dead_also_when_its_pid_is_used_again(tmp_path: Path) -> None:
-    owner = scratch.owner_of(of_a_dead_process(tmp_path))
+    owner = scratch.owner_of(scratch_file(tmp_path, VM))
     same_pid = Owner(machine=owner.machine if owner else "", pid=os.getpid(), start_ticks=1)
 
     assert owner is not None
@@ -76,7 +66,7 @@ def test_files_with_other_names_are_not_ours(name: str) -> None:
 
 
 def test_only_dead_owners_files_of_this_vm_are_abandoned(tmp_path: Path) -> None:
-    dead = of_a_dead_process(tmp_path)
+    dead = scratch_file(tmp_path, VM)
     scratch.new_files(tmp_path, VM).scratch("vdb").touch()
     (tmp_path / dead.name.replace("be1c206f", "00000000")).touch()
     (tmp_path / "somebody.elses").touch()
@@ -164,7 +154,7 @@ def test_a_user_with_a_long_home_gets_sockets_in_the_runtime_folder(
 
     assert socket.parent == short_folder / "newhope"
     assert socket.parent.stat().st_mode & 0o777 == 0o700
-    left = of_a_dead_process(socket.parent, "sock")
+    left = scratch_file(socket.parent, VM, "sock")
     scratch.clear_sockets(session(), VM)
     assert not left.exists()
 
