@@ -22,20 +22,18 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from engine import backup
+from engine.cli.child_job import see_through
 from engine.cli.launching import BACKUP, launch_backup
 from engine.cli.wording import count, local
 from engine.errors import NewhopeError
 from engine.jobs import (
     KEPT_JOBS,
-    CancelAnswer,
     Failure,
     Job,
     JobContext,
     JobResult,
     JobState,
     Journal,
-    StepHandle,
-    follow,
 )
 from engine.repository import PointKind
 from engine.settings import Settings
@@ -138,7 +136,9 @@ class _Run:
         with self._context.step(title(request)) as step:
             for failed in itertools.count(1):
                 if isinstance(begun, Job):
-                    job = self._wait_for(begun, step)
+                    step.note(f"job {begun.id}")
+                    own = begun.id in self._own
+                    job = see_through(self._journal, begun, self._context, step, own=own)
                     if job.failure is None:
                         return job
                     after, failure, fate = job.id, job.failure, f"job {job.id}: {job.state.value}"
@@ -170,23 +170,6 @@ class _Run:
             return Failure(error.what, error.untouched, error.next_step, error.exit_code)
         self._own.add(job.id)
         return job
-
-    def _wait_for(self, child: Job, step: StepHandle) -> Job:
-        step.note(f"job {child.id}")
-        counted = 0
-        for seen in follow(self._journal, child.id, look_s=_LOOK_S):
-            step.expect(seen.total_bytes)
-            step.advance(seen.done_bytes - counted)
-            child, counted = seen, seen.done_bytes
-            # One that somebody else started is theirs to cancel.
-            wanted = self._context.cancelled and seen.id in self._own and not seen.state.over
-            if wanted and self._journal.ask_cancel(seen.id) is CancelAnswer.ASKED:
-                self._context.log(f"cancelling job {seen.id} ({seen.subject})", "warn")
-            if self._context.cancelled and seen.id not in self._own:
-                self._context.raise_if_cancelled()
-        if child.failure is not None:
-            step.advance(-counted)  # the next attempt begins at nothing
-        return child
 
 
 def _backups(jobs: Iterable[Job]) -> list[tuple[backup.Request, Job]]:

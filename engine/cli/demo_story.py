@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from engine import backup, restore
+from engine.cli.command_line import in_folder
 from engine.cli.launching import launch_backup, launch_restore
 from engine.cli.wording import count, size
 from engine.errors import NewhopeError
@@ -96,9 +97,8 @@ def tell_main_job(folder: Path | None) -> None:
             raise DemoFailed(f"{HERO} has no hot recovery point.", next_step="newhope points shows what there is.")
         _restore_and_compare(story, hero, point, before, after)
         story.tell("Everything happened as it must.")
-        story.tell(
-            f"The lab stays up. Look around: newhope --config {story.settings.file}   Remove it: newhope lab down"
-        )
+        look_around, remove = f"newhope --config {story.settings.file}", f"newhope lab down{in_folder(folder)}"
+        story.tell(f"The lab stays up. Look around: {look_around}   Remove it: {remove}")
 
 
 def prepare_history(folder: Path | None) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from engine.cli.command_line import in_folder
 from engine.cli.commands import Group
 from engine.cli.invocation import Invocation
 
@@ -86,7 +87,7 @@ def break_host(invocation: Invocation, host: str, folder: Path | None) -> None:
     if invocation.json:
         printing.show_json({"lab": practice.status()})
     else:
-        printing.say(f"{host} is dead. To bring it back: newhope lab heal {host}")
+        printing.say(f"{host} is dead. To bring it back: newhope lab heal {host}{in_folder(folder)}")
 
 
 @lab.command()

@@ -9,18 +9,18 @@ from __future__ import annotations
 import msgspec
 
 from engine import restore
+from engine.cli.child_job import see_through
 from engine.cli.launching import launch_restore
 from engine.cli.wording import count
 from engine.errors import ExitCode, NewhopeError
 from engine.fleet import gather
 from engine.hosts import HostLanes
-from engine.jobs import CancelAnswer, Job, JobContext, JobResult, JobState, Journal, StepHandle, follow
+from engine.jobs import Job, JobContext, JobResult, JobState, Journal, StepHandle
 from engine.requirements import ProofDue
 from engine.settings import Settings
 
 LOCK = "proofs"
 """While one such job lives, a second one is refused: two would have two guests running."""
-_LOOK_S = 0.5
 
 
 class ProofsFailed(NewhopeError):
@@ -68,11 +68,9 @@ def _prove(
         fleet = gather(settings, lanes)
         request = restore.as_proof(restore.Request(due.repository, due.vm_uuid, due.point_id, operator=operator))
         plan = restore.place_proof(settings, lanes, fleet, request, restore.load_rates(settings.state))
-    launched = child = launch_restore(settings, journal, plan)
-    step.note(f"job {child.id} on {plan.request.to_host}")
-    for child in follow(journal, launched.id, look_s=_LOOK_S):
-        if context.cancelled and not child.state.over and journal.ask_cancel(child.id) is CancelAnswer.ASKED:
-            context.log(f"cancelling job {child.id} ({child.subject})", "warn")
+    launched = launch_restore(settings, journal, plan)
+    step.note(f"job {launched.id} on {plan.request.to_host}")
+    child = see_through(journal, launched, context, step, own=True)
     if child.failure is not None:
         step.note(f"job {child.id}: {child.state.value}")
         raise ProofsFailed(child.failure.what, next_step=child.failure.next_step)

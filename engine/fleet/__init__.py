@@ -24,7 +24,7 @@ from engine.fleet.fitness_network import virsh
 from engine.fleet.gathering import gather, look_into_repository
 from engine.fleet.model import DiskDevice, Fleet, RepositoryView
 from engine.fleet.passphrase_sources import is_bound_to_be_encrypted
-from engine.fleet.proven import ProofState, Standing, proof_standing, proofs_by_vm
+from engine.fleet.proven import ProofStanding, ProofState, proof_standing, proofs_by_vm
 from engine.fleet.repository_access import (
     Prompt,
     accept_keys,
@@ -59,9 +59,9 @@ __all__ = [
     "Fleet",
     "HostFitness",
     "Prompt",
+    "ProofStanding",
     "ProofState",
     "RepositoryView",
-    "Standing",
     "Verdict",
     "accept_keys",
     "ask_for_passphrases",

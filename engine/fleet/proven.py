@@ -26,7 +26,7 @@ class ProofState(StrEnum):
     PROVEN = "proven"
 
 
-class Standing(Struct, frozen=True):
+class ProofStanding(Struct, frozen=True):
     """One VM's newest proof against its level."""
 
     state: ProofState
@@ -50,14 +50,14 @@ def proofs_by_vm(fleet: Fleet) -> dict[str, tuple[ProofMark, ...]]:
     return {vm: tuple(sorted(marks, key=lambda mark: mark.at, reverse=True)) for vm, marks in found.items()}
 
 
-def proof_standing(proofs: tuple[ProofMark, ...], level: Level | None, now: datetime) -> Standing:
+def proof_standing(proofs: tuple[ProofMark, ...], level: Level | None, now: datetime) -> ProofStanding:
     """Return where a VM stands by its proofs, newest first.
 
     A proof of an earlier point counts for the VM: what is proven is that its backups come back, not one of them.
     """
     every_s = level.prove_every_s if level is not None else None
     if not proofs:
-        return Standing(ProofState.NOT_ASKED if every_s is None else ProofState.NEVER)
+        return ProofStanding(ProofState.NOT_ASKED if every_s is None else ProofState.NEVER)
     last = proofs[0]
     age_s = max(0.0, (now - last.at).total_seconds())
     outcome = last.verdict.outcome
@@ -69,4 +69,4 @@ def proof_standing(proofs: tuple[ProofMark, ...], level: Level | None, now: date
         state = ProofState.LATE
     elif outcome is ProofOutcome.OPEN:
         state = ProofState.OPEN
-    return Standing(state, last, age_s, failed)
+    return ProofStanding(state, last, age_s, failed)

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from engine.fleet import (
     Fleet,
+    ProofStanding,
     ProofState,
-    Standing,
     gone_vms,
     known_vms,
     points_by_vm,
@@ -64,7 +64,7 @@ class Exposure(Struct, frozen=True):
     """How many recovery points can be reached."""
     excluded_by: str | None = None
     """The rule that excludes it, in the words of the settings; it has no level then."""
-    proof: Standing = Standing(ProofState.NOT_ASKED)
+    proof: ProofStanding = ProofStanding(ProofState.NOT_ASKED)
     """How far it is proven that its recovery points bring it back."""
 
     @property

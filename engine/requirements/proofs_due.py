@@ -16,7 +16,16 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from engine.fleet import Fleet, Standing, gone_vms, known_vms, points_by_vm, proof_standing, proofs_by_vm, was_removed
+from engine.fleet import (
+    Fleet,
+    ProofStanding,
+    gone_vms,
+    known_vms,
+    points_by_vm,
+    proof_standing,
+    proofs_by_vm,
+    was_removed,
+)
 from engine.hosts.model import Vm
 from engine.repository.model import Point, VmFacts
 from engine.requirements.due import Attempts, Later, LeftOut
@@ -95,7 +104,7 @@ def _protected(settings: Settings, fleet: Fleet) -> list[Vm | VmFacts]:
 
 
 def _weigh(
-    newest: Point, vm: Vm | VmFacts, level: str, every_s: int, standing: Standing, tried: Attempts, now: datetime
+    newest: Point, vm: Vm | VmFacts, level: str, every_s: int, standing: ProofStanding, tried: Attempts, now: datetime
 ) -> ProofDue | Later:
     if tried.job is not None:
         return Later(vm.uuid, vm.name, vm.host, level, None, f"job {tried.job} sees to it")
@@ -118,7 +127,7 @@ def _weigh(
     return ProofDue(vm.uuid, vm.name, vm.host, newest.id, newest.repository, manifest.moment, level, last, why)
 
 
-def _failures(every_s: int, standing: Standing, tried: Attempts) -> tuple[int, datetime | None]:
+def _failures(every_s: int, standing: ProofStanding, tried: Attempts) -> tuple[int, datetime | None]:
     """How often it failed in a row, by the proofs that are kept and by this machine's journal; until when that waits.
 
     A job that came to a proof that failed is in both, so that they are not added up.

@@ -15,7 +15,6 @@ import msgspec
 from msgspec import Struct, structs
 
 from engine.errors import NewhopeError
-from engine.fleet import open_repository
 from engine.hosts import HostLane
 from engine.hosts.answers import HostAnswers, Question, ask
 from engine.hosts.model import Definition, HostFacts, HostSnapshot
@@ -26,7 +25,7 @@ from engine.restore.made_names import made_volumes
 from engine.restore.model import Request
 from engine.restore.place_of import path_in_pool
 from engine.restore.steps import Step, StepKind
-from engine.settings import Settings, find_repository
+from engine.settings import Settings
 
 LOOK_S = 5.0
 """How long a point's blocks are looked up at most; measured: 10,000 a second and more."""
@@ -76,20 +75,24 @@ class Evidence(Struct, frozen=True):
 
 def gather_evidence(
     settings: Settings,
+    opened: Repository | NewhopeError,
     lane: HostLane | None,
     target: HostSnapshot,
     point: Point,
     request: Request,
-    *,
-    own_job: int = 0,
 ) -> Evidence:
-    """Ask repository, host and journal about one decided request. `lane`: of the target; None if it is silent."""
-    others = tuple(other_jobs(settings, own_job))
-    try:
-        with open_repository(find_repository(settings, request.repository)) as opened:
-            return with_repository(opened, lane, target, point, request, Evidence(others=others))
-    except NewhopeError as error:
-        return Evidence(repository=RepositoryEvidence(failure=error.what, next_step=error.next_step), others=others)
+    """Ask repository, host and journal about one decided request.
+
+    `opened` is the repository, or why it could not be opened; `lane` that of the target, None if it is silent.
+    """
+    others = tuple(other_jobs(settings, own_job=0))
+    failure = opened
+    if isinstance(failure, Repository):
+        try:
+            return with_repository(failure, lane, target, point, request, Evidence(others=others))
+        except NewhopeError as error:
+            failure = error
+    return Evidence(repository=RepositoryEvidence(failure=failure.what, next_step=failure.next_step), others=others)
 
 
 def with_repository(

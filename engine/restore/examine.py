@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from msgspec import structs
 
@@ -12,7 +13,7 @@ from engine.fleet import Fleet, HostFitness, find_snapshot, open_repository
 from engine.hosts import HostLane
 from engine.hosts.answers import HostAnswers, ask
 from engine.hosts.model import HostSnapshot, HostStatus
-from engine.repository import Point
+from engine.repository import Point, Repository
 from engine.restore.decide import best_host, decide, hosts_by_fitness
 from engine.restore.evidence import definition_in, gather_evidence, question_of
 from engine.restore.model import Request, RestorePlan
@@ -27,22 +28,42 @@ def examined_plan(
     """Plan a restore, ask everybody about exactly that one, and judge it. Raises what `plan` raises."""
     point = find_point(fleet, request)
     hosts: tuple[HostFitness, ...] = ()
-    if not request.to_host:
-        hosts = hosts_by_fitness(settings, fleet, point, _answers(settings, lanes, fleet, point, request))
-        request = structs.replace(request, to_host=best_host(hosts))
-    decided = plan(settings, fleet, request, rates).request
-    target = find_snapshot(fleet, decided.to_host)
-    lane = lanes[target.host] if target.status is HostStatus.ONLINE else None
-    evidence = gather_evidence(settings, lane, target, point, decided)
+    with _opened(settings, request) as opened:
+        if not request.to_host:
+            hosts = hosts_by_fitness(settings, fleet, point, _answers(settings, opened, lanes, fleet, point, request))
+            request = structs.replace(request, to_host=best_host(hosts))
+        decided = plan(settings, fleet, request, rates).request
+        target = find_snapshot(fleet, decided.to_host)
+        lane = lanes[target.host] if target.status is HostStatus.ONLINE else None
+        evidence = gather_evidence(settings, opened, lane, target, point, decided)
     return structs.replace(plan(settings, fleet, decided, rates, evidence), hosts=hosts)
 
 
+@contextmanager
+def _opened(settings: Settings, request: Request) -> Generator[Repository | NewhopeError]:
+    """The request's repository, or why it cannot be opened, of which the plan's checks tell."""
+    try:
+        repository = open_repository(find_repository(settings, request.repository))
+    except NewhopeError as error:
+        yield error
+        return
+    with repository:
+        yield repository
+
+
 def _answers(
-    settings: Settings, lanes: Mapping[str, HostLane], fleet: Fleet, point: Point, request: Request
+    settings: Settings,
+    opened: Repository | NewhopeError,
+    lanes: Mapping[str, HostLane],
+    fleet: Fleet,
+    point: Point,
+    request: Request,
 ) -> dict[str, HostAnswers]:
     """What each host says that answers, asked side by side; one that cannot be asked is judged by what is known."""
+    if isinstance(opened, NewhopeError):
+        return {}
     try:
-        with open_repository(find_repository(settings, request.repository)) as opened, opened.reader() as reader:
+        with opened.reader() as reader:
             definition = definition_in(point, reader)
     except NewhopeError:
         # The plan's own checks tell of it.

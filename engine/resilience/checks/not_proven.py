@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.fleet import ProofState, Standing, proof_standing, proofs_by_vm
+from engine.fleet import ProofStanding, ProofState, proof_standing, proofs_by_vm
 from engine.resilience.finding import Finding, Severity
 from engine.resilience.scene import Scene, SceneVm
 from engine.resilience.wording import age_in_words, command
@@ -34,7 +34,7 @@ def check(scene: Scene) -> Iterator[Finding]:
             yield _flaw(vm, standing)
 
 
-def _flaw(vm: SceneVm, standing: Standing) -> Finding:
+def _flaw(vm: SceneVm, standing: ProofStanding) -> Finding:
     age = age_in_words(standing.age_s or 0.0)
     asked_s = vm.level.prove_every_s if vm.level is not None else None
     asks = f"its level {vm.level.name} asks for {format_duration(asked_s)}" if vm.level and asked_s else ""
