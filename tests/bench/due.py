@@ -31,6 +31,7 @@ from engine.requirements import plan_due
 from engine.settings import Method, Settings
 from tests import tiny_vms
 from tests.builders import NOW, make_fleet, make_point
+from tests.command import newhope
 
 POINTS_EACH = 30
 
@@ -129,7 +130,7 @@ def _virsh(lab: Lab, names: list[str]) -> None:
 
 
 def _command(lab: Lab) -> None:
-    _run([sys.executable, "-m", "engine.cli", "--config", str(lab.settings_file), "backup", "--due", "--dry-run"])
+    _run(newhope(lab.settings_file, "backup", "--due", "--dry-run"))
 
 
 def _run(command: list[str]) -> None:

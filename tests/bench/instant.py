@@ -23,6 +23,7 @@ from engine.hosts.model import VmState
 from engine.jobs import Journal, follow
 from engine.lab import Lab
 from engine.restore import RestoreJournal
+from tests.command import newhope
 
 GUEST = "web"
 HOST = "alderaan"
@@ -127,8 +128,9 @@ def _wait_until_ready(lane: HostLane, uuid: str) -> None:
 
 
 def _newhope(lab: Lab, *words: str) -> None:
-    command = [sys.executable, "-m", "engine.cli", "--config", str(lab.settings_file), *words]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        newhope(lab.settings_file, *words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise SystemExit(f"newhope {' '.join(words)}: {done.stdout[-300:]} {done.stderr[-300:]}")
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from engine.hosts import HostLane, agent
 from engine.lab import Lab
+from tests import command
 from tests.bench import peers, virtnbd
 
 GUEST = "web"
@@ -113,7 +114,7 @@ def _measure(lab: Lab, data_mib: int, rounds: int) -> None:
 
 
 def _rows(lab: Lab) -> list[Row]:
-    newhope = [sys.executable, "-m", "engine.cli", "--config", str(lab.settings_file)]
+    newhope = command.newhope(lab.settings_file)
     scratch = lab.settings.hosts[0].scratch
     assert scratch is not None
     uri = lab.uri("alderaan")

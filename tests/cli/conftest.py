@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from engine.fleet import repository_access
 from engine.jobs import Journal
 from engine.repository import Consistency, Point, Repository
 from tests.builders import make_vm_facts
+from tests.command import newhope as newhope_with
 
 LIVE = 'uri = "test:///default"'
 """libvirt's own test driver: a real connection, one real (if imaginary) VM named `test` that runs."""
@@ -65,7 +65,7 @@ class Place:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "engine.cli", "--config", str(self.settings_file)]
+        return newhope_with(self.settings_file)
 
     def write(self, hosts: str = "", more: str = "") -> None:
         """Settings with the given hosts, one repository `vault`, and one level for all VMs."""

@@ -48,7 +48,8 @@ from tests.e2e.whole_disks import (
     reason,
     remove_checkpoints,
 )
-from tests.hosts.live import in_guest, kill_qemu, lab_of_its_own, wait_for
+from tests.hosts.live import in_guest, kill_qemu, lab_of_its_own
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
 

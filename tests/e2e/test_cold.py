@@ -2,7 +2,6 @@
 
 import os
 import pty
-import sys
 import time
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from engine.hosts.model import VmState
 from engine.lab.journal import ask_journal, prove
 from engine.repository import Consistency
 from engine.settings import Method
+from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.hosts.live import in_guest
 
@@ -58,11 +58,11 @@ class Terminal:
     """`newhope backup web --method cold`, typed at a terminal."""
 
     def __init__(self, operator: Operator) -> None:
-        words = ["-m", "engine.cli", "--config", str(operator.lab.settings_file), "backup", "web"]
-        words += ["--method", "cold", "--shutdown-timeout", "3s", "--plain"]
+        words = ("backup", "web", "--method", "cold", "--shutdown-timeout", "3s", "--plain")
+        command = newhope(operator.lab.settings_file, *words)
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            os.execv(sys.executable, [sys.executable, *words])
+            os.execv(command[0], command)
         self.shown = ""
         self.said = ""
 

@@ -15,7 +15,7 @@ from engine.hosts import checkpoints
 from engine.hosts.model import Vm
 from engine.jobs import JobState
 from tests.e2e.conftest import Operator
-from tests.hosts.live import wait_for
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

@@ -10,10 +10,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,13 @@ from engine.repository.s3_storage import S3Storage
 from engine.restore import AtEnd, DiskTarget, Entry, Mode, Phase, RestoreJournal, RestorePlan, Settlement
 from engine.settings import Method, ObjectStorage
 from engine.settings import Repository as RepositorySettings
+from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.e2e.restored import is_whole, what_is_there
 from tests.hosts.live import in_guest, kill_qemu, lab_of_its_own, restart_daemon
 from tests.repository.misbehaving_s3 import Rule, misbehaving
 from tests.repository.s3_server import CREDENTIALS, s3_server
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -72,13 +73,6 @@ def nothing_left(op: Operator) -> Iterator[None]:
     assert what_is_there(op) == before
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def written(job: Job) -> dict[str, int]:
     return {step.title: step.done_bytes for step in job.steps if step.title.startswith("write ")}
 
@@ -106,7 +100,7 @@ def entry_of(op: Operator, plan: RestorePlan) -> Entry:
 
 
 def state_shown(op: Operator, plan: RestorePlan) -> dict[str, str]:
-    command = [sys.executable, "-m", "engine.cli", "--config", str(op.lab.settings_file), "restores", "--json"]
+    command = newhope(op.lab.settings_file, "restores", "--json")
     shown = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["restores"]
     return next(each for each in shown if each["id"] == plan.request.id)
 

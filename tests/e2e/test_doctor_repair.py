@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,18 @@ from engine.hosts.model import Vm, VmState
 from engine.hosts.power import vm_state
 from engine.lab import Lab
 from engine.settings import Method
+from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.e2e.killing import back_up_killed_after
-from tests.hosts.live import files_in, wait_for
+from tests.hosts.live import files_in
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 
 def doctor(lab: Lab, *words: str) -> tuple[int, dict[str, Any]]:
-    command = [sys.executable, "-m", "engine.cli", "--config", str(lab.settings_file), "doctor", "--repair", "--json"]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=300)
+    command = newhope(lab.settings_file, "doctor", "--repair", "--json", *words)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr
     return done.returncode, json.loads(done.stdout)["repair"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,9 @@ from engine.hosts import HostLane
 from engine.jobs import JobState, Journal
 from engine.lab import Lab
 from tests import tiny_vms
+from tests.command import newhope
 from tests.conftest import LabFactory
+from tests.waiting import wait_for
 
 EXCLUDED = '[exclude]\nvms = ["tmp-*"]'
 
@@ -26,7 +26,7 @@ class Operator:
     """Somebody, or a timer, with a command line and a settings file."""
 
     def __init__(self, settings_file: Path) -> None:
-        self._command = [sys.executable, "-m", "engine.cli", "--config", str(settings_file)]
+        self._command = newhope(settings_file)
 
     def starts(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -104,10 +104,3 @@ def begin_backup_of_another_program(lane: HostLane, uuid: str) -> None:
 
 def abort(lane: HostLane, uuid: str) -> None:
     lane.run(lambda connection: connection.lookupByUUIDString(uuid).abortJob())
-
-
-def wait_for(happens: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 180
-    while not happens():
-        assert time.monotonic() < limit
-        time.sleep(0.2)

@@ -11,7 +11,8 @@ from engine.hosts.model import Vm
 from engine.lab.journal import ask_journal
 from engine.repository import Consistency, Point
 from tests.e2e.conftest import Operator
-from tests.hosts.live import in_guest, wait_for
+from tests.hosts.live import in_guest
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

@@ -25,7 +25,8 @@ from engine.jobs import Job
 from engine.repository import Point, PointKind, read_guest_file, read_listing
 from engine.settings import GuestFilesSection, Method, Rules, load, save
 from tests.e2e.conftest import Operator
-from tests.hosts.live import in_guest, wait_for
+from tests.hosts.live import in_guest
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

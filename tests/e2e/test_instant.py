@@ -6,9 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +23,11 @@ from engine.lab.journal import ask_journal, payload_is_intact, prove
 from engine.repository import Point
 from engine.restore import AtEnd, Entry, Phase, RestoreJournal, RestorePlan, Settlement
 from engine.restore.point_server import look
+from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.e2e.killing import restore_until_killed
 from tests.hosts.live import lab_of_its_own
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -78,16 +78,9 @@ def kill_server(op: Operator, entry: Entry) -> int:
     return pid
 
 
-def wait_until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not what():
-        assert time.monotonic() < deadline, "it does not come"
-        time.sleep(0.1)
-
-
 def shown(op: Operator, entry: Entry) -> dict[str, Any]:
-    command = [sys.executable, "-m", "engine.cli", "--config", str(op.lab.settings_file), "--json"]
-    done = subprocess.run([*command, "restores", "show", entry.id], capture_output=True, check=True)
+    command = newhope(op.lab.settings_file, "--json", "restores", "show", entry.id)
+    done = subprocess.run(command, capture_output=True, check=True)
     return json.loads(done.stdout)["restore"]
 
 
@@ -110,11 +103,11 @@ def test_a_guest_runs_on_the_point_though_its_server_dies_and_ends_on_a_disk_of_
 
     plan = op.plan_restore(point, "alderaan", name="at-once", instant=True)
     job = launch_restore(op.settings, op.journal, plan, Knobs(bandwidth=128 << 10))
-    wait_until(lambda: (seen := restores(op).get(plan.request.id)) is not None and seen.begun("move:vda"))
-    wait_until(lambda: disk_move.look(lane, plan.request.new_uuid, "vda") is not None)
+    wait_for(lambda: (seen := restores(op).get(plan.request.id)) is not None and seen.begun("move:vda"))
+    wait_for(lambda: disk_move.look(lane, plan.request.new_uuid, "vda") is not None)
     entry = restores(op).find(plan.request.id)
     killed = kill_server(op, entry)
-    wait_until(lambda: look(restores(op), entry.id).pid not in (0, killed))
+    wait_for(lambda: look(restores(op), entry.id).pid not in (0, killed))
     op.journal.turn_knobs(job.id, lambda knobs: structs.replace(knobs, bandwidth=None))
     job = op.finish(job)
 
@@ -139,7 +132,7 @@ def test_without_server_and_job_a_guest_is_paused_and_goes_on_unharmed_when_its_
     acked = ask_journal(lane, plan.request.new_uuid).acked
 
     kill_server(op, entry)
-    wait_until(lambda: not shown(op, entry)["hanging"]["server"]["runs"])
+    wait_for(lambda: not shown(op, entry)["hanging"]["server"]["runs"])
     with pytest.raises(NewhopeError):
         agent.run(lane, plan.request.new_uuid, ["/usr/bin/journal", "payload"], timeout_s=20)
     seen = shown(op, entry)
@@ -162,7 +155,7 @@ def test_without_server_and_job_a_guest_is_paused_and_goes_on_unharmed_when_its_
     assert restores(op).find(entry.id).phase is Phase.COMMITTED
     is_in_its_place(op, entry)
     assert payload_is_intact(lane, plan.request.new_uuid)
-    wait_until(lambda: ask_journal(lane, plan.request.new_uuid).acked > acked + 1)
+    wait_for(lambda: ask_journal(lane, plan.request.new_uuid).acked > acked + 1)
 
 
 def test_one_that_was_shut_down_meanwhile_gets_its_disk_and_stays_off(op: Operator):
@@ -184,7 +177,7 @@ def test_one_whose_qemu_died_meanwhile_is_started_again_and_gets_its_disk(op: Op
     entry = left_in_the_middle(op, plan)
     found = subprocess.run(["pgrep", "-f", f"guest=crashes,.*{plan.request.new_uuid}"], capture_output=True, text=True)
     os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
-    wait_until(lambda: power.vm_state(lane, plan.request.new_uuid) in (VmState.OFF, VmState.CRASHED))
+    wait_for(lambda: power.vm_state(lane, plan.request.new_uuid) in (VmState.OFF, VmState.CRASHED))
 
     job = op.finish(launch_resume(op.settings, op.journal, entry))
 

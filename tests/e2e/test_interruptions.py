@@ -24,29 +24,19 @@ from engine.jobs import Job, JobState
 from engine.lab import Lab
 from engine.lab.journal import ask_journal
 from engine.settings import Method
+from tests.command import newhope
 from tests.e2e.conftest import Operator
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 
 KILL_AFTER_S = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 
 
-def newhope(operator: Operator, *words: str) -> list[str]:
-    return [sys.executable, "-m", "engine.cli", "--config", str(operator.lab.settings_file), *words]
-
-
-def wait_for(condition: object, what: str, timeout_s: float = 120.0) -> object:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = condition()  # type: ignore[operator]
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen in {timeout_s} s")
-
-
 def running(operator: Operator, job: Job) -> Job:
-    found = wait_for(lambda: (now := operator.journal.job(job.id)).state is not JobState.QUEUED and now, "the start")
+    found = wait_for(
+        lambda: (now := operator.journal.job(job.id)).state is not JobState.QUEUED and now, what="the start"
+    )
     assert isinstance(found, Job)
     return found
 
@@ -99,9 +89,9 @@ def test_a_backup_killed_at_any_moment_leaves_a_thawed_guest_and_no_half_recover
             assert "newhope" in job.failure.next_step
             assert len(operator.points("web")) in (points, points + 1)
         # A job killed while the guest is frozen leaves the thaw to the guard; until then the agent runs nothing.
-        wait_for(lambda: journal_line(operator, vm.name) is not None, "the thaw", 90)
+        wait_for(lambda: journal_line(operator, vm.name) is not None, 90, what="the thaw")
         before = ask_journal(lane, vm.uuid).acked
-        wait_for(lambda seen=before: ask_journal(lane, vm.uuid).acked > seen + 1, "the guest's next writes", 60)
+        wait_for(lambda seen=before: ask_journal(lane, vm.uuid).acked > seen + 1, 60, what="the guest's next writes")
     assert lost > 0
 
     point = operator.back_up("web")
@@ -131,7 +121,9 @@ def test_a_cancelled_restore_takes_back_what_it_made(operator: Operator):
 def test_a_restore_outlives_the_terminal_it_was_started_from(operator: Operator):
     operator.back_up("web")
     known = {job.id for job in operator.journal.jobs()}
-    command = newhope(operator, "restore", "web@latest", "--to", "yavin", "--name", "outlives", "--yes")
+    command = newhope(
+        operator.lab.settings_file, "restore", "web@latest", "--to", "yavin", "--name", "outlives", "--yes"
+    )
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(command[0], command)
@@ -139,7 +131,7 @@ def test_a_restore_outlives_the_terminal_it_was_started_from(operator: Operator)
     def started() -> Job | None:
         return next((job for job in operator.journal.jobs() if job.id not in known and job.kind == "restore"), None)
 
-    job = wait_for(started, "the job")
+    job = wait_for(started, what="the job")
     assert isinstance(job, Job)
     os.close(terminal)
     os.waitpid(pid, 0)
@@ -147,7 +139,7 @@ def test_a_restore_outlives_the_terminal_it_was_started_from(operator: Operator)
     job = operator.finish(job)
 
     assert job.state is JobState.DONE
-    listed = subprocess.run(newhope(operator, "jobs", "--json"), capture_output=True, check=True)
+    listed = subprocess.run(newhope(operator.lab.settings_file, "jobs", "--json"), capture_output=True, check=True)
     assert any(each["id"] == job.id for each in json.loads(listed.stdout)["jobs"])
     assert agent.ping(operator.lanes["yavin"], operator.vm("outlives").uuid)
     operator.remove("yavin", "outlives")
@@ -158,7 +150,9 @@ def test_a_vm_comes_up_elsewhere_when_its_host_is_dead(operator: Operator, lab: 
     lab.break_host("alderaan")
     try:
         done = subprocess.run(
-            newhope(operator, "restore", "web@latest", "--to", "coruscant", "--yes"), capture_output=True, text=True
+            newhope(operator.lab.settings_file, "restore", "web@latest", "--to", "coruscant", "--yes"),
+            capture_output=True,
+            text=True,
         )
 
         assert done.returncode == 0, done.stdout + done.stderr
@@ -174,7 +168,9 @@ def test_a_vm_comes_up_elsewhere_when_its_host_is_dead(operator: Operator, lab: 
 def test_a_backup_of_a_vm_on_a_dead_host_fails_in_one_sentence(operator: Operator, lab: Lab):
     lab.break_host("yavin")
     try:
-        done = subprocess.run(newhope(operator, "backup", "build", "--yes"), capture_output=True, text=True)
+        done = subprocess.run(
+            newhope(operator.lab.settings_file, "backup", "build", "--yes"), capture_output=True, text=True
+        )
 
         assert done.returncode in (4, 5)
         assert "Traceback" not in done.stderr
@@ -227,7 +223,7 @@ def test_a_full_repository_fails_the_backup_and_keeps_every_earlier_point(operat
     assert "Traceback" not in done.stderr
     vm = operator.vm("web")
     before = ask_journal(operator.lanes[vm.host], vm.uuid).acked
-    wait_for(lambda: ask_journal(operator.lanes[vm.host], vm.uuid).acked > before, "the guest's next write", 60)
+    wait_for(lambda: ask_journal(operator.lanes[vm.host], vm.uuid).acked > before, 60, what="the guest's next write")
     assert scratch_files(operator, vm.host) == []
 
 
@@ -250,6 +246,6 @@ def test_a_guest_whose_freeze_was_not_undone_by_its_job_is_thawed_all_the_same(o
     done = subprocess.run([sys.executable, "-c", code, str(operator.lab.settings_file), vm.host, vm.uuid])
 
     assert done.returncode == -signal.SIGKILL
-    wait_for(lambda: journal_line(operator, vm.name) is not None, "the thaw", 90)
+    wait_for(lambda: journal_line(operator, vm.name) is not None, 90, what="the thaw")
     before = ask_journal(lane, vm.uuid).acked
-    wait_for(lambda: ask_journal(lane, vm.uuid).acked > before, "the guest's next write", 60)
+    wait_for(lambda: ask_journal(lane, vm.uuid).acked > before, 60, what="the guest's next write")

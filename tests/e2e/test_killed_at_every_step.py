@@ -25,7 +25,8 @@ from tests.e2e.conftest import Operator
 from tests.e2e.killing import back_up_killed_after
 from tests.e2e.test_incremental import content_now, content_of
 from tests.faults.figures import Fault, count
-from tests.hosts.live import files_in, in_guest, wait_for
+from tests.hosts.live import files_in, in_guest
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -49,10 +50,19 @@ class Killer:
         """The call after which it was killed; None if it came to its end."""
         return back_up_killed_after(self.operator, self.vm, self._method, calls, self._folder)
 
-    def guest_goes_on(self) -> bool:
-        """Whether the guest is seen to write."""
-        seen = self._acked()
-        return seen is not None and wait_for(lambda: (self._acked() or 0) > seen + 1, 60)
+    def wait_until_guest_goes_on(self, step: str) -> None:
+        """Until the guest is seen to write; what it counts begins anew where it was booted meanwhile."""
+        since: int | None = None
+
+        def writes() -> bool:
+            nonlocal since
+            now = self._acked()
+            if now is None or since is None or now < since:
+                since = now
+                return False
+            return now > since + 1
+
+        wait_for(writes, 240, what=f"a write of the guest after {step}")
 
     def _acked(self) -> int | None:
         try:
@@ -102,7 +112,7 @@ def test_nothing_is_left_of_a_backup_that_was_killed(killer: Killer) -> None:
         killed.append(call)
         step = f"{calls}: {call}"
         killer.operator.back_up("web")
-        assert wait_for(killer.guest_goes_on, 240), step
+        killer.wait_until_guest_goes_on(step)
         killer.nothing_is_left()
         point, truth = killer.next_point_and_truth()
         if content_of(killer.operator, point) != truth:

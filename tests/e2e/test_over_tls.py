@@ -23,8 +23,9 @@ from engine.lab.journal import ask_journal, prove
 from engine.nbd import Client, NbdError, TcpAddress, TlsAddress
 from engine.settings import Method, Settings, save
 from tests.e2e.conftest import Operator
-from tests.hosts.live import in_guest, lab_of_its_own, wait_for
+from tests.hosts.live import in_guest, lab_of_its_own
 from tests.sshd import free_port, listens
+from tests.waiting import wait_for
 from tests.x509 import Authority
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]

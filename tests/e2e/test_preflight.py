@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +20,7 @@ from engine.hosts.model import VmState
 from engine.lab import Lab
 from engine.repository import Point
 from engine.restore import RestoreJournal
+from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.hosts.live import lab_of_its_own
 
@@ -53,10 +53,11 @@ def point(lab: Lab) -> Iterator[Point]:
         yield Operator(lab, lanes, journal).back_up("web")
 
 
-def newhope(lab: Lab, *words: str) -> tuple[int, str]:
+def answer(lab: Lab, *words: str) -> tuple[int, str]:
     """The command as it is typed: its exit status, and all that it said, on one line."""
-    command = [sys.executable, "-m", "engine.cli", "--config", str(lab.settings_file), *words]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        newhope(lab.settings_file, *words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
@@ -104,7 +105,7 @@ def test_a_vm_of_a_newer_host_shows_each_misfit_and_comes_up_with_what_is_chosen
 ):
     newer = of_a_newer_host(lab, point)
 
-    code, said = newhope(lab, "restore", named(newer), "--dry-run")
+    code, said = answer(lab, "restore", named(newer), "--dry-run")
 
     assert code == ExitCode.PREFLIGHT
     for words in (
@@ -118,11 +119,11 @@ def test_a_vm_of_a_newer_host_shows_each_misfit_and_comes_up_with_what_is_chosen
         "restored without huge pages",
     ):
         assert words in said, words
-    assert newhope(lab, "restore", named(newer), "--to", "coruscant", "--yes")[0] == ExitCode.PREFLIGHT
+    assert answer(lab, "restore", named(newer), "--to", "coruscant", "--yes")[0] == ExitCode.PREFLIGHT
     assert restores(lab) == 0
 
     chosen = ("--machine", "pc-q35-7.2", "--network", "0=isolated", "--name", "older", "--no-start")
-    code, said = newhope(lab, "restore", named(newer), "--to", "coruscant", *chosen, "--yes")
+    code, said = answer(lab, "restore", named(newer), "--to", "coruscant", *chosen, "--yes")
 
     assert code == ExitCode.OK, said
     made = find_vm(take_snapshot(operator.lanes["coruscant"]), "older")
@@ -144,7 +145,7 @@ def test_a_vm_of_a_newer_host_shows_each_misfit_and_comes_up_with_what_is_chosen
 def test_what_fails_is_refused_before_anything_is_written(lab: Lab, point: Point, choice: tuple[str, ...], words: str):
     known = restores(lab)
 
-    code, said = newhope(lab, "restore", named(point), *choice, "--yes")
+    code, said = answer(lab, "restore", named(point), *choice, "--yes")
 
     assert code == ExitCode.PREFLIGHT
     assert words in said
@@ -152,7 +153,7 @@ def test_what_fails_is_refused_before_anything_is_written(lab: Lab, point: Point
 
 
 def test_a_misspelt_acceptance_is_refused(lab: Lab, point: Point):
-    code, said = newhope(lab, "restore", named(point), "--to", "coruscant", "--accept", "orignal", "--yes")
+    code, said = answer(lab, "restore", named(point), "--to", "coruscant", "--accept", "orignal", "--yes")
 
     assert code == ExitCode.USAGE
     assert "orignal" in said
@@ -187,17 +188,17 @@ def test_a_pool_without_room_is_refused_and_one_without_reserve_is_accepted_by_n
     needed_kib = (point.size_bytes + files) // 1024
 
     with small_pool(lane, folder, f"{needed_kib // 2}k"):
-        code, said = newhope(lab, *words, "--yes")
+        code, said = answer(lab, *words, "--yes")
         assert code == ExitCode.PREFLIGHT
         assert "or choose another: --pool default" in said
 
     with small_pool(lane, folder, f"{needed_kib * 106 // 100}k"):
-        code, said = newhope(lab, *words, "--yes")
+        code, said = answer(lab, *words, "--yes")
         assert code == ExitCode.PREFLIGHT
         assert "or accept it: --accept pool" in said
         assert not list(folder.iterdir())
 
-        code, said = newhope(lab, *words, "--accept", "pool", "--yes")
+        code, said = answer(lab, *words, "--accept", "pool", "--yes")
         assert code == ExitCode.OK, said
         assert find_vm(take_snapshot(lane), "narrow").name == "narrow"
         with open_repository(lab.settings.repositories[0]) as repository:
@@ -232,7 +233,7 @@ def test_a_missing_pack_is_seen_before_anything_is_written(lab: Lab, point: Poin
     away = lab.folder / "away"
     packs[-1].rename(away)
     try:
-        code, said = newhope(lab, "restore", named(point), "--to", "coruscant", "--dry-run")
+        code, said = answer(lab, "restore", named(point), "--to", "coruscant", "--dry-run")
     finally:
         away.rename(packs[-1])
 
@@ -246,15 +247,15 @@ def test_an_original_that_is_off_is_no_warning_and_one_on_a_dead_host_may_come_b
     lane = operator.lanes["alderaan"]
     uuid = point.manifest.vm.uuid
 
-    assert "web is running on alderaan: two VMs" in newhope(lab, "restore", named(point), "--dry-run")[1]
+    assert "web is running on alderaan: two VMs" in answer(lab, "restore", named(point), "--dry-run")[1]
     power_off(lane, uuid)
-    assert "web is off on alderaan" in newhope(lab, "restore", named(point), "--dry-run")[1]
+    assert "web is off on alderaan" in answer(lab, "restore", named(point), "--dry-run")[1]
     start(lane, uuid)
     operator.fleet()
-    newhope(lab, "vms")
+    answer(lab, "vms")
     lab.break_host("alderaan")
     try:
-        code, said = newhope(lab, "restore", named(point), "--dry-run")
+        code, said = answer(lab, "restore", named(point), "--dry-run")
     finally:
         lab.heal_host("alderaan")
 

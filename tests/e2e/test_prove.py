@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -18,6 +17,7 @@ from engine.jobs import Journal
 from engine.lab import Lab
 from engine.restore import Phase, RestoreJournal
 from engine.settings import CommandCheck, FileCheck, GuestCheck, Level, PortCheck, save
+from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.hosts.live import lab_of_its_own
 
@@ -50,9 +50,8 @@ def ask_for(op: Operator, checks: tuple[GuestCheck, ...]) -> None:
     save(replace(op.settings, levels=(level,)), op.lab.settings_file)
 
 
-def newhope(op: Operator, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "engine.cli", "--config", str(op.lab.settings_file), *words]
-    return subprocess.run(command, capture_output=True, text=True)
+def answer(op: Operator, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(newhope(op.lab.settings_file, *words), capture_output=True, text=True)
 
 
 def what_is_there(op: Operator) -> tuple[list[str], tuple[str, ...]]:
@@ -64,17 +63,17 @@ def test_what_is_due_is_proven_with_its_checks_and_is_not_due_any_more(op: Opera
     point = op.back_up("web")
     ask_for(op, WELL)
     before = what_is_there(op)
-    plan = json.loads(newhope(op, "--json", "prove", f"web@{point.id}", "--dry-run").stdout)["plan"]
+    plan = json.loads(answer(op, "--json", "prove", f"web@{point.id}", "--dry-run").stdout)["plan"]
     assert [step["key"] for step in plan["steps"]][2:4] == ["serve", "overlay:vda"]
 
-    done = newhope(op, "prove", "--due", "--yes")
+    done = answer(op, "prove", "--due", "--yes")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "it was never proven" in done.stdout
     assert what_is_there(op) == before
-    page = newhope(op, "points", "show", f"web@{point.id}").stdout
+    page = answer(op, "points", "show", f"web@{point.id}").stdout
     assert "yes, " in page and "all 3 checks passed" in page
-    again = json.loads(newhope(op, "--json", "prove", "--due", "--yes").stdout)
+    again = json.loads(answer(op, "--json", "prove", "--due", "--yes").stdout)
     assert (again["due"], [each["vm"] for each in again["later"]]) == ([], ["web"])
 
 
@@ -82,7 +81,7 @@ def test_a_guest_that_fails_its_checks_makes_noise_and_leaves_nothing_either(op:
     ask_for(op, UNWELL)
     before = what_is_there(op)
 
-    done = newhope(op, "--json", "prove", "web@latest", "--yes")
+    done = answer(op, "--json", "prove", "web@latest", "--yes")
 
     assert done.returncode == 10, done.stdout + done.stderr
     proof = json.loads(done.stdout)["proof"]
@@ -93,13 +92,13 @@ def test_a_guest_that_fails_its_checks_makes_noise_and_leaves_nothing_either(op:
     assert evidence["port 7001"] == ("failed", "nothing listens on port 7001; listened on: none")
     assert evidence["dump"][0] == "failed" and "No such file" in evidence["dump"][1]
     assert what_is_there(op) == before
-    later = newhope(op, "prove", "--due", "--yes")
+    later = answer(op, "prove", "--due", "--yes")
     assert later.returncode == 10 and "failed (job" in later.stdout
 
 
 def test_what_a_killed_proof_has_left_the_next_one_takes_away(op: Operator):
     before = what_is_there(op)
-    launched = newhope(op, "--json", "prove", "web@latest", "--yes", "--detach")
+    launched = answer(op, "--json", "prove", "web@latest", "--yes", "--detach")
     job = json.loads(launched.stdout)["job"]
     restores = RestoreJournal(op.settings.state)
     while (entry := restores.get(job["request"]["id"])) is None or not entry.is_done("start"):
@@ -110,7 +109,7 @@ def test_what_a_killed_proof_has_left_the_next_one_takes_away(op: Operator):
     os.kill(pid, signal.SIGKILL)
     assert power.name_of(op.lanes["alderaan"], job["request"]["new_uuid"]) == "web-test"
 
-    due = newhope(op, "restores", "due")
+    due = answer(op, "restores", "due")
 
     assert due.returncode == 0, due.stdout + due.stderr
     assert what_is_there(op) == before

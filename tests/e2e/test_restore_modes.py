@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from engine.lab import Lab
 from engine.lab.journal import ask_journal, prove
 from engine.repository import Consistency, Point
 from engine.restore import AtEnd, Mode, Phase, RestoreJournal, RestoreReport, Settlement, adopt
+from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.hosts.live import lab_of_its_own
 
@@ -112,7 +112,7 @@ def test_a_test_reaches_nobody_and_is_taken_away_when_its_time_is_over(op: Opera
 
     assert job.failure is None, job.failure
     assert [mapping.to for mapping in plan.request.networks] == ["none"]
-    command = [sys.executable, "-m", "engine.cli", "--config", str(op.lab.settings_file), "restores"]
+    command = newhope(op.lab.settings_file, "restores")
     listed = json.loads(subprocess.run([*command, "--json"], capture_output=True, check=True).stdout)["restores"]
     assert next(each["state"] for each in listed if each["id"] == plan.request.id) == "kept"
     done = subprocess.run([*command, "due"], capture_output=True, text=True)

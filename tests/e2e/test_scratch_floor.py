@@ -23,7 +23,8 @@ from engine.lab.account import lab_account
 from engine.lab.journal import ask_journal
 from engine.settings import Method
 from tests.e2e.conftest import Operator
-from tests.hosts.live import files_in, in_guest, kill_qemu, wait_for
+from tests.hosts.live import files_in, in_guest, kill_qemu
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

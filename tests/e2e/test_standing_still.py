@@ -26,7 +26,8 @@ from engine.settings import Method
 from tests.e2e.conftest import Operator
 from tests.e2e.test_incremental import content_now, content_of, make_it_run, reason
 from tests.e2e.test_interruptions import pool_files
-from tests.hosts.live import files_in, in_guest, wait_for
+from tests.hosts.live import files_in, in_guest
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

@@ -9,7 +9,8 @@ import pytest
 
 from engine.lab import Lab
 from tests.e2e.system_host import POOL, SystemHost, why_not
-from tests.lab.live import libvirt_of, wait_for
+from tests.lab.live import libvirt_of
+from tests.waiting import wait_for
 
 REASON = why_not()
 

@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from engine.hosts.model import Vm, VmState
 from engine.hosts.power import vm_state
 from engine.lab import Lab, daemon, processes
 from engine.settings import Host
+from tests.waiting import wait_for
 
 
 def host_of(lab: Lab, name: str) -> Host:
@@ -99,15 +99,6 @@ def kill_qemu(lab: Lab, lane: HostLane, vm: Vm) -> None:
 def files_in(folder: Path | None) -> list[str]:
     assert folder is not None
     return sorted(path.name for path in folder.iterdir())
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 120.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def copy_export(uri: str, into: Path) -> Path:

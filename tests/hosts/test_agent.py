@@ -16,7 +16,8 @@ from engine.errors import ExitCode
 from engine.hosts import GuestDidNotAnswer, HostLane, MissingOnHost, agent, resume, suspend
 from engine.hosts.model import Vm
 from engine.lab import Lab, console
-from tests.hosts.live import in_guest, lane_to, vm_of, wait_for
+from tests.hosts.live import in_guest, lane_to, vm_of
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

@@ -18,7 +18,8 @@ from engine.hosts import HostLane, agent, freeze, power_off, resume, start, susp
 from engine.hosts.model import Vm
 from engine.lab import Lab
 from engine.settings import Host
-from tests.hosts.live import in_guest, lab_of_its_own, lane_to, restart_daemon, vm_of, wait_for
+from tests.hosts.live import in_guest, lab_of_its_own, lane_to, restart_daemon, vm_of
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.live import wait_for
+from tests.waiting import wait_for
 
 HOOKS = Path("engine/hosts/hooks")
 

@@ -15,6 +15,7 @@ import pytest
 
 from engine.errors import Conflict, ExitCode, MissingPackage
 from engine.hosts import image
+from tests.waiting import wait_for
 
 MIB = 1 << 20
 
@@ -32,16 +33,6 @@ def make_raw(path: Path, content: bytes) -> Path:
 def read_all(uri: str, into: Path) -> bytes:
     subprocess.run(["nbdcopy", uri, str(into)], check=True)
     return into.read_bytes()
-
-
-def wait_for(condition: object, timeout_s: float = 60.0) -> bool:
-    assert callable(condition)
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_an_image_is_read_as_the_guest_sees_it(tmp_path: Path) -> None:

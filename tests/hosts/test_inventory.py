@@ -13,7 +13,7 @@ from engine.hosts import HostLane, HostUnreachable, find_vm, inventory, start, s
 from engine.hosts.model import AgentState, HostSnapshot, HostStatus, Vm, VmState
 from engine.lab.daemon import qemu_processes
 from engine.settings import Host
-from tests.hosts.live import wait_for
+from tests.waiting import wait_for
 
 MIB = 1024 * 1024
 AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"

@@ -40,8 +40,8 @@ from tests.hosts.live import (
     lane_to,
     restart_daemon,
     vm_of,
-    wait_for,
 )
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

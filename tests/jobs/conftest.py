@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from engine.jobs import Job, Journal, follow, launch
+from tests.waiting import wait_for
 
 PRACTICE_JOB = Path(__file__).with_name("practice_job.py")
 
@@ -71,10 +71,3 @@ def start(journal: Journal, spec: bytes, *, lock: str | None = None, handed: byt
 
 def outcome(journal: Journal, job_id: int) -> Job:
     return list(follow(journal, job_id, look_s=0.05))[-1]
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)

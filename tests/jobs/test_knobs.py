@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from engine.errors import Conflict
 from engine.jobs import Job, JobContext, JobState, Journal, Knobs, Priority, in_words, run
 from engine.jobs.pace import Pace
-from tests.jobs.conftest import wait_for
+from tests.waiting import wait_for
 
 PIECE = 1000
 ONE_STREAM = Knobs(streams=1)

@@ -13,7 +13,8 @@ import pytest
 
 from engine.errors import Conflict
 from engine.jobs import JobState, Journal, LaunchFailed, launch
-from tests.jobs.conftest import PRACTICE_JOB, WaitingJob, outcome, spec, start, wait_for
+from tests.jobs.conftest import PRACTICE_JOB, WaitingJob, outcome, spec, start
+from tests.waiting import wait_for
 
 LAUNCHER = """
 import sys, time

@@ -10,7 +10,8 @@ from engine.errors import ExitCode
 from engine.jobs import JobState, Journal, StepState
 from engine.jobs.lost import LAUNCH_GRACE_S
 from engine.jobs.process import ProcessIdentity, alive, identify
-from tests.jobs.conftest import WaitingJob, outcome, spec, start, wait_for
+from tests.jobs.conftest import WaitingJob, outcome, spec, start
+from tests.waiting import wait_for
 
 
 def test_a_killed_job_is_lost_and_names_the_command_to_run_again(journal: Journal, waiting: WaitingJob) -> None:

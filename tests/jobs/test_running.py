@@ -9,7 +9,8 @@ import pytest
 
 from engine.errors import Conflict, ExitCode
 from engine.jobs import CancelAnswer, JobState, Journal, StepState, follow, run
-from tests.jobs.conftest import WaitingJob, outcome, spec, start, wait_for
+from tests.jobs.conftest import WaitingJob, outcome, spec, start
+from tests.waiting import wait_for
 
 
 def test_a_job_ends_done_with_its_steps_bytes_log_and_sentence(journal: Journal) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import libvirt
@@ -12,6 +11,7 @@ import libvirt
 from engine.hosts import event_loop
 from engine.lab import Lab, console
 from engine.lab.hosts_up import lane_to
+from tests.waiting import wait_for
 
 
 @contextmanager
@@ -33,15 +33,6 @@ def asked_on_the_console(lab: Lab, host: str, vm: str) -> dict[str, int]:
     """The same from the console, which answers without an agent and while file systems are frozen."""
     with lane_to(lab.layout.host(host)) as lane:
         return json.loads(console.ask_status(lane, lab.uuid(vm), timeout_s=60))
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 120.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def is_off_within(lab: Lab, host: str, vm: str, timeout_s: float) -> bool:

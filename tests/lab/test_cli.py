@@ -43,7 +43,9 @@ def test_a_lab_is_made_shown_broken_healed_and_removed(folder: Path) -> None:
     table = newhope_lab("status", *where).stdout
     assert all(name in table for name in ("alderaan", "coruscant", "yavin", "web", "db", "vault", "legacy", "build"))
 
-    assert newhope_lab("break", "yavin", *where).returncode == ExitCode.OK
+    broken = newhope_lab("break", "yavin", *where)
+    assert broken.returncode == ExitCode.OK
+    assert f"newhope lab heal yavin --dir {folder}" in broken.stdout
     told = json.loads(newhope_lab("status", "--json", *where).stdout)["lab"]
     assert {host["name"]: host["state"] for host in told["hosts"]} == {
         "alderaan": "running",

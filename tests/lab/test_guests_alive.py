@@ -14,7 +14,8 @@ import pytest
 from engine.fleet import open_repository
 from engine.lab import Lab
 from engine.settings import load
-from tests.lab.live import asked_on_the_console, is_off_within, journal, libvirt_of, wait_for
+from tests.lab.live import asked_on_the_console, is_off_within, journal, libvirt_of
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.guests("db", "vault", "legacy")]
 

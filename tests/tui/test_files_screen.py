@@ -18,8 +18,8 @@ from engine.settings import Repository as RepositorySettings
 from engine.settings import save
 from tests.builders import make_fleet, make_host, make_settings, make_vm
 from tests.disk_files import images
-from tests.hosts.live import wait_for
 from tests.tui.consoles import console, front, press, said, screen_text, sentence, settled, table
+from tests.waiting import wait_for
 from tui.actions import Place
 from tui.app import Console
 
