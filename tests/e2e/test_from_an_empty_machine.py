@@ -1,27 +1,29 @@
 """Two hosts lose their power, and so does the machine that knew all of it: a repository and its passphrase are left.
 
 An operator at a terminal of 80x24, where newhope has never run, types what the README says. What comes back: a guest
-with two disks, each in the other format than it had, and a UEFI guest with the variables of its firmware.
+with two disks, each in the other format than it had, and a UEFI guest with the variables of its firmware and a TPM that
+still has what the guest gave it to keep, and the seed of its keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from engine.hosts import HostLane, HostLanes, take_snapshot
+from engine.hosts import HostLane, HostLanes, definition, take_snapshot
 from engine.hosts.model import Vm
 from engine.jobs import Journal
 from engine.lab import Lab
 from engine.lab.journal import JournalStatus, ask_journal, payload_is_intact, read_journal, what_differs
 from engine.repository import Point
 from engine.settings import Host
+from tests.e2e import guest_tpm
 from tests.e2e.conftest import Operator
-from tests.hosts.live import in_guest, lab_of_its_own
+from tests.hosts.live import in_guest, lab_of_its_own, lane_to, vm_of
 from tests.tui.terminals import PseudoTerminal, terminal
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -29,6 +31,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 BOOT_ENTRY = "/sys/firmware/efi/efivars/Boot0007-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 LOAD_OPTION = r"\7\0\0\0\0\0\0\0\4\0k\0e\0p\0t\0\0\0\177\377\4\0"
 """What may be done with the variable, then an EFI_LOAD_OPTION (UEFI 2.10, 3.1.3): no flags, 4 bytes of path, "kept"."""
+DISK_KEY = b"the key of vault's disk encryption"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Lost:
     before: JournalStatus
     after: JournalStatus
     written: bytes
+    storage_key: bytes = b""
+    """That of its TPM, if it has one."""
 
 
 class Stranger:
@@ -82,8 +87,15 @@ class Stranger:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with lab_of_its_own(hosts=("alderaan", "coruscant", "yavin"), guests=("db", "vault")) as made:
-        yield made
+    with lab_of_its_own(hosts=("alderaan", "coruscant", "yavin"), guests=("db", "vault"), running=()) as made:
+        with lane_to(made, "coruscant") as lane:
+            give_tpm(lane, vm_of(lane, "vault"))
+        yield Lab.up(made.folder)
+
+
+def give_tpm(lane: HostLane, vm: Vm) -> None:
+    with_tpm = definition.read(lane, vm.uuid).inactive.decode().replace("</devices>", f"{guest_tpm.DEVICE}</devices>")
+    lane.run(lambda connection: connection.defineXML(with_tpm) and None)
 
 
 def back_up(operator: Operator, name: str) -> Lost:
@@ -102,7 +114,9 @@ def lost(lab: Lab) -> dict[str, Lost]:
         vault = operator.vm("vault")
         # All of a variable is written in one call.
         in_guest(lanes[vault.host], vault, f"printf '{LOAD_OPTION}' > /run/entry; cat /run/entry > {BOOT_ENTRY}")
-        seen = {name: back_up(operator, name) for name in ("db", "vault")}
+        guest_tpm.keep(lanes[vault.host], vault, DISK_KEY)
+        sealed_under = guest_tpm.storage_key(lanes[vault.host], vault)
+        seen = {"db": back_up(operator, "db"), "vault": replace(back_up(operator, "vault"), storage_key=sealed_under)}
         beside = operator.restore(seen["vault"].point, vault.host, start=False)
         assert beside.nvram and beside.nvram != operator.vm("vault").nvram
         operator.remove_restored()
@@ -139,6 +153,8 @@ def test_a_repository_and_its_passphrase_bring_everything_back_on_an_empty_machi
         assert [disk.format for disk in back["db"].disks] == ["raw", "qcow2"]
         entry = in_guest(lane, back["vault"], f"printf '{LOAD_OPTION}' | cmp - {BOOT_ENTRY} && echo kept")
         assert entry == "kept\n"
+        assert guest_tpm.kept(lane, back["vault"], len(DISK_KEY)) == DISK_KEY
+        assert guest_tpm.storage_key(lane, back["vault"]) == lost["vault"].storage_key
     finally:
         lane.close()
 

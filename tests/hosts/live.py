@@ -37,12 +37,17 @@ def lane_to(lab: Lab, host: str) -> Iterator[HostLane]:
 
 
 @contextmanager
-def lab_of_its_own(*, hosts: tuple[str, ...] = ("alderaan",), guests: tuple[str, ...] = ("web",)) -> Iterator[Lab]:
-    """A small lab that may be mistreated."""
+def lab_of_its_own(
+    *,
+    hosts: tuple[str, ...] = ("alderaan",),
+    guests: tuple[str, ...] = ("web",),
+    running: tuple[str, ...] | None = None,
+) -> Iterator[Lab]:
+    """A small lab that may be mistreated; of its guests those in `running` are started, or all that run in a lab."""
     folder = Path(tempfile.mkdtemp(prefix="nh-", dir="/tmp"))
     folder.chmod(0o755)
     try:
-        yield Lab.up(folder, hosts=hosts, guests=guests)
+        yield Lab.up(folder, hosts=hosts, guests=guests, running=running)
     finally:
         if (folder / "lab.json").exists():
             Lab.remove(folder)
