@@ -131,25 +131,49 @@ def test_a_vm_of_a_newer_host_shows_each_misfit_and_comes_up_with_what_is_chosen
     operator.remove("coruscant", "older")
 
 
+@pytest.fixture
+def held(lab: Lab) -> Iterator[Path]:
+    """A file of somebody else's in coruscant's pool, where a VM `held` would have its disk."""
+    there = lab.layout.host("coruscant").pool / "held-vda.qcow2"
+    there.write_bytes(b"somebody else's")
+    yield there
+    there.unlink()
+
+
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        (("--to", "coruscant", "--pool", "nowhere"), "has no active pool nowhere; active are: default"),
-        (("--to", "alderaan", "--name", "web"), "alderaan has a VM named web"),
-        (("--to", "coruscant", "--network", "0=default"), "the network default on coruscant is not active"),
-        (("--to", "coruscant", "--uuid", "keep"), "web on alderaan has it: nobody could tell the two apart"),
-        (("--to", "coruscant", "--cpu", "FooLake"), "cannot give it the CPU FooLake"),
+        (("--to", "coruscant", "--pool", "nowhere"), ("has no active pool nowhere; active are: default",)),
+        (("--to", "alderaan", "--name", "web"), ("alderaan has a VM named web",)),
+        (
+            ("--to", "coruscant", "--network", "0=default", "--mac", "keep"),
+            ("the network default on coruscant is not active", "{mac} is also web's on alderaan", "--mac new"),
+        ),
+        (
+            ("--to", "coruscant", "--uuid", "keep"),
+            ("web on alderaan has it: nobody could tell the two apart",),
+        ),
+        (("--to", "coruscant", "--cpu", "FooLake"), ("cannot give it the CPU FooLake",)),
+        (
+            ("--to", "coruscant", "--name", "held"),
+            ("coruscant already has volume held-vda.qcow2 in pool default", "--name held-2"),
+        ),
     ],
-    ids=["pool", "name", "network", "uuid", "cpu"],
+    ids=["pool", "name", "network and MAC", "uuid", "cpu", "path"],
 )
-def test_what_fails_is_refused_before_anything_is_written(lab: Lab, point: Point, choice: tuple[str, ...], words: str):
+def test_what_fails_is_refused_before_anything_is_written(
+    lab: Lab, point: Point, held: Path, choice: tuple[str, ...], words: tuple[str, ...]
+):
     known = restores(lab)
+    (mac,) = point.manifest.vm.macs
 
     code, said = answer(lab, "restore", named(point), *choice, "--yes")
 
     assert code == ExitCode.PREFLIGHT
-    assert words in said
+    for each in words:
+        assert each.format(mac=mac) in said
     assert restores(lab) == known
+    assert held.read_bytes() == b"somebody else's"
 
 
 def test_a_misspelt_acceptance_is_refused(lab: Lab, point: Point):
