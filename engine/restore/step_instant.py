@@ -206,9 +206,9 @@ def _way_on(work: Work) -> dict[str, str]:
     identity = work.entry.id
     return {
         "untouched": f"What was written in {work.request.name} is kept; it still hangs on the recovery point.",
-        "next_step": f"see whether its pool has room, and repository {work.request.repository} is whole (newhope repo"
-        f" verify); then go on with `newhope restores resume {identity}`, or take the VM away with `newhope restores"
-        f" undo {identity}`.",
+        "next_step": f"heal what is damaged in its repository (`newhope repo repair {work.request.repository}`, with"
+        " --from a copy of it), and see whether its pool has room; then go on with `newhope restores resume"
+        f" {identity}`, or take the VM away with `newhope restores undo {identity}`.",
     }
 
 

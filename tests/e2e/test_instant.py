@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from msgspec import structs
 
 from engine.cli.launching import launch_restore, launch_resume, launch_settlement
 from engine.errors import NewhopeError
+from engine.fleet import open_repository
 from engine.hosts import HostLanes, agent, disk_move, image, power, take_snapshot, volumes
 from engine.hosts.model import VmState
 from engine.jobs import Journal, Knobs
 from engine.lab import Lab
 from engine.lab.journal import ask_journal, payload_is_intact, prove
 from engine.repository import Point
+from engine.repository.pack import pack_key
 from engine.restore import AtEnd, Entry, Phase, RestoreJournal, RestorePlan, Settlement
 from engine.restore.point_server import look
 from tests.command import newhope
@@ -78,10 +82,17 @@ def kill_server(op: Operator, entry: Entry) -> int:
     return pid
 
 
+def typed(op: Operator, *words: str) -> str:
+    # What opens the repository opens a copy of it too.
+    passphrase = {"NEWHOPE_PASSPHRASE_FILE": str(op.lab.layout.passphrase_file)}
+    command = newhope(op.lab.settings_file, *words)
+    done = subprocess.run(command, env=os.environ | passphrase, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def shown(op: Operator, entry: Entry) -> dict[str, Any]:
-    command = newhope(op.lab.settings_file, "--json", "restores", "show", entry.id)
-    done = subprocess.run(command, capture_output=True, check=True)
-    return json.loads(done.stdout)["restore"]
+    return json.loads(typed(op, "--json", "restores", "show", entry.id))["restore"]
 
 
 def is_in_its_place(op: Operator, entry: Entry) -> None:
@@ -171,19 +182,59 @@ def test_one_that_was_shut_down_meanwhile_gets_its_disk_and_stays_off(op: Operat
     is_in_its_place(op, entry)
 
 
-def test_one_whose_qemu_died_meanwhile_is_started_again_and_gets_its_disk(op: Operator):
-    lane = op.lanes["alderaan"]
-    plan = op.plan_restore(a_point(op), "alderaan", name="crashes", instant=True)
+def test_one_whose_qemu_died_is_started_again_and_what_a_damaged_block_held_up_is_moved_after_a_repair(
+    op: Operator, tmp_path: Path
+):
+    lane, point = op.lanes["alderaan"], a_point(op)
+    plan = op.plan_restore(point, "alderaan", name="crashes", instant=True)
     entry = left_in_the_middle(op, plan)
     found = subprocess.run(["pgrep", "-f", f"guest=crashes,.*{plan.request.new_uuid}"], capture_output=True, text=True)
     os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
     wait_for(lambda: power.vm_state(lane, plan.request.new_uuid) in (VmState.OFF, VmState.CRASHED))
+    offsite = shutil.copytree(str(op.settings.repositories[0].location), tmp_path / "offsite")
+    block = damage_the_payload(op, point)
 
+    failure = op.finish(launch_resume(op.settings, op.journal, entry)).failure
+
+    assert failure is not None
+    assert "vda of crashes could not be moved" in failure.what
+    assert f"Block {block} of vda cannot be read" in failure.what
+    assert "newhope repo repair vault-store" in failure.next_step
+    assert f"newhope restores resume {entry.id}" in failure.next_step
+    assert power.vm_state(lane, plan.request.new_uuid) is VmState.RUNNING
+    agent.wait_until_answering(lane, plan.request.new_uuid, timeout_s=240)
+    # Who asks for the block is paused, and no program of the guest gets an error.
+    with pytest.raises(NewhopeError):
+        agent.run(lane, plan.request.new_uuid, ["/usr/bin/journal", "payload"], timeout_s=60)
+    assert disk_move.stopped_by_error(lane, plan.request.new_uuid)
+
+    typed(op, "repo", "repair", "--full", "--from", str(offsite), "--yes")
     job = op.finish(launch_resume(op.settings, op.journal, entry))
 
     assert job.failure is None, job.failure
     assert power.vm_state(lane, plan.request.new_uuid) is VmState.RUNNING
+    assert payload_is_intact(lane, plan.request.new_uuid)
     is_in_its_place(op, entry)
+
+
+def damage_the_payload(op: Operator, point: Point) -> str:
+    """Flip a bit of a block that the guest does not read unless somebody asks for its payload; the block's name."""
+    kept, record = op.settings.repositories[0], point.manifest.disks[0]
+    with open_repository(kept) as repository, repository.reader() as reader:
+        random_data = [
+            name
+            for number, name in reader.names(record)
+            if len(zlib.compress(reader.read_range(record, number * reader.block_bytes, reader.block_bytes)))
+            > reader.block_bytes
+        ]
+        name = random_data[len(random_data) // 2]
+        pack, offset = reader.place(name)
+    with (Path(str(kept.location)) / pack_key(pack)).open("r+b") as file:
+        file.seek(offset + reader.block_bytes // 2)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    return name.hex()
 
 
 def test_undone_in_the_middle_it_leaves_nothing(op: Operator):
