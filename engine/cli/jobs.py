@@ -158,8 +158,10 @@ def set_knobs(
 ) -> None:
     """Pause a job that runs, slow it down, or let it give way; it obeys within a second or two.
 
-    For restores, backups of VMs, verifications and syncs; --streams for restores only. The limit is on what is written
-    to, or read from, the disks of VMs; of a verification and a sync, on the packs of a repository.
+    For restores, backups of disks, verifications, syncs, and files of a point that are written to this machine or put
+    back into a guest; --streams for restores only. The limit is on what is written to, or read from, the disks of VMs
+    and on what such files hold; of a verification and a sync, on the packs of a repository. Files that a backup takes
+    out of a guest come as fast as the guest sends them.
 
     
     A job gives way to one of higher priority that moves bytes, on this machine:

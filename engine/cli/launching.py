@@ -93,7 +93,7 @@ def launch_backup(settings: Settings, journal: Journal, request: backup.Request)
         again=shlex.join([*words, "--repository", request.repository]),
         untouched="Every earlier recovery point is as it was; a half one is never listed.",
         repositories=(request.repository,),
-        # A guest that packs its files is not to be kept waiting: its agent would be taken for silent.
+        # What a guest sends comes at its own speed: what is not taken would pile up in libvirt's client, in memory.
         knobs=Knobs() if request.kind is PointKind.VM else None,
     )
 
@@ -183,6 +183,7 @@ def launch_put_back(settings: Settings, journal: Journal, request: restore.PutBa
         again=shlex.join([*words, "--repository", request.repository]),
         untouched=f"What had one of their names is still in {request.vm}, under its name or with {request.suffix}.",
         repositories=(request.repository,),
+        knobs=Knobs(),
     )
 
 
@@ -201,6 +202,7 @@ def launch_get(settings: Settings, journal: Journal, request: GetRequest) -> Job
         again=shlex.join([*words, "--overwrite", "--repository", request.repository]),
         untouched=f"What is in {request.destination} is whole, file by file; the rest is missing.",
         repositories=(request.repository,),
+        knobs=Knobs(),
     )
 
 

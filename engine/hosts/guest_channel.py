@@ -236,9 +236,10 @@ class Outgoing:
         self._vm_uuid = vm_uuid
         self._name = name
         self._pieces: queue.SimpleQueue[Iterable[bytes]] = queue.SimpleQueue()
-        self._opened, self._all_sent, self._over = threading.Event(), threading.Event(), threading.Event()
+        self._opened, self._over = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
-        self._progress_at = 0.0
+        self._offered_at: float | None = None
+        """Since when the guest has not taken a piece; None while there is none for it."""
         self._thread = threading.Thread(target=self._run, name=f"channel {name}", daemon=True)
 
     def open(self, *, timeout_s: float = 20.0) -> None:
@@ -253,16 +254,17 @@ class Outgoing:
         """Write to a process that has the channel open (`wait_for_reader`), and wait for its end.
 
         Raises what a lane, `pieces` and `still_runs` raise. The stream stays open until the process has ended: QEMU
-        throws away what the guest has not read when it is closed. When the guest takes nothing for `stall_s`, the
-        channel is unplugged, so that its agent is not held up any longer, and GuestDidNotAnswer raised.
+        throws away what the guest has not read when it is closed. When the guest does not take a piece for `stall_s`,
+        the channel is unplugged, so that its agent is not held up any longer, and GuestDidNotAnswer raised; `pieces`
+        may take their time.
         """
-        self._progress_at = time.monotonic()
         self._pieces.put(pieces)
         while still_runs():
             self._thread.join(_LOOK_S)
             if self._failure is not None:
                 raise self._failure
-            if not self._all_sent.is_set() and time.monotonic() - self._progress_at > stall_s:
+            offered_at = self._offered_at
+            if offered_at is not None and time.monotonic() - offered_at > stall_s:
                 unplug(self._host, self._vm_uuid, self._name)
                 raise GuestDidNotAnswer(
                     f"The guest took nothing from the channel for {stall_s:.0f} s.",
@@ -294,9 +296,9 @@ class Outgoing:
             for piece in self._pieces.get():
                 view = memoryview(piece)
                 while view:
+                    self._offered_at = time.monotonic()
                     view = view[stream.send(bytes(view[:PIECE_BYTES])) :]
-                    self._progress_at = time.monotonic()
-            self._all_sent.set()
+                    self._offered_at = None
             self._over.wait()
         finally:
             with suppress(libvirt.libvirtError):

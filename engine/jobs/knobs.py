@@ -76,8 +76,10 @@ def with_streams(knobs: Knobs, streams: int) -> Knobs:
 def no_knobs(job_id: int, what: str) -> Conflict:
     """The error for a job that cannot be set."""
     return Conflict(
-        f"Job {job_id} ({what}) cannot be paused or slowed down: only restores, backups, verifications and syncs can.",
-        untouched="It goes on as it did.",
+        f"Job {job_id} ({what}) cannot be paused or slowed down: only restores, backups of disks, verifications, "
+        "syncs, and files of a point on their way to this machine or into a guest can.",
+        untouched="It goes on as it did. Files out of a guest come as fast as it sends them: kept waiting, they would "
+        "pile up in memory.",
         next_step=f"a run of several backups has a job for each: newhope jobs --live. Or stop it with"
         f" `newhope jobs cancel {job_id}`.",
     )

@@ -10,6 +10,7 @@ from msgspec import Struct
 from engine.errors import Conflict
 from engine.fleet import open_repository
 from engine.jobs import JobContext
+from engine.jobs.pace import Pace
 from engine.point_files.opening import open_files
 from engine.point_files.place import Place
 from engine.point_files.writing import Written, refusals_of, write
@@ -54,7 +55,8 @@ def refuse_taken_place(request: GetRequest) -> None:
 
 
 def get(settings: Settings, request: GetRequest, context: JobContext) -> Written:
-    """Write them. Raises what `write` raises, and Cancelled between two pieces."""
+    """Write them, as fast as the job may. Raises what `write` raises, and Cancelled between two pieces."""
+    pace = Pace(context)
     with (
         context.step(_WRITE) as step,
         open_repository(find_repository(settings, request.repository)) as repository,
@@ -72,4 +74,5 @@ def get(settings: Settings, request: GetRequest, context: JobContext) -> Written
             before = size_bytes
 
         opened.volumes()
-        return write(opened.on(request.volume), request.path, request.destination, progress=tell)
+        files = opened.on(request.volume)
+        return write(files, request.path, request.destination, progress=tell, pace=pace.take)

@@ -39,6 +39,9 @@ _STAYS = "What was written before stays; nothing half written is left."
 Progress = Callable[[int, int, str], None]
 """Told files and bytes that were written, and what comes next. What it raises ends the writing."""
 
+Pace = Callable[[int], None]
+"""Asked before so many bytes are written, and returns when they may be. What it raises ends the writing."""
+
 
 class NotWritten(NewhopeError):
     """This machine refused a file or folder that was to be written."""
@@ -87,6 +90,7 @@ def write(
     overwrite: bool = False,
     salvage: bool = False,
     progress: Progress = lambda files, size_bytes, name: None,
+    pace: Pace = lambda count: None,
 ) -> Written:
     """Write what is at a path, and all below it, into the folder `destination`, or under that name if none is there.
 
@@ -99,7 +103,7 @@ def write(
             raise NotFound(f"There is no folder {target.parent}.", next_step=f"make it: `mkdir -p {target.parent}`.")
         at = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            work = _Writing(files, path, target, at, overwrite, salvage, progress)
+            work = _Writing(files, path, target, at, overwrite, salvage, progress, pace)
             work.put(at, os.fsencode(target.name), entry)
         finally:
             os.close(at)
@@ -134,6 +138,7 @@ class _Writing:
         overwrite: bool,
         salvage: bool,
         progress: Progress,
+        pace: Pace,
     ) -> None:
         self.done = Written(str(destination))
         self._files = files
@@ -143,6 +148,7 @@ class _Writing:
         self._overwrite = overwrite
         self._salvage = salvage
         self._progress = progress
+        self._pace = pace
         self._as_root = os.geteuid() == 0
         self._first_name: dict[bytes, bytes] = {}
         """By the path of a content: under which it was written, for other names of it."""
@@ -214,6 +220,7 @@ class _Writing:
         for piece in self._files.read(entry):
             if piece.lost:
                 self._note_lost(entry, offset, piece)
+            self._pace(len(piece.data))
             if piece.data:
                 _write_with_holes(file, piece.data, offset)
             offset += piece.size_bytes

@@ -39,6 +39,7 @@ from engine.hosts.guest_system import GuestSystem, system_of
 from engine.hosts.model import AgentState, Vm, VmState
 from engine.hosts.tar_stream import END, archive_bytes, header_of
 from engine.jobs import JobContext
+from engine.jobs.pace import Pace
 from engine.point_files import OpenedFiles, Piece, Place, PointFiles, below, open_files, plain_path
 from engine.settings import Settings, find_repository
 
@@ -230,7 +231,7 @@ def put_back(settings: Settings, request: PutBackRequest, context: JobContext) -
             found = _renamed(files, request)
             entries = found.entries
             with context.step(_SEND, total_bytes=sum(entry.size_bytes for _, entry in entries)) as step:
-                pieces = _archive(files, entries, step.advance, context)
+                pieces = _archive(files, entries, step.advance, Pace(context))
                 length = sum(archive_bytes(entry) for _, entry in entries) + len(END)
                 aside = _send(lane, vm, (found.base, request.suffix), length, pieces, context)
     for each in aside:
@@ -313,15 +314,17 @@ def _archive(
     files: PointFiles,
     entries: Iterable[tuple[FileEntry, FileEntry]],
     advance: Callable[[int], None],
-    context: JobContext,
+    pace: Pace,
 ) -> Iterator[bytes]:
     for entry, written in entries:
-        context.raise_if_cancelled()
+        pace.wait()
         yield header_of(written)
         if written.size_bytes:
             for piece in files.read(entry):
-                yield from _bytes_of(piece)
-                advance(piece.size_bytes)
+                for part in _bytes_of(piece):
+                    pace.take(len(part))
+                    yield part
+                    advance(len(part))
             yield bytes(-written.size_bytes % 512)
     yield END
 

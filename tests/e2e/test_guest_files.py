@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +22,7 @@ from engine.errors import ExitCode
 from engine.file_entry import FileKind
 from engine.fleet import open_repository
 from engine.hosts import HostRefused, agent
-from engine.jobs import Job
+from engine.jobs import Job, StepState
 from engine.repository import Point, PointKind, read_guest_file, read_listing
 from engine.settings import GuestFilesSection, Method, Rules, load, save
 from tests.e2e.conftest import Operator
@@ -65,11 +66,17 @@ class FilesOperator:
         return job
 
     def put_back(self, point: Point, path: str, as_path: str | None = None, *, volume: str = "") -> Job:
+        return self.operator.finish(self.start_putting_back(point, path, as_path, volume=volume))
+
+    def start_putting_back(self, point: Point, path: str, as_path: str | None = None, *, volume: str = "") -> Job:
         vm = point.manifest.vm
         request = restore.PutBackRequest(
             point.repository, vm.uuid, vm.name, vm.host, point.id, path, as_path or path, restore.suffix_now(), volume
         )
-        return self.operator.finish(launch_put_back(self.operator.settings, self.operator.journal, request))
+        return launch_put_back(self.operator.settings, self.operator.journal, request)
+
+    def set(self, job: Job, **knobs: object) -> None:
+        self.operator.journal.turn_knobs(job.id, lambda before: replace(before, **knobs))  # type: ignore[arg-type]
 
     def run(self, script: str) -> str:
         return in_guest(self.operator.lane("web"), self.operator.vm("web"), script)
@@ -224,8 +231,15 @@ def test_a_folder_put_back_is_as_it_was_and_what_was_there_is_kept_aside(files: 
     files.run("echo new > /etc/app/config; rm -r /etc/app/deep /etc/app/link; echo mine > /etc/app/own")
 
     first = files.put_back(point, "/etc/app")
-    again = files.put_back(point, "/etc/app", "/root/app-of-then")
+    held = files.start_putting_back(point, "/etc/app", "/root/app-of-then")
+    files.set(held, paused=True)
+    wait_for(lambda: [step.state for step in files.operator.journal.job(held.id).steps[1:]] == [StepState.RUN])
+    time.sleep(1)
+    sent_while_paused = files.operator.journal.job(held.id).done_bytes
+    files.set(held, paused=False)
+    again = files.operator.finish(held)
 
+    assert sent_while_paused < 3_000_000 < again.done_bytes
     assert first.failure is None
     assert again.failure is None
     assert files.run("cd /etc/app && sha256sum config deep/blob && stat -c '%n %a %u:%g %Y' config") == before

@@ -104,6 +104,17 @@ def test_a_folder_comes_as_it_was_but_without_what_could_hurt_here(kept: Kept, t
     assert (got.files, got.folders, got.symlinks) == (5, 1, 1)
 
 
+def test_the_pace_is_asked_for_what_is_written_and_not_for_holes(kept: Kept, tmp_path: Path):
+    asked: list[int] = []
+
+    with kept.files() as files:
+        done = write(files, b"etc", tmp_path / "etc", pace=asked.append)
+
+    assert sum(asked) == len(BLOB) + len(b"odd")
+    assert done.size_bytes == sum(asked) + 5_000_000
+    assert 0 in asked, "a pause holds up holes too"
+
+
 def test_one_file_goes_into_a_folder_that_is_there_or_under_a_name(kept: Kept, tmp_path: Path):
     (tmp_path / "there").mkdir()
 
