@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from engine.lab.account import lab_account
+from engine.settings import Host
 
 LOGIN = "anna"
 """Name of the second user, where the caller is root."""
@@ -131,6 +132,11 @@ class Sshd:
             f"Host {self.name}\n HostName 127.0.0.1\n Port {self.port}\n User {user}\n IdentityFile {self.key}\n"
             f" IdentitiesOnly yes\n UserKnownHostsFile {known}\n StrictHostKeyChecking yes\n{more}"
         )
+
+
+def host_at(server: Sshd, where: str = "/session?socket=/nonexistent/libvirt-sock", **more: object) -> Host:
+    """A host of the settings that lies behind a server."""
+    return Host(**({"name": "far", "uri": server.uri(where), "ssh_config": server.config} | more))  # type: ignore[arg-type]
 
 
 def free_port() -> int:

@@ -2,7 +2,7 @@
 
 A lane has one (`lane.reach`), for as long as it lives. What runs on the host and listens on a Unix socket there (the
 NBD server of a backup job, `qemu-nbd`) is spoken to at an address on this machine: `lend` makes one, `take_back` ends
-it; `serve` starts such a program.
+it; `serve` starts such a program. The other way round, `offer` lets QEMU read there what a server of this machine has.
 
 Here are the two ways that need no machinery: this machine itself, and libvirt's own transports, which bring a
 connection and nothing else. `ssh_reach` is the third.
@@ -10,6 +10,7 @@ connection and nothing else. `ssh_reach` is the third.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -53,6 +54,24 @@ class RunningServer(Protocol):
 
     def poll(self) -> int | None:
         """Its exit status, once it has ended. Raises HostUnreachable if the way to it is gone."""
+        ...
+
+
+class Offer(Protocol):
+    """A socket on the host behind which a server of this machine answers, once it listens."""
+
+    listening: Path
+    """Where it is to listen on this machine."""
+
+    def renew(self) -> bool:
+        """Open the socket on the host, which the owner that was named may use; whether it was not open.
+
+        To be called once the server listens, and every now and then: links break. Raises HostUnreachable, OfferRefused.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close it."""
         ...
 
 
@@ -117,6 +136,13 @@ class Reach(Protocol):
         """
         ...
 
+    def offer(self, there: Path, owner: tuple[int, int] | None) -> Offer:
+        """A socket for programs of the host, of that user and group (or ours), to a server of this machine.
+
+        It lasts until it is closed, whatever becomes of this reach. Raises FilesOutOfReach.
+        """
+        ...
+
     def close(self) -> None:
         """End everything that was begun; it is begun anew by whoever asks again."""
         ...
@@ -167,6 +193,10 @@ class ThisMachine:
         finally:
             _stop(server)
             listening.unlink(missing_ok=True)
+
+    def offer(self, there: Path, owner: tuple[int, int] | None) -> Offer:
+        """See Reach."""
+        return _LocalOffer(there, owner)
 
     def close(self) -> None:
         """Nothing was begun."""
@@ -219,6 +249,10 @@ class LibvirtAlone:
         """See Reach."""
         raise self._refusal(f"run {command[0]}")
 
+    def offer(self, there: Path, owner: tuple[int, int] | None) -> Offer:
+        """See Reach."""
+        raise self._refusal(f"open the socket {there}")
+
     def close(self) -> None:
         """Nothing was begun."""
 
@@ -227,6 +261,23 @@ class LibvirtAlone:
             f"newhope cannot {what} on host {self._host.name}: {self._why}.",
             next_step="Reach it with qemu+ssh://user@HOST/system and a login that has a shell; see the README, Hosts.",
         )
+
+
+class _LocalOffer:
+    """The server's own socket: whoever is to use it is on this machine."""
+
+    def __init__(self, listening: Path, owner: tuple[int, int] | None) -> None:
+        self._owner = owner
+        self.listening = listening
+
+    def renew(self) -> bool:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            os.chown(self.listening, *owner)
+        return owner is not None
+
+    def close(self) -> None:
+        """The server takes its socket away itself."""
 
 
 class _LocalServer:

@@ -1,4 +1,4 @@
-"""A VM's disks that a server of this machine gives it over NBD: where that server listens so that QEMU may connect.
+"""A VM's disks that a server of this machine gives it over NBD: the socket on its host to which QEMU may connect.
 
 QEMU often runs as a user of its own. The socket is given to that user, in a folder that both may enter, and nobody else
 can connect. Who QEMU runs as, libvirt says in its capabilities (the security model `dac`); a session daemon runs QEMU
@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from engine.errors import ExitCode, NewhopeError
 from engine.hosts import scratch
 from engine.hosts.lane import HostLane
+from engine.hosts.uri import is_system
 from engine.hosts.xml_tree import parse, text_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class QemuOutOfReach(NewhopeError):
 
 
 def socket_for(lane: HostLane, name: str) -> Path:
-    """Where a server of that name is to listen on the host, always the same; its folder is made.
+    """The socket of a server of that name on the host, always the same; its folder is made.
 
     Raises HostUnreachable, and QemuOutOfReach for a path that is too long.
     """
@@ -47,17 +48,18 @@ def socket_for(lane: HostLane, name: str) -> Path:
 
 
 def owner_of_socket(lane: HostLane) -> tuple[int, int] | None:
-    """User and group that QEMU connects as; None if it is the user of this process.
+    """User and group that QEMU connects as; None if it is the user that we are on the host.
 
-    Raises QemuOutOfReach where this process cannot give them the socket, HostUnreachable.
+    Raises QemuOutOfReach where we cannot give them the socket, HostUnreachable.
     """
     found = lane.run(_configured_user) or _user_of_daemon(lane)
-    if found is None or found[0] == os.geteuid():
+    me = lane.files.user_id()
+    if found is None or found[0] == me:
         return None
-    if os.geteuid() != 0:
+    if me != 0:
         raise QemuOutOfReach(
-            f"QEMU on {lane.host.name} runs as user {found[0]}, who may not read what this user serves.",
-            next_step="run newhope as root there, or restore without --instant.",
+            f"QEMU on {lane.host.name} runs as user {found[0]}, who may not read what {_us(lane)} serves.",
+            next_step=f"{_as_root(lane)}, or restore without --instant.",
         )
     return found
 
@@ -65,17 +67,30 @@ def owner_of_socket(lane: HostLane) -> tuple[int, int] | None:
 def _folder(lane: HostLane) -> Path:
     if lane.host.scratch is not None:
         return lane.host.scratch
-    parts = urlsplit(lane.host.uri)
-    socket = parse_qs(parts.query).get("socket")
-    if parts.path == "/system":
-        _SYSTEM_FOLDER.mkdir(exist_ok=True)
-        _SYSTEM_FOLDER.chmod(0o711)
+    socket = parse_qs(urlsplit(lane.host.uri).query).get("socket")
+    if is_system(lane.host.uri):
+        done = lane.files.run(["install", "-d", "-m", "711", "--", str(_SYSTEM_FOLDER)])
+        if done.exit_status != 0:
+            raise QemuOutOfReach(
+                f"The folder {_SYSTEM_FOLDER}, from which QEMU would read, cannot be made on {lane.host.name}"
+                f" ({' '.join(done.complaints.split())}).",
+                next_step=f"{_as_root(lane)}, set scratch in [hosts.{lane.host.name}] of newhope.toml to a folder that"
+                " QEMU's user and this one may use, or restore without --instant.",
+            )
         return _SYSTEM_FOLDER
     if socket:
         return Path(socket[0]).parent
     folder = scratch.own_folder(lane)
     lane.files.make_private(folder)
     return folder
+
+
+def _us(lane: HostLane) -> str:
+    return "this user" if lane.reach.local else "the user of its uri"
+
+
+def _as_root(lane: HostLane) -> str:
+    return "run newhope as root there" if lane.reach.local else "name root in its uri"
 
 
 def _configured_user(connection: libvirt.virConnect) -> tuple[int, int] | None:
@@ -91,5 +106,6 @@ def _user_of_daemon(lane: HostLane) -> tuple[int, int] | None:
     socket = parse_qs(urlsplit(lane.host.uri).query).get("socket")
     if not socket:
         return None
-    status = Path(socket[0]).stat()
-    return status.st_uid, status.st_gid
+    told = lane.files.run(["stat", "-c", "%u:%g", "--", socket[0]])
+    found = _IDS.fullmatch(told.output.decode(errors="replace").strip())
+    return (int(found[1]), int(found[2])) if found is not None else None

@@ -3,8 +3,9 @@
 1. `open` starts `ssh -M -N` (a control master, ssh_config(5) `ControlMaster`) as a tied process: it ends with this
    process, however that ends. Its control socket appears when the login has succeeded; when it fails, what ssh prints
    says why.
-2. `forward` makes a socket in a private folder whose other end is a socket on the host; `start` runs a program there.
-   Both are further `ssh` processes that speak to the first one, which takes a hundredth of a second.
+2. `forward` makes a socket in a private folder whose other end is a socket on the host, `forward_back` the opposite;
+   `start` runs a program there. These are further `ssh` processes that speak to the first one, which takes a hundredth
+   of a second.
 3. `close` ends the master, and with it every forward and program.
 
 The folder lies where paths are short (a Unix socket's has at most 107 bytes, and ssh needs 17 of them for itself). It
@@ -49,7 +50,7 @@ class SshConnection:
         self._lock = threading.Lock()
         """Guards the count of forwards; never held while something is asked."""
         self._forwards = 0
-        self._folder = _private_folder()
+        self._folder = private_folder()
         self._control = self._folder / "control"
         self._log = self._folder / "log"
         self._master: subprocess.Popen[bytes] | None = None
@@ -84,6 +85,16 @@ class SshConnection:
         if done.returncode != 0:
             raise self.broken(done.stderr.decode(errors="replace"))
         return here
+
+    def forward_back(self, there: Path, here: Path) -> str | None:
+        """A socket on the host that leads to one here; what was said if the host refuses. Raises HostUnreachable."""
+        done = self._run_control(["-O", "forward", "-R", forward_argument(there, here)])
+        if done.returncode == 0:
+            return None
+        said = done.stderr.decode(errors="replace")
+        if not self.alive:
+            raise self.broken(said)
+        return said
 
     def run(self, command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
         """Run a program on the host and wait for it. Raises HostUnreachable, and TimeoutExpired."""
@@ -149,7 +160,7 @@ class SshConnection:
         )
 
 
-def _private_folder() -> Path:
+def private_folder() -> Path:
     """A new folder of this user, where paths are short; folders that dead processes left beside it are removed."""
     above = _short_place()
     _remove_leftovers(above)

@@ -86,9 +86,9 @@ def ssh_login(host: Host) -> SshLogin:
     )
 
 
-def forward_argument(here: Path, there: Path) -> str:
-    """What `ssh -L` wants for two sockets: `here:there`, whatever their names hold."""
-    return ":".join(str(path).replace("\\", "\\\\").replace(":", "\\:") for path in (here, there))
+def forward_argument(listening: Path, answering: Path) -> str:
+    """What `ssh -L` and `-R` want for two sockets, whatever their names hold."""
+    return ":".join(str(path).replace("\\", "\\\\").replace(":", "\\:") for path in (listening, answering))
 
 
 def _machine(parts: SplitResult) -> str:

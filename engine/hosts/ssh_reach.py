@@ -29,10 +29,11 @@ from engine.hosts.errors import HostUnreachable, unreachable
 from engine.hosts.files_of_host import HostFiles, NoFiles
 from engine.hosts.files_over_ssh import FilesOverSsh, missing_on
 from engine.hosts.model import Way
-from engine.hosts.reach import STOP_TIMEOUT_S, LentServer, RunningServer
+from engine.hosts.reach import STOP_TIMEOUT_S, LentServer, Offer, RunningServer
 from engine.hosts.ssh_connection import SshConnection
 from engine.hosts.ssh_hello import Login
 from engine.hosts.ssh_login import SshLogin, ssh_login
+from engine.hosts.ssh_offer import SshOffer
 from engine.nbd import UnixAddress
 from engine.settings.model import Host
 
@@ -189,6 +190,10 @@ class SshReach:
                     self.files.remove((listening,))
         finally:
             connection.close()
+
+    def offer(self, there: Path, owner: tuple[int, int] | None) -> Offer:
+        """See Reach."""
+        return SshOffer(self._host.name, self._ssh, there, owner)
 
     def close(self) -> None:
         """See Reach."""

@@ -20,7 +20,7 @@ from msgspec import Struct
 from engine.lab import guest_parts, initramfs
 from engine.lab.guest_parts import Tell
 
-_FORMAT = "1"
+_FORMAT = "2"
 _RECENT_S = 7 * 24 * 3600
 
 

@@ -17,13 +17,20 @@ from msgspec import Struct
 from engine.errors import MissingPackage
 from engine.lab import elf
 
+# The kernel's scripts/sign-file.c and include/linux/module_signature.h: the signature, 12 bytes that end with its
+# length, and this text, behind the module.
+_SIGNED = b"~Module signature appended~\n"
+_SIGNATURE_NOTE_BYTES = 12
+_LENGTH_BYTES = 4
+
 
 class Module(Struct, frozen=True):
     """A kernel module, ready to load."""
 
     name: str
     content: bytes
-    """Decompressed: a guest's `insmod` need not know the host distribution's compression."""
+    """Decompressed, for a guest's `insmod` need not know the host distribution's compression; and without a signature,
+    for the kernels of distributions demand none but under secure boot, and to check one is slow under emulation."""
     needs: tuple[str, ...]
 
 
@@ -52,7 +59,7 @@ def in_loading_order(folder: Path, wanted: tuple[str, ...]) -> tuple[Module, ...
 
 def read_module(file: Path) -> Module:
     """Read and decompress one module file."""
-    content = _decompress(file)
+    content = _unsigned(_decompress(file))
     needs: list[str] = []
     for field in elf.section(content, ".modinfo").split(b"\0"):
         key, _, value = field.decode(errors="replace").partition("=")
@@ -61,6 +68,14 @@ def read_module(file: Path) -> Module:
         elif key == "softdep" and value.startswith("pre:"):
             needs += [_plain(name) for name in value.removeprefix("pre:").split()]
     return Module(_name_of(file), content, tuple(needs))
+
+
+def _unsigned(content: bytes) -> bytes:
+    if not content.endswith(_SIGNED):
+        return content
+    note = content.removesuffix(_SIGNED)
+    signature_bytes = int.from_bytes(note[-_LENGTH_BYTES:], "big")
+    return note[: -_SIGNATURE_NOTE_BYTES - signature_bytes]
 
 
 def _decompress(file: Path) -> bytes:

@@ -4,8 +4,9 @@ It outlives the job that started it: a job may be killed, and its VM must not lo
 
 1. `ensure` starts it (`point_server_process.py`) in a session of its own, with the keys of the repository handed to it,
    and waits until it listens. One that serves already is left as it is.
-2. It listens where the restore's journal says, gives the socket to QEMU's user, and then writes down who it is in a
-   file beside the journal's entry. Whoever finds the file knows whether exactly this process still runs.
+2. It listens where the restore's journal says, on this machine itself or at the end of an SSH connection that it keeps
+   up, gives the socket to QEMU's user, and then writes down who it is in a file beside the journal's entry. Whoever
+   finds the file knows whether exactly this process still runs.
 3. What it cannot read is an I/O error for QEMU, which pauses the guest, and a line in its log beside the entry.
 4. It ends when `end` tells it to, and by itself when the restore is over or gone.
 
@@ -137,5 +138,6 @@ def _not_served(server: PointServer, entry: Entry) -> PointNotServed:
     reason = server.said[-1] if server.said else "its server said nothing"
     return PointNotServed(
         f"The recovery point of {entry.vm} cannot be served to {entry.request.name}: {reason}",
-        next_step=f"see whether the repository answers: newhope repo info {entry.request.repository}.",
+        next_step=f"see whether {entry.request.to_host} and the repository answer: newhope doctor, and newhope repo "
+        f"info {entry.request.repository}.",
     )

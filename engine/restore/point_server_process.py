@@ -5,10 +5,10 @@ Its arguments are the settings file, the state folder, and the restore's id.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from msgspec import structs
 
 from engine.errors import NewhopeError
 from engine.fleet import accept_keys, open_repository
+from engine.hosts.reach import Offer
+from engine.hosts.reaching import reach_to
 from engine.jobs import take_handed
 from engine.restore.journal import RestoreJournal
 from engine.restore.point_server import write_down
 from engine.restore.serving import disks_to_serve, served
-from engine.settings import Settings, find_repository, load
+from engine.settings import Settings, find_host, find_repository, load
 
 _LOOK_EVERY_S = 5.0
 
@@ -47,21 +49,32 @@ def _serve(settings: Settings, restore_id: str, told: threading.Event) -> None:
     if entry.serving is None:
         return
     request = entry.request
-    with open_repository(find_repository(settings, request.repository)) as repository:
+    way = reach_to(find_host(settings, request.to_host))
+    with (
+        open_repository(find_repository(settings, request.repository)) as repository,
+        closing(way.offer(Path(entry.serving.socket), entry.serving.owner)) as offer,
+    ):
         point = repository.point(request.vm_uuid, request.point_id)
-        where = Path(entry.serving.socket)
         owner = f"newhope, for {request.name} that runs on a point of {entry.vm}"
         with (
             repository.hold(point, owner) as unheld,
-            served(repository.reader(), disks_to_serve(point, ()), where, _tell_damage),
+            served(repository.reader(), disks_to_serve(point, ()), offer.listening, _tell_damage),
         ):
             if unheld:
                 _say(f"The point is not kept from being pruned meanwhile: {unheld}")
-            if entry.serving.owner is not None:
-                os.chown(entry.serving.socket, *entry.serving.owner)
+            offer.renew()
             write_down(journal, restore_id)
             while not told.wait(_LOOK_EVERY_S) and _is_needed(journal, restore_id):
-                pass
+                _keep(offer)
+
+
+def _keep(offer: Offer) -> None:
+    """See to it that the host's end still stands; a link that is gone may come back, and until then the guest waits."""
+    try:
+        if offer.renew():
+            _say("The way to the host had broken, and stands again.")
+    except NewhopeError as error:
+        _say(f"{error.what} {error.next_step}")
 
 
 def _is_needed(journal: RestoreJournal, restore_id: str) -> bool:

@@ -20,12 +20,14 @@ def instant_checks(point: Point, target: HostSnapshot, request: Request) -> list
         meaning = "it would be refused, or its guest would lose its disks while it runs"
         return [FitnessCheck("instant start", CheckState.FAIL, evidence, remedy, True, meaning)]
     until = "until its disks are moved" if request.move else "as long as it is there"
-    evidence = f"{until} it needs this machine and repository {request.repository}"
+    link = "" if target.facts is None or target.facts.local else ", the link between them"
+    evidence = f"{until} it needs this machine{link} and repository {request.repository}"
     return [FitnessCheck("instant start", CheckState.PASS, f"{evidence}: without them its guest pauses, and waits")]
 
 
 def against_instant(point: Point, target: HostSnapshot, request: Request) -> tuple[str, ...]:
     """Everything that forbids it, in words; nothing if it can."""
+    facts = target.facts
     kinds = {pool.name: pool.kind for pool in target.pools}
     reasons = {
         "only a VM can be started, and none is asked for": not request.defines,
@@ -35,8 +37,12 @@ def against_instant(point: Point, target: HostSnapshot, request: Request) -> tup
         "what cannot be read would stop its guest, and is not skipped as a salvage does": request.salvage,
         "its disks are not there to be read again before it starts": request.verify,
         "a device of the host cannot be begun over the point": any(disk.device for disk in request.disks),
-        f"{target.host} is another machine, which cannot connect to what this one serves": target.facts is not None
-        and not target.facts.local,
+        f"{target.host} cannot connect to what this machine serves: newhope has no shell there, only its libvirt": facts
+        is not None
+        and not facts.way.has_files,
+        f"qemu-img, which makes the layers of its disks, is missing on {target.host}": facts is not None
+        and not facts.local
+        and "qemu-img" in facts.missing_programs,
         "the volumes of its pool are no files": any(
             disk.pool in kinds and not holds_files(kinds[disk.pool]) for disk in request.disks
         ),

@@ -13,7 +13,7 @@ from engine.cli.launching import launch_backup, launch_restore
 from engine.fleet import Fleet, gather, open_repository
 from engine.hosts import HostLane, HostLanes, find_vm, power_off, take_snapshot, undefine, volumes
 from engine.hosts.model import Vm, VmState
-from engine.jobs import Job, Journal, follow
+from engine.jobs import Job, Journal, Knobs, follow
 from engine.lab import Lab
 from engine.repository import Point
 from engine.settings import Method, Settings
@@ -65,11 +65,11 @@ class Operator:
         rates = restore.load_rates(self.settings.state)
         return restore.examined_plan(self.settings, self.lanes, self.fleet(), request, rates)
 
-    def start_restore(self, plan: restore.RestorePlan) -> Job:
+    def start_restore(self, plan: restore.RestorePlan, knobs: Knobs | None = None) -> Job:
         """As somebody does who has read every warning, and accepts it."""
         plan = restore.accepting(plan, [check.key for check in restore.open_warnings(plan.checks, ())])
         self._restored.append(plan.request)
-        return launch_restore(self.settings, self.journal, plan)
+        return launch_restore(self.settings, self.journal, plan, knobs)
 
     def restore(self, point: Point, to_host: str, **choices: Any) -> Vm:
         plan = self.plan_restore(point, to_host, **choices)

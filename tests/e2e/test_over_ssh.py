@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from engine.cli.launching import launch_restore, launch_resume
 from engine.errors import ExitCode, NewhopeError
-from engine.hosts import HostLane, HostLanes, checkpoints, freeze, image, pull_backup, volumes
+from engine.hosts import HostLane, HostLanes, checkpoints, disk_move, freeze, image, pull_backup, volumes
 from engine.hosts.model import VmState, Way
 from engine.jobs import JobState, Journal, Knobs
 from engine.lab import Lab
@@ -212,6 +212,43 @@ def test_a_link_that_is_cut_interrupts_a_restore_that_goes_on_when_it_is_back(fa
     for disk in plan.request.disks:
         volumes.delete(operator.lanes["alderaan"], disk.pool, disk.volume)
     assert scratch_files(farm, "alderaan") == []
+
+
+def test_a_guest_that_was_started_at_once_waits_for_its_link_and_gets_its_disk_when_it_is_back(
+    farm: Farm, operator: Operator
+) -> None:
+    web, lane, elsewhere = operator.vm("web"), operator.lanes["alderaan"], operator.lanes["yavin"]
+    before = ask_journal(lane, web.uuid)
+    point = operator.back_up("web")
+    after = ask_journal(lane, web.uuid)
+    plan = operator.plan_restore(point, "yavin", instant=True)
+    assert not plan.blocked, plan.checks
+    restores, uuid = RestoreJournal(operator.settings.state), plan.request.new_uuid
+    job = operator.start_restore(plan, Knobs(bandwidth=64 << 10))
+    assert wait_for(lambda: _is_being_moved(elsewhere, uuid))
+
+    farm.far.stop()
+    operator.journal.turn_knobs(job.id, lambda knobs: replace(knobs, bandwidth=None))
+    failed = operator.finish(job)
+    farm.far.start()
+    elsewhere.forget_failure()
+    assert failed.failure is not None
+    assert f"newhope restores resume {plan.request.id}" in failed.failure.next_step
+    resumed = operator.finish(launch_resume(operator.settings, operator.journal, restores.find(plan.request.id)))
+
+    assert resumed.failure is None, resumed.failure
+    assert prove((lane, web.uuid), (elsewhere, uuid), before, after).compared_bytes > 0
+    (disk,) = restores.find(plan.request.id).disks
+    assert disk_move.image_of(elsewhere, uuid, "vda") == disk.path
+    assert image.info(disk.path, disk.format).backing is None
+    assert scratch_files(farm, "yavin") == []
+
+
+def _is_being_moved(lane: HostLane, uuid: str) -> bool:
+    try:
+        return disk_move.look(lane, uuid, "vda") is not None
+    except NewhopeError:
+        return False
 
 
 def test_a_guest_whose_link_is_cut_while_it_is_frozen_is_thawed_when_the_link_is_back(

@@ -17,6 +17,7 @@ import pytest
 from engine.errors import NewhopeError
 from tests.faults.collection_scenario import CollectionScenario
 from tests.faults.figures import Fault, count
+from tests.faults.parts import parts
 from tests.faults.repository_scenario import fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls
 from tests.faults.test_repository_kill import in_a_child
@@ -24,7 +25,7 @@ from tests.faults.test_repository_kill import in_a_child
 PARTS = 4
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", parts(PARTS))
 def test_a_collection_killed_at_any_change_of_the_disk_harms_no_point(part: int):
     with fast_folder() as folder:
         scenario = CollectionScenario(folder)

@@ -20,6 +20,7 @@ from engine.repository.block_record import HEADER_BYTES
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.pack import read_pack_index
 from tests.faults.figures import Fault, count
+from tests.faults.parts import parts
 from tests.faults.repository_scenario import fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls
 from tests.faults.test_repository_kill import in_a_child
@@ -113,7 +114,7 @@ class RepairScenario:
             assert [path for path in self.folder.glob(left) if path.is_file()] == []
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", parts(PARTS))
 def test_a_repair_killed_at_any_change_of_the_disk_loses_nothing_and_is_gone_on_with(part: int):
     with fast_folder() as folder:
         scenario = RepairScenario(folder)

@@ -18,6 +18,7 @@ import pytest
 from engine.errors import NewhopeError, NoSpace
 from engine.repository import StorageFailed
 from tests.faults.figures import Fault, count
+from tests.faults.parts import parts
 from tests.faults.repository_scenario import fast_folder
 from tests.faults.repository_system_calls import Call, SystemCalls
 from tests.faults.sync_scenario import SyncScenario
@@ -28,7 +29,7 @@ PARTS = 4
 NEEDING_SPACE = ("open", "write", "writev", "fsync", "link", "mkdir")
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", parts(PARTS))
 @pytest.mark.parametrize("block_bytes", [BLOCK, 4 * BLOCK], ids=["names alike", "cut anew"])
 def test_a_sync_killed_at_any_change_of_the_disk_harms_no_point(part: int, block_bytes: int):
     with fast_folder() as folder:

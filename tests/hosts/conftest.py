@@ -18,6 +18,7 @@ from engine.lab import daemon
 from engine.lab.account import lab_account
 from engine.lab.layout import HostLayout
 from engine.settings import Host
+from tests.sshd import Sshd
 
 MIB = 1024 * 1024
 
@@ -144,3 +145,20 @@ def _remove_all_vms(connection) -> None:
                 | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
                 | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
             )
+
+
+@pytest.fixture
+def ssh_folder() -> Iterator[Path]:
+    """Where paths are short, and another user may go."""
+    made = Path(tempfile.mkdtemp(prefix="nhs-", dir="/tmp"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def ssh_server(ssh_folder: Path) -> Iterator[Sshd]:
+    started = Sshd(ssh_folder, "kvm01")
+    started.start()
+    yield started
+    started.stop()

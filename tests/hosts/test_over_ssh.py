@@ -8,9 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,27 +20,7 @@ from engine.hosts.ssh_reach import ForwardingForbidden
 from engine.nbd import Client
 from engine.settings import Host
 from tests.hosts.conftest import BareHost
-from tests.sshd import Sshd, free_port
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="nhs-", dir="/tmp"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-def server(folder: Path) -> Iterator[Sshd]:
-    started = Sshd(folder, "kvm01")
-    started.start()
-    yield started
-    started.stop()
-
-
-def host_at(server: Sshd, where: str = "/session?socket=/nonexistent/libvirt-sock", **more: object) -> Host:
-    return Host(**({"name": "far", "uri": server.uri(where), "ssh_config": server.config} | more))  # type: ignore[arg-type]
+from tests.sshd import Sshd, free_port, host_at
 
 
 def reason_of(host: Host) -> HostUnreachable:
@@ -55,12 +33,14 @@ def reason_of(host: Host) -> HostUnreachable:
     return failure.value
 
 
-def test_a_host_answers_as_if_it_were_here_and_again_after_its_link_was_cut(server: Sshd, bare_host: BareHost) -> None:
-    lane = HostLane(host_at(server, f"/session?socket={bare_host.layout.socket}"))
+def test_a_host_answers_as_if_it_were_here_and_again_after_its_link_was_cut(
+    ssh_server: Sshd, bare_host: BareHost
+) -> None:
+    lane = HostLane(host_at(ssh_server, f"/session?socket={bare_host.layout.socket}"))
 
     try:
         first = lane.run(lambda connection: connection.listAllStoragePools()[0].name(), timeout_s=60)
-        server.cut()
+        ssh_server.cut()
         again = _until_it_answers(lane)
         way = lane.reach.way()
     finally:
@@ -80,41 +60,41 @@ def _until_it_answers(lane: HostLane) -> str:
             lane.forget_failure()
 
 
-def test_a_wrong_key(server: Sshd, folder: Path) -> None:
-    other = folder / "other"
+def test_a_wrong_key(ssh_server: Sshd, ssh_folder: Path) -> None:
+    other = ssh_folder / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
-    server.config.write_text(server.config.read_text().replace(str(server.key), str(other)))
+    ssh_server.config.write_text(ssh_server.config.read_text().replace(str(ssh_server.key), str(other)))
 
-    assert reason_of(host_at(server)).reason == "SSH did not let us in"
+    assert reason_of(host_at(ssh_server)).reason == "SSH did not let us in"
 
 
-def test_a_host_key_that_is_not_known_and_one_that_has_changed(server: Sshd, folder: Path) -> None:
-    known = folder / "kvm01.known_hosts"
+def test_a_host_key_that_is_not_known_and_one_that_has_changed(ssh_server: Sshd, ssh_folder: Path) -> None:
+    known = ssh_folder / "kvm01.known_hosts"
     right = known.read_text()
     known.write_text("")
-    unknown = reason_of(host_at(server))
-    known.write_text(right.replace(right.split()[2], (folder / "kvm01.key.pub").read_text().split()[1]))
-    changed = reason_of(host_at(server))
+    unknown = reason_of(host_at(ssh_server))
+    known.write_text(right.replace(right.split()[2], (ssh_folder / "kvm01.key.pub").read_text().split()[1]))
+    changed = reason_of(host_at(ssh_server))
 
     assert unknown.reason == changed.reason == "its SSH host key is not known or has changed"
 
 
-def test_no_verify_accepts_an_unknown_host_key_as_libvirt_does(server: Sshd, folder: Path) -> None:
-    (folder / "kvm01.known_hosts").write_text("")
-    server.config.write_text(server.config.read_text().replace(" StrictHostKeyChecking yes\n", ""))
+def test_no_verify_accepts_an_unknown_host_key_as_libvirt_does(ssh_server: Sshd, ssh_folder: Path) -> None:
+    (ssh_folder / "kvm01.known_hosts").write_text("")
+    ssh_server.config.write_text(ssh_server.config.read_text().replace(" StrictHostKeyChecking yes\n", ""))
 
-    assert "no socket" in reason_of(host_at(server, "/session?socket=/nonexistent/libvirt-sock&no_verify=1")).reason
+    assert "no socket" in reason_of(host_at(ssh_server, "/session?socket=/nonexistent/libvirt-sock&no_verify=1")).reason
 
 
-def test_a_jump_host_that_is_down_and_one_that_cannot_reach_the_host(server: Sshd, folder: Path) -> None:
-    gate = Sshd(folder, "gate")
-    server.behind(gate)
-    down = reason_of(host_at(server))
+def test_a_jump_host_that_is_down_and_one_that_cannot_reach_the_host(ssh_server: Sshd, ssh_folder: Path) -> None:
+    gate = Sshd(ssh_folder, "gate")
+    ssh_server.behind(gate)
+    down = reason_of(host_at(ssh_server))
     gate.start()
     try:
-        through = reason_of(host_at(server))
-        server.stop()
-        no_way = reason_of(host_at(server))
+        through = reason_of(host_at(ssh_server))
+        ssh_server.stop()
+        no_way = reason_of(host_at(ssh_server))
     finally:
         gate.stop()
 
@@ -123,8 +103,8 @@ def test_a_jump_host_that_is_down_and_one_that_cannot_reach_the_host(server: Ssh
     assert no_way.reason.startswith("its jump host cannot reach it")
 
 
-def test_a_server_that_forwards_no_sockets(folder: Path, bare_host: BareHost) -> None:
-    server = Sshd(folder, "kvm01", "DisableForwarding yes")
+def test_a_server_that_forwards_no_sockets(ssh_folder: Path, bare_host: BareHost) -> None:
+    server = Sshd(ssh_folder, "kvm01", "DisableForwarding yes")
     server.start()
     lane = HostLane(host_at(server, f"/session?socket={bare_host.layout.socket}"))
     try:
@@ -138,42 +118,44 @@ def test_a_server_that_forwards_no_sockets(folder: Path, bare_host: BareHost) ->
 
 
 def test_a_socket_that_is_not_there_and_one_that_may_not_be_used(
-    server: Sshd, folder: Path, bare_host: BareHost
+    ssh_server: Sshd, ssh_folder: Path, bare_host: BareHost
 ) -> None:
-    forbidden = folder / "libvirt-sock"
+    forbidden = ssh_folder / "libvirt-sock"
     shutil.copyfile(os.devnull, forbidden)
 
-    assert reason_of(host_at(server)).reason.startswith("there is no socket /nonexistent/libvirt-sock")
-    if not server.account.is_caller:
+    assert reason_of(host_at(ssh_server)).reason.startswith("there is no socket /nonexistent/libvirt-sock")
+    if not ssh_server.account.is_caller:
         forbidden.unlink()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(forbidden))
             forbidden.chmod(0o600)
-            refused = reason_of(host_at(server, f"/system?socket={forbidden}"))
+            refused = reason_of(host_at(ssh_server, f"/system?socket={forbidden}"))
         assert refused.reason == f"this user may not use the socket {forbidden}"
         assert "libvirt" in refused.next_step
 
 
-def test_a_socket_whose_daemon_has_died(server: Sshd, folder: Path) -> None:
-    dead = server.account.folder(folder / "run") / "libvirt-sock"
+def test_a_socket_whose_daemon_has_died(ssh_server: Sshd, ssh_folder: Path) -> None:
+    dead = ssh_server.account.folder(ssh_folder / "run") / "libvirt-sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(dead))
-    server.account.own(dead)
+    ssh_server.account.own(dead)
 
-    assert reason_of(host_at(server, f"/session?socket={dead}")).reason.startswith(
+    assert reason_of(host_at(ssh_server, f"/session?socket={dead}")).reason.startswith(
         f"nobody listens on the socket {dead}"
     )
 
 
-def test_a_host_that_is_not_there(server: Sshd) -> None:
-    server.config.write_text(server.config.read_text().replace(f"Port {server.port}", f"Port {free_port()}"))
+def test_a_host_that_is_not_there(ssh_server: Sshd) -> None:
+    ssh_server.config.write_text(
+        ssh_server.config.read_text().replace(f"Port {ssh_server.port}", f"Port {free_port()}")
+    )
 
-    assert "refuses connections" in reason_of(host_at(server)).reason
+    assert "refuses connections" in reason_of(host_at(ssh_server)).reason
 
 
-def test_without_a_shell_libvirt_is_reached_and_files_are_not(server: Sshd, bare_host: BareHost) -> None:
-    server.allow('command="/bin/false"')
-    lane = HostLane(host_at(server, f"/session?socket={bare_host.layout.socket}"))
+def test_without_a_shell_libvirt_is_reached_and_files_are_not(ssh_server: Sshd, bare_host: BareHost) -> None:
+    ssh_server.allow('command="/bin/false"')
+    lane = HostLane(host_at(ssh_server, f"/session?socket={bare_host.layout.socket}"))
 
     try:
         pools = lane.run(lambda connection: len(connection.listAllStoragePools()), timeout_s=60)
@@ -186,11 +168,11 @@ def test_without_a_shell_libvirt_is_reached_and_files_are_not(server: Sshd, bare
     assert (pools, way, files.reachable) == (1, Way.SSH_WITHOUT_SHELL, False)
 
 
-def test_files_of_the_host_are_seen_with_the_rights_of_its_login(server: Sshd, folder: Path) -> None:
-    lane = HostLane(host_at(server))
-    odd = server.account.folder(folder / "an odd 'name' $HOME") / "file;rm -rf *"
+def test_files_of_the_host_are_seen_with_the_rights_of_its_login(ssh_server: Sshd, ssh_folder: Path) -> None:
+    lane = HostLane(host_at(ssh_server))
+    odd = ssh_server.account.folder(ssh_folder / "an odd 'name' $HOME") / "file;rm -rf *"
     odd.write_bytes(b"\x00content\n")
-    secret = folder / "secret"
+    secret = ssh_folder / "secret"
     secret.write_bytes(b"x")
     secret.chmod(0o600)
 
@@ -198,34 +180,34 @@ def test_files_of_the_host_are_seen_with_the_rights_of_its_login(server: Sshd, f
         files = lane.files
         assert files.read(odd) == b"\x00content\n"
         assert files.names(odd.parent) == (odd.name,)
-        assert files.heads([odd, folder / "gone"], 4) == {odd: b"\x00con"}
+        assert files.heads([odd, ssh_folder / "gone"], 4) == {odd: b"\x00con"}
         assert files.start_ticks(os.getpid()) == LocalFiles().start_ticks(os.getpid())
         assert files.start_ticks(2**22 + 1) is None
-        room = os.statvfs(folder)
-        told = files.free_bytes([folder, folder / "gone"])
-        assert abs(told.pop(folder) - room.f_bavail * room.f_frsize) < 4 << 30
+        room = os.statvfs(ssh_folder)
+        told = files.free_bytes([ssh_folder, ssh_folder / "gone"])
+        assert abs(told.pop(ssh_folder) - room.f_bavail * room.f_frsize) < 4 << 30
         assert told == {}
         with pytest.raises(FileNotFoundError):
-            files.read(folder / "gone")
+            files.read(ssh_folder / "gone")
         with pytest.raises(NotADirectoryError):
             files.require_usable(odd)
-        if not server.account.is_caller:
+        if not ssh_server.account.is_caller:
             with pytest.raises(PermissionError):
                 files.read(secret)
-            assert not files.may_write(folder)
+            assert not files.may_write(ssh_folder)
         assert files.may_write(odd.parent)
-        files.remove([odd, folder / "gone"])
+        files.remove([odd, ssh_folder / "gone"])
         assert files.names(odd.parent) == ()
     finally:
         lane.close()
 
 
-def test_an_image_of_the_host_is_served_and_looked_at_by_programs_there(server: Sshd, folder: Path) -> None:
-    lane = HostLane(host_at(server))
-    room = server.account.folder(folder / "images")
+def test_an_image_of_the_host_is_served_and_looked_at_by_programs_there(ssh_server: Sshd, ssh_folder: Path) -> None:
+    lane = HostLane(host_at(ssh_server))
+    room = ssh_server.account.folder(ssh_folder / "images")
     path = room / "a.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "8M"], check=True, cwd=room)
-    server.account.own(path)
+    ssh_server.account.own(path)
     listening = room / "s.sock"
 
     try:
@@ -236,7 +218,7 @@ def test_an_image_of_the_host_is_served_and_looked_at_by_programs_there(server: 
             client.flush()
         with pytest.raises(image.ImageMissing), image.serve(room / "gone", "qcow2", listening, reach=lane.reach):
             pass
-        if not server.account.is_caller:
+        if not ssh_server.account.is_caller:
             path.chmod(0o600)
             os.chown(path, 0, 0)
             with pytest.raises(image.ImageError, match="may not open"):
@@ -250,14 +232,15 @@ def test_an_image_of_the_host_is_served_and_looked_at_by_programs_there(server: 
     assert not listening.exists()
 
 
-def test_what_a_killed_process_left_here_is_removed_by_the_next_one(server: Sshd) -> None:
+def test_what_a_killed_process_left_here_is_removed_by_the_next_one(ssh_server: Sshd) -> None:
     script = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 from engine.hosts import HostLane
 from engine.settings import Host
-lane = HostLane(Host(name="far", uri={server.uri("/session?socket=/x/s")!r}, ssh_config=Path({str(server.config)!r})))
+uri = {ssh_server.uri("/session?socket=/x/s")!r}
+lane = HostLane(Host(name="far", uri=uri, ssh_config=Path({str(ssh_server.config)!r})))
 print(lane.reach.connection()._folder, flush=True)
 time.sleep(600)
 """
@@ -265,15 +248,15 @@ time.sleep(600)
     assert dying.stdout is not None
     left = Path(dying.stdout.readline().decode().strip())
     assert left.is_dir()
-    connections = server.connections()
+    connections = ssh_server.connections()
     dying.send_signal(signal.SIGKILL)
     dying.wait()
 
     deadline = time.monotonic() + 60
-    while any(pid in server.connections() for pid in connections):
+    while any(pid in ssh_server.connections() for pid in connections):
         assert time.monotonic() < deadline, "the connection outlived its process"
         time.sleep(0.05)
-    lane = HostLane(host_at(server))
+    lane = HostLane(host_at(ssh_server))
     lane.reach.way()
     lane.close()
 

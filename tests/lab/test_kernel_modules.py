@@ -57,3 +57,11 @@ def test_compressed_modules_are_read_and_stored_plain(tmp_path: Path) -> None:
         module = read_module(file)
 
         assert (module.name, module.content, module.needs) == ("net", plain, ("virtio",))
+
+
+def test_a_signature_is_left_out(tmp_path: Path) -> None:
+    plain, signature = a_module(b"depends=virtio\0"), b"s" * 300
+    note = struct.pack(">8xI", len(signature))
+    (tmp_path / "net.ko").write_bytes(plain + signature + note + b"~Module signature appended~\n")
+
+    assert read_module(tmp_path / "net.ko").content == plain

@@ -100,6 +100,7 @@ def test_up_leaves_what_runs_and_brings_back_what_does_not(small: Lab) -> None:
     assert [guest.agent for guest in lab.status().hosts[0].guests] == ["answers", "answers"]
 
 
+@pytest.mark.long
 def test_two_labs_run_side_by_side_and_one_ends_without_the_other(lab_factory: LabFactory) -> None:
     one = lab_factory(hosts=("alderaan",), guests=("web",))
     two = lab_factory(hosts=("alderaan",), guests=("web",))
@@ -162,6 +163,7 @@ def test_two_processes_do_not_change_one_lab_at_once(lab_factory: LabFactory) ->
         lab.break_host("yavin")
 
 
+@pytest.mark.long
 def test_a_daemon_that_hangs_is_shown_as_silent_and_brought_back(lab_factory: LabFactory) -> None:
     lab = lab_factory(hosts=("yavin",))
     hung = daemon.running(lab.layout.host("yavin"))

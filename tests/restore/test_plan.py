@@ -7,7 +7,7 @@ from msgspec import structs
 
 from engine.errors import NotFound
 from engine.fleet import CheckState
-from engine.hosts.model import HostStatus, VmState
+from engine.hosts.model import HostStatus, VmState, Way
 from engine.repository.model import Consistency, FileRecord
 from engine.restore import (
     DiskTarget,
@@ -336,13 +336,28 @@ def test_what_cannot_start_at_once_is_refused_with_the_way_that_can(why: str, ch
     assert "--instant" in check(made, "instant start").remedy
 
 
-def test_an_instant_start_needs_a_host_that_reaches_this_machine_and_a_pool_of_files():
+@pytest.mark.parametrize("way", [Way.HERE, Way.SSH])
+def test_an_instant_start_needs_a_host_that_can_be_given_a_socket(way: Way):
     point = make_point("web")
-    far = make_host("coruscant", facts=make_host_facts("coruscant", local=False))
+    host = make_host("coruscant", facts=make_host_facts("coruscant", local=way is Way.HERE, way=way))
+
+    told = check(planned(make_fleet(hosts=[host], points=[point]), point, instant=True), "instant start")
+
+    assert told.state is CheckState.PASS
+    assert ("the link between them" in told.evidence) is (way is Way.SSH)
+
+
+def test_an_instant_start_says_what_its_host_lacks():
+    point = make_point("web")
+    no_shell = make_host("coruscant", facts=make_host_facts("coruscant", local=False, way=Way.TLS))
+    no_tool = make_host(
+        "coruscant", facts=make_host_facts("coruscant", local=False, way=Way.SSH, missing_programs=("qemu-img",))
+    )
     blocks = make_host("coruscant", facts=LOCAL, pools=(make_pool(kind="logical"),))
 
-    away = planned(make_fleet(hosts=[far], points=[point]), point, instant=True)
-    lvm = planned(make_fleet(hosts=[blocks], points=[point]), point, instant=True)
+    said = [
+        check(planned(make_fleet(hosts=[host], points=[point]), point, instant=True), "instant start").evidence
+        for host in (no_shell, no_tool, blocks)
+    ]
 
-    assert "another machine" in check(away, "instant start").evidence
-    assert "no files" in check(lvm, "instant start").evidence
+    assert "no shell" in said[0] and "qemu-img" in said[1] and "no files" in said[2]
