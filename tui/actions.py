@@ -47,7 +47,7 @@ class Action(Struct, frozen=True):
 
 _EVERYWHERE = frozenset(Place) - {Place.CONFIRM, Place.WHAT_NOW}
 _TABLES = frozenset({Place.FLEET, Place.JOBS, Place.CHECKS, Place.RESTORES})
-_LISTS = _EVERYWHERE | {Place.WHAT_NOW}
+_LISTS = frozenset(Place)
 
 
 def _action(

@@ -18,10 +18,11 @@ from tests.builders import (
     make_vm,
     uuid_of,
 )
-from tests.tui.consoles import console, front, press, said, sentence, settled, table, tell_jobs
+from tests.tui.consoles import console, front, press, said, screen_text, sentence, settled, table, tell_jobs
 from tests.tui.pictures import make_job
 from tui.actions import Place
-from tui.screens.confirm import Cancel
+from tui.screens.confirm import Cancel, ConfirmScreen
+from tui.viewmodels.text import line
 
 
 def local_fleet(**changes):
@@ -143,6 +144,23 @@ async def test_a_restore_is_started_by_e_and_its_job_is_shown(tmp_path: Path) ->
 
         assert front(opened).place is Place.JOB
         assert jobs_of(tmp_path) == 1
+
+
+async def test_the_way_out_stays_in_sight_however_much_there_is_to_confirm(tmp_path: Path) -> None:
+    async with console(tmp_path, local_fleet(), settings=SETTINGS) as (opened, pilot):
+        sentences = tuple(line(f"sentence {number}") for number in range(40))
+        opened.push_screen(ConfirmScreen("TAKE AWAY", sentences, verb="takes it away", typed="web"))
+        await settled(pilot)
+        text = "\n".join(screen_text(opened))
+        assert "[ Cancel ]" in text
+        assert "E takes it away" in text
+        assert "more lines: j" in text
+        assert "sentence 39" not in text
+
+        await press(pilot, *["j"] * 40)
+        assert "sentence 39" in "\n".join(screen_text(opened))
+        assert "more lines" not in "\n".join(screen_text(opened))
+        assert isinstance(opened.focused, Cancel)
 
 
 async def test_a_hot_backup_needs_e_alone(tmp_path: Path) -> None:

@@ -128,6 +128,24 @@ async def test_a_job_without_knobs_says_why_it_cannot_be_paused(tmp_path: Path) 
         assert "A backup cannot be paused or slowed down." in said(opened, "notice")
 
 
+async def test_the_step_at_work_is_in_sight_and_every_other_step_can_be_read(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    steps = tuple(
+        Step(number, f"step {number}", StepState.DONE if number < 15 else StepState.RUN, now, None, note="a note")
+        for number in range(1, 21)
+    )
+    job = make_job(steps=steps, started=now, created=now, heartbeat=now)
+    async with console(tmp_path, busy_fleet(), jobs=[job]) as (opened, pilot):
+        await press(pilot, "2", "enter")
+        assert any("step 15" in text for text in screen_text(opened))
+        assert not any("step 1 " in text for text in screen_text(opened))
+        assert any("more lines: Tab, then j" in text for text in screen_text(opened))
+
+        await press(pilot, "shift+tab", "g")
+        await tell_jobs(opened, pilot, [job])
+        assert any("step 1 " in text for text in screen_text(opened))
+
+
 async def test_the_log_follows_its_end_unless_the_operator_reads_further_up(tmp_path: Path) -> None:
     async with console(tmp_path, busy_fleet(), jobs=[running()]) as (opened, pilot):
         await press(pilot, "2", "enter")

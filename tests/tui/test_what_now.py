@@ -16,6 +16,7 @@ from tests.builders import uuid_of
 from tests.tui.consoles import console, front, press, said, sentence, table, tell_jobs
 from tests.tui.pictures import busy_fleet, make_job
 from tui.actions import Place
+from tui.screens.job import JobScreen
 
 COLD = Request(uuid_of("web"), "web", "alderaan", "vault", Method.COLD, shutdown_timeout_s=3)
 IGNORED = Failure("web did not shut down within 3s.", "It was not switched off.", "again", ExitCode.GUEST)
@@ -70,8 +71,8 @@ async def test_what_is_chosen_runs_as_a_job_whose_page_is_shown(
 
         await press(pilot, "E")
         assert started(tmp_path) == [expected]
-        assert front(opened).place is Place.JOB
-        assert "7" not in said(opened, "title")
+        assert isinstance(opened.screen, JobScreen)
+        assert opened.screen.job_id == 1
 
 
 async def test_who_opens_the_page_later_is_asked_on_request(tmp_path: Path) -> None:

@@ -19,13 +19,20 @@ from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import BLANK, Block, Line, Span, Tone, line, quiet, strong
 from tui.widgets.lines_view import LinesView, PaneView
 
+_FRAME_LINES = 6
+_LINES_BELOW = 6
+"""The question for a name, the key and the way out, with the blank lines between them."""
 _WAY_OUT = quiet("  Enter or Esc goes back; nothing is started")
 
 
 class Cancel(LinesView):
     """Where the focus is to begin with: a key pressed by mistake starts nothing."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.keep", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "screen.keep", show=False),
+        Binding("down", "screen.down", show=False),
+        Binding("up", "screen.up", show=False),
+    ]
 
     def __init__(self) -> None:
         super().__init__(id="cancel", focusable=True)
@@ -64,10 +71,15 @@ class ConfirmScreen(ConsoleScreen[bool]):
     def on_mount(self) -> None:
         """The focus is on the way out."""
         self.pane("what").can_focus = False
+        self.pane("what").reached_by = "j"
         field = self.query_one(Input)
         field.cursor_blink = False
         field.display = bool(self._typed)
         self.query_one(Cancel).focus()
+
+    def main_pane(self) -> PaneView:
+        """What is about to happen, which may need more lines than there are."""
+        return self.pane("what")
 
     def crumbs(self, picture: Picture) -> str:
         """What is to be confirmed."""
@@ -79,7 +91,10 @@ class ConfirmScreen(ConsoleScreen[bool]):
 
     def paint(self, picture: Picture) -> None:
         """The sentences, and how to go on."""
-        self.pane("what").show(tuple((*line(" "), *one) for one in (BLANK, *self._lines)))
+        what, lines = self.pane("what"), (BLANK, *self._lines)
+        room = self.size.height - _FRAME_LINES - _LINES_BELOW - bool(self._typed)
+        what.styles.height = min(len(lines), max(3, room))
+        what.show(tuple((*line(" "), *one) for one in lines))
         ask = line(" Tab, then type ", strong(self._typed), " to show that you mean this VM:") if self._typed else BLANK
         self.line("ask").show_line(ask)
         ready = self.why_not("execute") is None

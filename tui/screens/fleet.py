@@ -52,6 +52,7 @@ class FleetScreen(FilteredScreen):
         """Begin among the VMs; the list of repositories is only looked at."""
         self.table("repositories").can_focus = False
         self.pane("glance").can_focus = False
+        self.pane("glance").reached_by = "Enter opens it"
         super().on_mount()
         self._on_the_way = self.console.destination.screen in ("vm", "restore")
 

@@ -15,7 +15,7 @@ from tui.keys import bindings_of
 from tui.screens.base import ConsoleScreen
 from tui.screens.jobs import ask_to_cancel, turn_knobs, why_no_cancel
 from tui.viewmodels import knob_steps
-from tui.viewmodels.job_lines import headline, log_lines, outcome_lines, step_lines
+from tui.viewmodels.job_lines import headline, line_of_active, log_lines, outcome_lines, step_lines
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import BLANK, Line, Tone, labelled, line, quiet, rule
 from tui.viewmodels.what_now import why_no_question
@@ -33,11 +33,12 @@ class JobScreen(ConsoleScreen[None]):
         super().__init__()
         self.job_id = job_id
         self._followed_to = 0
+        self._steps_top = 0
         self._seen_alive = False
 
     def body(self) -> ComposeResult:
         """Steps, outcome, log."""
-        yield LinesView(id="steps")
+        yield PaneView(id="steps")
         yield LinesView(id="outcome")
         yield LinesView(id="rule-log")
         yield PaneView(id="log")
@@ -73,14 +74,11 @@ class JobScreen(ConsoleScreen[None]):
         job, width = self.job, self.size.width
         if job is None:
             return
-        steps = step_lines(job, picture, width - 2)
         outcome = (BLANK, *outcome_lines(job, picture, width - 3))
         if why_no_question(job, picture.jobs) is None:
             asks = "asks what now: wait for its shutdown once more, take it hot, or stop"
             outcome += labelled("A", asks, width - 3, tone=Tone.STRONG, label_width=11)
-        most = self.size.height - 6 - len(outcome) - 4
-        self.line("steps").styles.height = min(len(steps), max(3, most))
-        self.line("steps").show(_around_the_active(steps, job, max(3, most)))
+        self._paint_steps(job, picture, self.size.height - 6 - len(outcome) - 4)
         self.line("outcome").styles.height = len(outcome)
         self.line("outcome").show(tuple((*line(" "), *one) for one in outcome))
         entries = self.console.log_of(job.id)
@@ -95,6 +93,18 @@ class JobScreen(ConsoleScreen[None]):
             log.move_to_end(last=True)
             self._followed_to = max(0, len(lines) - log.size.height)
         self._ask_who_watched(job, picture)
+
+    def _paint_steps(self, job: Job, picture: Picture, room: int) -> None:
+        """All steps, as many as there is room for; the one that runs stays in sight unless the operator scrolls."""
+        steps, pane = step_lines(job, picture, self.size.width - 2), self.pane("steps")
+        height = min(len(steps), max(3, room))
+        follows = pane.scroll_offset.y == self._steps_top
+        pane.styles.height = height
+        pane.show(steps)
+        if follows:
+            place = line_of_active(job, picture, self.size.width - 2)
+            self._steps_top = max(0, min(place - height // 2, len(steps) - height))
+            pane.scroll_to(y=self._steps_top, animate=False, force=True)
 
     def _ask_who_watched(self, job: Job, picture: Picture) -> None:
         """Who saw it run and fail is asked; who opens it later asks for the question."""
@@ -176,11 +186,3 @@ class JobScreen(ConsoleScreen[None]):
     def action_copy_command(self) -> None:
         """Copy the command that follows it."""
         self.offer(f"newhope jobs follow {self.job_id}")
-
-
-def _around_the_active(steps: tuple[Line, ...], job: Job, most: int) -> tuple[Line, ...]:
-    if len(steps) <= most:
-        return steps
-    active = next((place for place, step in enumerate(job.steps) if step.state.value in ("run", "wait")), len(steps))
-    top = max(0, min(active - most // 2, len(steps) - most))
-    return steps[top : top + most]

@@ -63,6 +63,7 @@ class RestoreScreen(ConsoleScreen[None]):
         yield LinesView(id="rail")
         yield LinesView(id="rule-step")
         yield KeyedTable(id="choice")
+        yield LinesView(id="asked")
         yield Input(id="typed", select_on_focus=True)
         yield PaneView(id="detail")
 
@@ -287,8 +288,10 @@ class RestoreScreen(ConsoleScreen[None]):
 
     def _type(self, field: str, plan: RestorePlan) -> None:
         self._typing = field
+        how = quiet("  Enter takes it, Esc leaves it as it was")
+        self.line("asked").show_line(line(" ", strong(f"{field}:"), f" {flow.TYPED[field]}", how))
+        self.line("asked").add_class("open")
         entry = self.query_one(Input)
-        entry.placeholder = flow.TYPED[field]
         entry.value = flow.typed_so_far(field, plan)
         entry.add_class("open")
         entry.focus()
@@ -326,6 +329,7 @@ class RestoreScreen(ConsoleScreen[None]):
 
     def _close_field(self) -> None:
         self._typing = ""
+        self.line("asked").remove_class("open")
         self.query_one(Input).remove_class("open")
 
     def action_go_back(self) -> None:

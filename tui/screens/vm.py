@@ -21,8 +21,8 @@ from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.lines_view import LinesView, PaneView
 
 _FRAME_LINES = 6
-_LEAST_POINT_LINES = 5
-"""The rule, the head of the table, three recovery points."""
+_POINTS_FIRST = 3
+"""Recovery points that are in sight, below their rule and the head of their table, before there is room for one."""
 _LEAST_SIDE_LINES, _MOST_SIDE_LINES = 4, 9
 
 
@@ -81,7 +81,7 @@ class VmScreen(ConsoleScreen[None]):
         above = tuple((*line(" "), *one) for one in (*told, *strips))
         self.line("timeline").styles.height = len(above)
         self.line("timeline").show(above)
-        self._share_room(len(above))
+        self._share_room(len(above), len(view.points_of_every_kind))
         points = self.table("points")
         files = f", {len(view.guest_points)} of files" if view.guest_points else ""
         count = f"{len(view.points)}{files}"
@@ -92,13 +92,13 @@ class VmScreen(ConsoleScreen[None]):
         points.show(point_table(view, picture, points.size.width), in_order=True)
         self._paint_point(picture)
 
-    def _share_room(self, above: int) -> None:
+    def _share_room(self, above: int, points: int) -> None:
         """Below each other, three recovery points come first, and the one under the cursor gets what is left."""
         side = self.query_one("#point-side")
         if self.has_class("-wide"):
             side.display, side.styles.height = True, "1fr"
             return
-        left = self.size.height - _FRAME_LINES - above - _LEAST_POINT_LINES
+        left = self.size.height - _FRAME_LINES - above - 2 - min(max(points, 1), _POINTS_FIRST)
         side.display, side.styles.height = left >= _LEAST_SIDE_LINES, max(1, min(left, _MOST_SIDE_LINES))
 
     def _paint_point(self, picture: Picture) -> None:
@@ -107,8 +107,7 @@ class VmScreen(ConsoleScreen[None]):
             return
         name = f"{view.name}@{point.id[:8]}" if point else ""
         lines = point_lines(point, view, picture, pane.size.width - 2, pane.size.height)
-        more = "Tab, then j: more" if len(lines) > pane.size.height else ""
-        self.line("rule-point").show_line(rule(name, pane.size.width, more))
+        self.line("rule-point").show_line(rule(name, pane.size.width))
         pane.show(tuple((*line(" "), *one) for one in lines))
 
     def selected(self) -> Point | None:

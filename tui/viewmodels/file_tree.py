@@ -178,8 +178,12 @@ def tree_table(tree: FileTree, nodes: list[Node], now: datetime, width: int, wan
         give_up=("owner", "mode"),
     )
     rows = tuple(Row(node.key, tuple(_cell(column.key, node, tree, now) for column in columns)) for node in nodes)
+    none = "No name that was read has these words."
+    if tree.found is not None:
+        none = "No name has these words." if tree.found.over else "Nothing found so far."
+        none = "Nothing found in what was read." if tree.found.at_limit else none
     empty = (
-        line("No name that was read so far has these words." if wanted else "There are no files in it."),
+        line(none if wanted else "There are no files in it."),
         line(quiet("Esc shows all again." if wanted else "")),
     )
     return Table(columns, rows, empty)

@@ -47,7 +47,9 @@ def summary_line(picture: Picture) -> Line:
     wait = len(waiting(picture))
     parts += [quiet("  │ restores "), Span(f"{wait} wait", Tone.WARN)] if wait else []
     fails = sum(1 for finding in picture.findings if finding.severity is Severity.FAIL)
-    parts += [quiet("  │ checks "), Span(f"{fails} FAIL", Tone.BAD) if fails else Span("OK", Tone.GOOD)]
+    warns = sum(1 for finding in picture.findings if finding.severity is Severity.WARN)
+    told = Span(f"{warns} WARN", Tone.WARN) if warns else Span("OK", Tone.GOOD)
+    parts += [quiet("  │ checks "), Span(f"{fails} FAIL", Tone.BAD) if fails else told]
     return tuple(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from engine.jobs import RateMeter
@@ -169,6 +170,12 @@ def headline(job: Job, meter: RateMeter | None, picture: Picture) -> Line:
 def step_lines(job: Job, picture: Picture, width: int) -> Block:
     """The steps, each with its state, its bytes and its time."""
     return tuple(row for step in job.steps for row in _step(step, picture, width))
+
+
+def line_of_active(job: Job, picture: Picture, width: int) -> int:
+    """The line of the step that is at work; of a job that is over, the last one."""
+    before = itertools.takewhile(lambda step: step.state not in (StepState.RUN, StepState.WAIT), job.steps)
+    return sum(len(_step(step, picture, width)) for step in before)
 
 
 def _step(step: Step, picture: Picture, width: int) -> Block:

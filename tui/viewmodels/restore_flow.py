@@ -177,6 +177,8 @@ def _said_point(draft: Draft, picture: Picture) -> str:
 def _said_mapping(draft: Draft, plan: RestorePlan | None) -> str:
     if plan is None:
         return ""
+    if not plan.request.defines:
+        return f"name {plan.request.name}, pool {plan.request.pool}, disks only"
     nets = ",".join(mapping.to for mapping in plan.request.networks) or "no network"
     start = "start" if plan.request.start else "do not start"
     return f"name {plan.request.name}, pool {plan.request.pool}, net {nets}, {start}"
@@ -284,17 +286,13 @@ def mapping_table(draft: Draft, plan: RestorePlan, picture: Picture, width: int)
     )
     request, facts = plan.request, (draft.point.manifest.vm if draft.point else None)
     rows = [
-        _field("name", request.name, "chosen" if draft.name else _name_note(request.name, plan.vm)),
+        _field("name", request.name, "chosen" if draft.name else _name_note(request, plan.vm)),
         _field("pool", request.pool, "chosen" if draft.pool else f"the pool of {request.to_host}"),
     ]
-    for number, mapping in enumerate(request.networks):
-        had = facts.nics[number] if facts and number < len(facts.nics) else "?"
-        chosen = any(given.nic == mapping.nic for given in draft.networks)
-        rows.append(
-            _field(f"network {mapping.nic}", mapping.to, "chosen" if chosen else f"as it was: {had.rstrip(':')}")
-        )
-    rows.append(_field("MACs", request.macs.value, _mac_note(plan, facts.macs if facts else ())))
-    rows.append(_field("start", _start_word(request), _START_NOTES[_start_word(request)]))
+    if request.defines:
+        rows += [_network_field(mapping, draft, request) for mapping in request.networks]
+        rows.append(_field("MACs", request.macs.value, _mac_note(plan, facts.macs if facts else ())))
+        rows.append(_field("start", _start_word(request), _START_NOTES[_start_word(request)]))
     rows.append(_field("mode", request.mode.value, _MODE_NOTES[request.mode]))
     flawed = {check.name for check in plan.checks if check.flawed}
     if facts and (draft.machine or "machine type" in flawed):
@@ -321,7 +319,7 @@ def _start_word(request: Request) -> str:
 
 _MODE_NOTES = {
     Mode.BESIDE: "a new VM; the original is never touched",
-    Mode.REPLACE: "in the original's place, which is kept aside",
+    Mode.REPLACE: "in its place; the original is kept aside",
     Mode.DISKS: "its disks only; no VM is defined",
     Mode.TEST: "reaches no network; removed after a day",
 }
@@ -331,8 +329,25 @@ def _field(name: str, value: str, note: str) -> Row:
     return Row(name, (Span(name), Span(value, Tone.STRONG), Span(note, Tone.QUIET)))
 
 
-def _name_note(name: str, original: str) -> str:
-    return "the original is gone: its own name" if name == original else "the original stays: a new name beside it"
+def _network_field(mapping: NetworkMapping, draft: Draft, request: Request) -> Row:
+    nics = draft.point.manifest.vm.nics if draft.point else ()
+    had = nics[mapping.nic].rstrip(":") if mapping.nic < len(nics) else "?"
+    note = f"as it was: {had}"
+    if any(given.nic == mapping.nic for given in draft.networks):
+        note = "chosen"
+    elif request.mode is Mode.TEST:
+        note = f"a test is isolated; it was: {had}"
+    return _field(f"network {mapping.nic}", mapping.to, note)
+
+
+def _name_note(request: Request, original: str) -> str:
+    if not request.defines:
+        return "the volumes are called after it"
+    if request.aside is not None:
+        return f"its own; the original becomes {request.aside.kept_name}"
+    if request.name == original:
+        return "the original is gone: its own name"
+    return "the original stays: a new name beside it"
 
 
 def _mac_note(plan: RestorePlan, old: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from engine.fleet import CheckState, FitnessCheck
-from engine.restore import PlannedStep, RestorePlan, open_warnings
+from engine.restore import Mode, PlannedStep, RestorePlan, open_warnings
 from tui.viewmodels.figures import ago, size, span
 from tui.viewmodels.picture import Picture
 from tui.viewmodels.text import (
@@ -130,16 +130,34 @@ def _columns(text: str, width: int) -> list[str]:
     return ["".join(span.text for span in row) for row in wrapped(text, max(16, width))]
 
 
+def _what_it_is(plan: RestorePlan) -> Line:
+    request = plan.request
+    if request.mode is Mode.DISKS:
+        return line("Write the disks of ", strong(plan.vm), f" to {request.to_host}, named after {request.name}.")
+    if request.mode is Mode.TEST:
+        return line("Try ", strong(plan.vm), f" on {request.to_host} as ", strong(request.name), ", isolated.")
+    instead = " in its own place" if request.mode is Mode.REPLACE else ""
+    return line("Bring ", strong(plan.vm), f" back on {request.to_host}{instead} as ", strong(request.name), ".")
+
+
+def _started(plan: RestorePlan) -> str:
+    request = plan.request
+    if not request.defines:
+        return "No VM is defined."
+    if request.instant:
+        return "It starts at once, over the point; then its guest agent is asked, and its disks are moved."
+    return "It is started and its guest agent is asked." if request.start else "It is not started."
+
+
 def confirm_lines(plan: RestorePlan, picture: Picture, width: int) -> Block:
     """What is about to start, in sentences."""
     request = plan.request
     made = ago((picture.now - plan.moment).total_seconds())
-    start = "It is started and its guest agent is asked." if request.start else "It is not started."
     warned = [check for check in plan.checks if check.state is CheckState.WARN]
     body: list[Line] = [
-        line("Bring ", strong(plan.vm), f" back on {request.to_host} as ", strong(request.name), "."),
+        _what_it_is(plan),
         BLANK,
-        *wrapped(f"As it was {made}; {size(plan.size_bytes)} are written. {start}", width, first="  - "),
+        *wrapped(f"As it was {made}; {size(plan.size_bytes)} are written. {_started(plan)}", width, first="  - "),
         *wrapped(f"Untouched: {plan.untouched}", width, first="  - "),
     ]
     why = " ".join(part for part in (request.reason, f"({request.ticket})" if request.ticket else "") if part)

@@ -211,9 +211,10 @@ class KeyedTable(ScrollView, can_focus=True):
             return line
         # With no scroll bar, the place among the rows is told in words.
         place = f" {self.cursor + 1}/{len(self._rows)}"
+        room = self.size.width - len(place)
         *head, _ = titles
-        short = "".join(span.text for span in self._laid_out((*head, Span("")))).rstrip()
-        return (Span(fitted(short, self.size.width - len(place)), Tone.QUIET), Span(place, Tone.STRONG))
+        short = _text_of(line) if len(_text_of(line)) <= room else _text_of(self._laid_out((*head, Span(""))))
+        return (Span(fitted(short, room), Tone.QUIET), Span(place, Tone.STRONG))
 
     def _body_line(self, number: int) -> Line:
         return self._laid_out(self._rows[number].cells) if 0 <= number < len(self._rows) else ()
@@ -277,3 +278,7 @@ class KeyedTable(ScrollView, can_focus=True):
             self.post_message(self.Clicked(self))
         else:
             self.move_to(row)
+
+
+def _text_of(header: Line) -> str:
+    return "".join(span.text for span in header).rstrip()

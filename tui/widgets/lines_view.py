@@ -10,8 +10,11 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.viewmodels.text import Block, Line
+from tui.viewmodels.text import Block, Line, line, quiet
 from tui.widgets.paint import Relaid, changed_runs, segments
+
+_LEAST_LINES_TO_TELL = 3
+"""A pane that is lower has no line to spare."""
 
 
 class LinesView(ScrollView):
@@ -69,7 +72,7 @@ class LinesView(ScrollView):
 
 
 class PaneView(LinesView):
-    """A block of lines that takes the focus and scrolls by keys."""
+    """A block of lines that takes the focus and scrolls by keys. Where it is cut off below, its last line says so."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "by(1)", show=False),
@@ -80,6 +83,40 @@ class PaneView(LinesView):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name for it
         super().__init__(id=id, classes="pane", focusable=True)
+        self.reached_by = "Tab, then j"
+        """How an operator gets to see the rest, while the keys go elsewhere."""
+
+    def show(self, lines: Block) -> None:
+        """Show these lines instead; what is below the last that has room is counted."""
+        before = self._cut_off
+        super().show(lines)
+        if self._cut_off != before:
+            self._refresh_last_line()
+
+    @property
+    def _cut_off(self) -> Line:
+        below = len(self.lines) - self.scroll_offset.y - self.size.height
+        if below <= 0 or self.size.height < _LEAST_LINES_TO_TELL:
+            return ()
+        return line(quiet(f"… {below + 1} more lines: {'j' if self.has_focus else self.reached_by}"))
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the terminal."""
+        cut_off = self._cut_off if y == self.size.height - 1 else ()
+        if not cut_off:
+            return super().render_line(y)
+        return Strip(segments(cut_off, Style())).adjust_cell_length(self.size.width, Style()).simplify()
+
+    def on_focus(self) -> None:
+        """The keys go here now."""
+        self._refresh_last_line()
+
+    def on_blur(self) -> None:
+        """The keys go elsewhere now."""
+        self._refresh_last_line()
+
+    def _refresh_last_line(self) -> None:
+        self.refresh(Region(0, max(0, self.size.height - 1), self.size.width, 1))
 
     def action_by(self, rows: int) -> None:
         """Scroll by rows."""

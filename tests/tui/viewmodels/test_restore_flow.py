@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.hosts.model import HostStatus, VmState
-from engine.restore import MacChoice, NetworkMapping, RestorePlan, plan
+from engine.restore import MacChoice, Mode, NetworkMapping, RestorePlan, plan
 from tests.builders import (
     GIB,
     make_fleet,
@@ -110,6 +110,30 @@ def test_a_vm_is_started_when_its_disks_are_written_at_once_or_not_at_all() -> N
         seen.append((draft.start, draft.instant))
 
     assert seen == [(False, False), (True, True), (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "head"),
+    [
+        (Mode.BESIDE, "the original stays: a new name beside it", "Bring web back on alderaan as web-restored."),
+        (Mode.REPLACE, "its own; the original becomes web-original-", "Bring web back on alderaan in its own place as"),
+        (
+            Mode.DISKS,
+            "the volumes are called after it",
+            "Write the disks of web to alderaan, named after web-restored.",
+        ),
+        (Mode.TEST, "the original stays: a new name beside it", "Try web on alderaan as web-test, isolated."),
+    ],
+)
+def test_name_and_question_say_what_becomes_of_the_original(mode: Mode, name: str, head: str) -> None:
+    picture, draft = picture_of(), draft_to("alderaan", mode=mode)
+    made = planned(draft, picture)
+
+    table = flow.mapping_table(draft, made, picture, 80)
+
+    assert row_of(table, "name")["note"].startswith(name)
+    assert texts(confirm_lines(made, picture, 76))[0].startswith(head)
+    assert ("network 0" in [row.key for row in table.rows]) is (mode is not Mode.DISKS)
 
 
 def test_reason_and_ticket_are_for_the_report_and_change_nothing_that_was_accepted() -> None:
