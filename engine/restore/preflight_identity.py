@@ -102,6 +102,10 @@ def _original(fleet: Fleet, point: Point, request: Request) -> FitnessCheck:
     if aside is not None:
         how = "is shut down and kept" if aside.runs else "is off, and is kept"
         return FitnessCheck("original", CheckState.PASS, f"{aside.name} on {aside.host} {how} as {aside.kept_name}")
+    if all(mapping.to == UNPLUGGED for mapping in request.networks):
+        return FitnessCheck(
+            "original", CheckState.PASS, f"{request.name} is on no network: it meets {facts.name} nowhere"
+        )
     found = [(snapshot, vm) for snapshot, vm in _vms(fleet) if vm.uuid == facts.uuid]
     for snapshot, vm in found:
         if snapshot.status is HostStatus.ONLINE and vm.state in (VmState.RUNNING, VmState.PAUSED):

@@ -397,7 +397,7 @@ OWN = (NetworkMapping(0, "user"),)
 
 @pytest.mark.parametrize(
     ("choices", "by_name"),
-    [({}, True), ({"networks": ISOLATED}, False), ({"networks": OWN}, False), ({"start": False}, False)],
+    [({}, True), ({"networks": OWN}, False), ({"start": False}, False)],
 )
 def test_a_running_original_is_accepted_by_name_where_both_would_be_on_a_network(
     choices: dict[str, Any], by_name: bool
@@ -405,6 +405,14 @@ def test_a_running_original_is_accepted_by_name_where_both_would_be_on_a_network
     found = check(planned(**choices), "original")
 
     assert (found.state, found.by_name) == (CheckState.WARN, by_name)
+
+
+def test_who_is_on_no_network_meets_its_original_nowhere_however_that_is():
+    for state in HostStatus:
+        hosts = [make_host("alderaan", status=state, vms=[make_vm("web")]), make_host("coruscant")]
+        fleet = make_fleet(hosts=hosts, points=[make_point("web")])
+
+        assert check(planned(fleet=fleet, networks=ISOLATED), "original").state is CheckState.PASS
 
 
 def test_an_original_that_is_off_is_no_danger():
