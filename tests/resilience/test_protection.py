@@ -217,6 +217,7 @@ def test_one_copy_is_enough_where_the_level_says_so_and_there_are_two_repositori
         ),
         ([("1h", ProofVerdict.SILENT)], Severity.FAIL, "The last proof of web, 1h ago, failed."),
         ([("1h", ProofVerdict.STARTED)], Severity.UNKNOWN, "could not tell whether it booted"),
+        ([("1h", ProofVerdict.UNCHECKED)], Severity.UNKNOWN, "could not tell whether it is well"),
         ([("1h", ProofVerdict.ANSWERED), ("2h", ProofVerdict.FAILED)], Severity.OK, "web was proven 1h ago."),
     ],
 )
@@ -232,6 +233,18 @@ def test_a_vm_whose_level_asks_for_proofs_is_proven_or_it_is_told(
     assert found.severity is severity
     assert words in found.what
     assert severity is Severity.OK or any("newhope prove web@latest" in each for each in found.fix)
+
+
+def test_a_vm_that_cannot_be_asked_needs_an_agent_before_another_proof() -> None:
+    marks = (ProofMark(uuid_of("web"), "0123456789ab", ago("1h"), ProofVerdict.STARTED, "x"),)
+    fleet = make_fleet(points=[make_point("web")], repositories=[make_repository(proofs=marks)])
+
+    (found,) = findings("not-proven", fleet)
+
+    assert "has no agent" in found.why
+    assert "let a guest agent run in it, back it up, then newhope prove web@latest" in " ".join(found.fix).replace(
+        "`", ""
+    )
 
 
 def test_where_no_level_asks_for_proofs_only_one_that_failed_is_told() -> None:
