@@ -53,12 +53,12 @@ def back_up_due(invocation: Invocation, choices: Choices) -> ExitCode:
         tell_silent(fleet)
     elif choices.dry_run or not requests:
         printing.show_json(plain(plan))
+    if not requests and not invocation.json:
+        printing.say("Nothing is due that can be backed up now.")
     if choices.dry_run:
         return ExitCode.OK
     done = _status(plan)
     if not requests:
-        if not invocation.json:
-            printing.say("Nothing is due that can be backed up now.")
         return done
     refuse_unreachable_repository(fleet, repository)
     if not choices.yes and not confirm(invocation, f"Back up {count(len(requests), 'VM')}?"):

@@ -59,6 +59,8 @@ def prove_due(invocation: Invocation, choices: DueChoices) -> ExitCode:
     elif nothing:
         printing.show_json(plain(plan))
     if choices.dry_run:
+        if not invocation.json and not plan.due:
+            printing.say(_nothing(plan))
         return ExitCode.OK
     # A timer must hear of proofs that failed and wait, although all that could be done was done.
     done = ExitCode.GUEST if any(found.failed for found in plan.later) else ExitCode.OK

@@ -147,6 +147,7 @@ def test_nothing_due_is_well(host: str, newhope: Run, place: Place) -> None:
 
     assert answer.code == 0
     assert "Nothing is due" in answer.out
+    assert "Nothing is due" in newhope("backup", "--due", "--dry-run").out
 
 
 def test_an_excluded_vm_is_shown_with_its_rule_and_left_out_of_all(host: str, newhope: Run) -> None:

@@ -126,6 +126,7 @@ def test_every_verdict_is_shown_in_the_list_and_said_on_the_page(
 def test_one_point_or_what_is_due_is_asked_for_never_both(newhope: Run, points: tuple[Point, ...]) -> None:
     assert newhope("prove").code == ExitCode.USAGE
     assert newhope("prove", "web@latest", "--due").code == ExitCode.USAGE
+    assert "No level asks for proofs" in newhope("prove", "--due", "--dry-run").out
     answer = newhope("prove", "--due", "--to", "alderaan")
     assert answer.code == ExitCode.USAGE and "--to goes with one point" in answer.err
 
