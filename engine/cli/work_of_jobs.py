@@ -68,7 +68,9 @@ def _proven(report: restore.RestoreReport) -> JobResult:
             untouched="The recovery point is as it was; the VM of the proof was taken away, and the proof is kept.",
             next_step=f"boot it and look: newhope restore {named} --mode test --to {report.host}.",
         )
-    return JobResult(f"{report.proof.verdict.outcome.capitalize()}. {sentence}", warn=bool(report.warnings))
+    outcome = report.proof.verdict.outcome
+    # One that could not tell is no success: whoever counts proofs must not count it among them.
+    return JobResult(f"{outcome.capitalize()}. {sentence}", warn=bool(report.warnings) or outcome is ProofOutcome.OPEN)
 
 
 def settle_restore(settings: Settings, job: Job, context: JobContext) -> str:

@@ -8,15 +8,17 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from msgspec.structs import replace
 
 from engine.hosts import HostLanes, power, take_snapshot, volumes
-from engine.jobs import Journal
+from engine.jobs import JobState, Journal
 from engine.lab import Lab
 from engine.restore import Phase, RestoreJournal
 from engine.settings import CommandCheck, FileCheck, GuestCheck, Level, PortCheck, save
+from tests import tiny_vms
 from tests.command import newhope
 from tests.e2e.conftest import Operator
 from tests.hosts.live import lab_of_its_own
@@ -75,6 +77,33 @@ def test_what_is_due_is_proven_with_its_checks_and_is_not_due_any_more(op: Opera
     assert "yes, " in page and "all 3 checks passed" in page
     again = json.loads(answer(op, "--json", "prove", "--due", "--yes").stdout)
     assert (again["due"], [each["vm"] for each in again["later"]]) == ([], ["web"])
+
+
+def test_a_guest_without_an_agent_is_watched_and_one_that_goes_off_meanwhile_has_failed(op: Operator):
+    lane = op.lanes["alderaan"]
+    ask_for(op, WELL)
+    tiny_vms.define(op.lab, lane, "mute", program=tiny_vms.WRITES, devices="<video><model type='vga'/></video>")
+    tiny_vms.define(op.lab, lane, "weary", program=tiny_vms.GOES_OFF)
+    for job in [op.start_backup("mute"), op.start_backup("weary")]:
+        assert op.finish(job).failure is None
+    before = what_is_there(op)
+
+    def prove(name: str, watch: str) -> subprocess.CompletedProcess[str]:
+        return answer(op, "--json", "prove", f"{name}@latest", "--watch", watch, "--yes")
+
+    with ThreadPoolExecutor(2) as at_once:
+        mute, weary = at_once.map(prove, ("mute", "weary"), ("3s", "1m"))
+
+    assert mute.returncode == 0, mute.stdout + mute.stderr
+    proof = json.loads(mute.stdout)["proof"]
+    assert (proof["verdict"], proof["outcome"]) == ("started", "not conclusive")
+    assert proof["seen"]["running"] and proof["seen"]["screen_changed"] and proof["seen"]["disk_read_bytes"] >= 512
+    assert {each["evidence"] for each in proof["checks"]} == {"it has no guest agent"}
+    assert {job.subject: job.state for job in op.journal.jobs(limit=2)}["mute-test"] is JobState.WARN
+    assert weary.returncode == 10, weary.stdout + weary.stderr
+    proof = json.loads(weary.stdout)["proof"]
+    assert (proof["verdict"], proof["outcome"], proof["seen"]["running"]) == ("stopped", "failed", False)
+    assert what_is_there(op) == before
 
 
 def test_a_guest_that_fails_its_checks_makes_noise_and_leaves_nothing_either(op: Operator):
