@@ -129,17 +129,17 @@ def _transient_disks(lane: HostLane, vm: Vm, moment: Moment, held: ExitStack) ->
 def _while_running(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes) -> Generator[Moment]:
     with ExitStack() as held:
         if vm.state is VmState.PAUSED:
-            backup = _begin(lane, vm, marks, held)
+            backup = _begin(lane, vm, marks, notes, held)
             consistency, note = Consistency.CRASH, "the VM was paused by someone else and stayed so; nothing was frozen"
         elif vm.agent is AgentState.ABSENT:
-            backup = _begin(lane, vm, marks, held)
+            backup = _begin(lane, vm, marks, notes, held)
             consistency, note = Consistency.CRASH, "the VM has no channel for a guest agent that could freeze it"
         else:
             with (
                 notes.noted(lane, vm, Act.FROZEN),
                 freeze.frozen(lane.host, lane, vm.uuid, freeze_timeout_s=FREEZE_TIMEOUT_S) as outcome,
             ):
-                backup = _begin(lane, vm, marks, held)
+                backup = _begin(lane, vm, marks, notes, held)
             consistency = Consistency.FILESYSTEM if outcome.frozen else Consistency.CRASH
             note = outcome.note
         with watched(lane, backup):
@@ -162,7 +162,7 @@ def _standing_still(
             if memory is not None:
                 held.callback(lane.files.remove, (memory,))
                 saved_state.save(lane, vm, memory)
-            backup = _begin(lane, vm, marks, held)
+            backup = _begin(lane, vm, marks, notes, held)
         downtime_s = time.monotonic() - stopped if ours else 0.0
         if ours:
             context.log(f"{vm.name} runs again after {downtime_s:.2f} s; its disks are read beside it")
@@ -200,7 +200,7 @@ def _after_shutdown(
                 power.shut_down(lane, vm.uuid, timeout_s=how.shutdown_timeout_s)
                 try:
                     power.start(lane, vm.uuid, paused=True)
-                    backup = _begin(lane, vm, marks, held)
+                    backup = _begin(lane, vm, marks, notes, held)
                 finally:
                     # Whatever the start or the backup said, the guest's users get it back.
                     _let_run(lane, vm)
@@ -288,7 +288,7 @@ def _started_to_be_read(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes) ->
         held.enter_context(notes.noted(lane, vm, Act.STARTED))
         held.callback(power.power_off, lane, vm.uuid)
         power.start(lane, vm.uuid, paused=True, until_we_are_gone=True)
-        backup = _begin(lane, vm, marks, held)
+        backup = _begin(lane, vm, marks, notes, held)
         note = f"{_how_it_was_off(vm)}; QEMU opened its disks, its CPUs did not run"
         with watched(lane, backup):
             yield _moment(vm, backup, _consistency_of_off(vm), note, downtime_s=0.0)
@@ -304,7 +304,8 @@ def _served_at_rest(lane: HostLane, vm: Vm, disk: Disk, since: str | None, held:
     return DiskSource(disk.target, disk.format, address, "", context, lost)
 
 
-def _begin(lane: HostLane, vm: Vm, marks: Marks, held: ExitStack) -> pull_backup.PullBackup:
+def _begin(lane: HostLane, vm: Vm, marks: Marks, notes: VmNotes, held: ExitStack) -> pull_backup.PullBackup:
+    notes.begin_mark(vm.host, vm.uuid, marks.new)
     backup = pull_backup.begin(lane, vm, checkpoint=marks.new, since=marks.since)
     held.callback(pull_backup.finish, lane, backup)
     return backup

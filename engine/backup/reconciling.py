@@ -26,7 +26,7 @@ def leftovers_of(lane: HostLane, vm: Vm, settings: Settings, fleet: Fleet) -> tu
 
     Raises HostUnreachable, HostRefused, MissingOnHost.
     """
-    return (*dead_work_on(lane, vm, settings), *stray_marks.find(lane, vm, fleet))
+    return (*dead_work_on(lane, vm, settings), *stray_marks.find(lane, vm, fleet, VmNotes(settings.state)))
 
 
 def leftovers_on_host(lane: HostLane, vms: Iterable[Vm]) -> tuple[Leftover, ...]:
@@ -37,7 +37,7 @@ def leftovers_on_host(lane: HostLane, vms: Iterable[Vm]) -> tuple[Leftover, ...]
 def put_right(lane: HostLane, vm: Vm, leftover: Leftover, settings: Settings) -> str:
     """Undo one of them; what was done, as a sentence. Raises a `NewhopeError` with what an operator can do."""
     if leftover.kind in (LeftoverKind.CHECKPOINT, LeftoverKind.BITMAP):
-        return stray_marks.put_right(lane, vm, leftover)
+        return stray_marks.put_right(lane, vm, leftover, VmNotes(settings.state))
     return leftovers.put_right(lane, vm, leftover, VmNotes(settings.state))
 
 

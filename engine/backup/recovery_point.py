@@ -9,7 +9,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from engine import nbd
-from engine.backup import beside_disks, leftovers
+from engine.backup import beside_disks, leftovers, stray_marks
 from engine.backup.changed_blocks import BitmapDistrusted, copy_changed_blocks
 from engine.backup.disk_copy import copy_disk
 from engine.backup.moment import DiskSource, How, Marks, Moment, fixed_moment
@@ -121,13 +121,25 @@ def _look(lane: HostLane, request: Request, notes: VmNotes, context: JobContext)
     snapshot = require_snapshot(lane, untouched=f"{request.vm} and its earlier recovery points are as they were.")
     vm = find_vm(snapshot, request.vm_uuid)
     left = [each for each in leftovers.find(lane, vm, notes) if not each.left_alone and not each.only_if_asked]
-    if not left:
-        return snapshot, vm
     for each in left:
         context.log(f"{vm.name}: {each.what} {each.remedy}", level="warn")
         context.log(leftovers.put_right(lane, vm, each, notes), level="warn")
-    snapshot = take_snapshot(lane)
-    return snapshot, find_vm(snapshot, request.vm_uuid)
+    if left:
+        snapshot = take_snapshot(lane)
+        vm = find_vm(snapshot, request.vm_uuid)
+    _take_back_marks(lane, vm, notes, context)
+    return snapshot, vm
+
+
+def _take_back_marks(lane: HostLane, vm: Vm, notes: VmNotes, context: JobContext) -> None:
+    """Remove dirty bitmaps that only QEMU knows of; one that stays is in nobody's way."""
+    try:
+        for name in stray_marks.take_back_begun(lane, vm, notes):
+            context.log(
+                f"{vm.name}: took away the dirty bitmap {name}, which a backup that died had begun", level="warn"
+            )
+    except NewhopeError as error:
+        context.log(f"{vm.name}: {error.what}", level="warn")
 
 
 def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open_: _Open, context: JobContext) -> Point:
@@ -168,12 +180,14 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
         if point is None:
             # Its bitmap joins the one before it, so the next backup reads what was written since the last point.
             with suppress(NewhopeError):
-                checkpoints.delete(lane, vm.uuid, new)
+                checkpoints.take_away(lane, vm.uuid, new, _tracked(vm))
+                open_.notes.end_mark(vm.host, vm.uuid, new)
             raise
         if not isinstance(error, NewhopeError):
             raise
         # Only the cleaning up on the host failed: what was read is whole, and committed.
         context.log(f"the recovery point is committed, but on {lane.host.name}: {error}", level="warn")
+    open_.notes.end_mark(vm.host, vm.uuid, new)
     return point
 
 
@@ -256,6 +270,10 @@ def _copy_memory(source: DiskSource, open_: _Open, context: JobContext) -> FileR
         file = open_.writer.large_file(source.target, client.size_bytes)
         copy_disk(client, file, open_.writer.block_bytes, step.advance, open_.pace.take)
         return as_file(file.finish("all of it"), "memory and devices")
+
+
+def _tracked(vm: Vm) -> list[str]:
+    return [disk.target for disk in data_disks(vm) if disk.bitmaps_possible]
 
 
 def _how(request: Request) -> How:

@@ -4,8 +4,11 @@ A checkpoint is needed as long as a committed point names it, in whatever reposi
 what was written since. A backup takes the one before away when its own point is committed, so these are what dead jobs,
 dropped points and lost repositories leave. Each costs the guest's QEMU memory, and time at each write.
 
-A bitmap without a checkpoint is of no use to anybody: the VM was undefined, or libvirt has lost its records. Only
-images at rest are looked into, and changed: QEMU alone may touch one in use.
+A bitmap without a checkpoint is of no use to anybody: the VM was undefined, or libvirt has lost its records, or died
+before it made them. Of a VM that is off they are found in the images, and removed there. Of one that runs the images
+tell only of those that an earlier run left; the newest are known from the notes of what was about to be begun
+(`vm_notes`). QEMU alone may touch these: libvirt is made to know them again, and deletes them
+(`checkpoints.take_away`).
 
 Names of others are never touched. While a backup of any living program runs on the VM, nothing is: its checkpoint is
 not committed yet.
@@ -15,8 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from engine.backup.leftovers import Leftover, LeftoverKind, left_on
+from engine.backup.leftovers import Leftover, LeftoverKind, StillLeft, left_on
 from engine.backup.plan import data_disks
+from engine.backup.vm_notes import VmNotes
 from engine.errors import NewhopeError
 from engine.fleet import Fleet
 from engine.hosts import HostLane, backup_job, checkpoints, image
@@ -25,8 +29,10 @@ from engine.hosts.model import Disk, Vm, VmState
 from engine.hosts.owner import is_dead
 from engine.repository import Point
 
+_IN_USE = (VmState.RUNNING, VmState.PAUSED)
 
-def find(lane: HostLane, vm: Vm, fleet: Fleet) -> tuple[Leftover, ...]:
+
+def find(lane: HostLane, vm: Vm, fleet: Fleet, notes: VmNotes) -> tuple[Leftover, ...]:
     """Marks of a VM that nobody needs. Raises HostUnreachable, HostRefused, MissingOnHost."""
     known = checkpoints.known_checkpoints(lane, vm.uuid)
     # Asked after that: a job that began in between has its checkpoint among the known ones already.
@@ -38,8 +44,13 @@ def find(lane: HostLane, vm: Vm, fleet: Fleet) -> tuple[Leftover, ...]:
     all_seen = len(sound) == len(fleet.repositories)
     points = [point for point in fleet.points if point.manifest.vm.uuid == vm.uuid]
     needless = needless_checkpoints(known, points, chains, all_seen=all_seen)
-    stray = _stray_bitmaps(lane, vm, known) if vm.state is VmState.OFF else ()
-    return (*(_checkpoint(vm, name) for name in needless), *(_bitmap(vm, name) for name in stray))
+    stray = _stray_bitmaps(lane, vm, known)
+    begun = [name for name in _begun(vm, known, notes) if name not in stray] if vm.state in _IN_USE else ()
+    return (
+        *(_checkpoint(vm, name) for name in needless),
+        *(_bitmap(vm, name) for name in stray),
+        *(_begun_bitmap(vm, name) for name in begun),
+    )
 
 
 def needless_checkpoints(
@@ -61,11 +72,31 @@ def needless_checkpoints(
     )
 
 
-def put_right(lane: HostLane, vm: Vm, leftover: Leftover) -> str:
-    """Delete one; what was done, as a sentence. Raises HostUnreachable, HostRefused, ImageInUse."""
+def put_right(lane: HostLane, vm: Vm, leftover: Leftover, notes: VmNotes) -> str:
+    """Delete one; what was done, as a sentence. Raises HostUnreachable, HostRefused, ImageInUse, StillLeft."""
+    done = _put_right(lane, vm, leftover)
+    notes.end_mark(vm.host, vm.uuid, leftover.name)
+    return done
+
+
+def take_back_begun(lane: HostLane, vm: Vm, notes: VmNotes) -> tuple[str, ...]:
+    """Remove the bitmaps that dead processes were about to begin and of which libvirt knows no checkpoint; their names.
+
+    Those that it knows go as checkpoints do. Raises HostUnreachable, HostRefused, ImageInUse, StillLeft.
+    """
+    left = notes.marks_left(vm.host, vm.uuid)
+    begun = _begun(vm, checkpoints.known_checkpoints(lane, vm.uuid), notes) if left else ()
+    for name in begun:
+        _take_away_bitmaps(lane, vm, name)
+    for name in left:
+        notes.end_mark(vm.host, vm.uuid, name)
+    return begun
+
+
+def _put_right(lane: HostLane, vm: Vm, leftover: Leftover) -> str:
     name = leftover.name
     if leftover.kind is LeftoverKind.BITMAP:
-        _remove_bitmaps(lane, vm, name)
+        _take_away_bitmaps(lane, vm, name)
         return f"Removed the dirty bitmap {name} from the disks of {vm.name}."
     if not checkpoints.delete(lane, vm.uuid, name):
         _delete_at_rest(lane, vm, name)
@@ -81,14 +112,33 @@ def _delete_at_rest(lane: HostLane, vm: Vm, name: str) -> None:
     checkpoints.forget(lane, vm.uuid, name)
 
 
+def _take_away_bitmaps(lane: HostLane, vm: Vm, name: str) -> None:
+    if vm.state not in _IN_USE:
+        _remove_bitmaps(lane, vm, name)
+        return
+    checkpoints.take_away(lane, vm.uuid, name, [disk.target for disk in data_disks(vm) if disk.bitmaps_possible])
+    if any(name in _bitmaps(lane, disk) for disk in data_disks(vm)):
+        raise StillLeft(
+            f"The dirty bitmap {name} of {vm.name} is not one that libvirt removes while the VM runs.",
+            untouched="The VM runs on; the bitmap costs it some memory, and nothing reads it.",
+            next_step="Once it is off: newhope doctor --repair.",
+        )
+
+
 def _remove_bitmaps(lane: HostLane, vm: Vm, name: str) -> None:
     for disk in data_disks(vm):
         if disk.source is not None and name in _bitmaps(lane, disk):
             image.remove_bitmap(disk.source, disk.format, name, files=lane.files)
 
 
+def _begun(vm: Vm, known: Iterable[KnownCheckpoint], notes: VmNotes) -> tuple[str, ...]:
+    """Names of bitmaps that dead processes were about to begin, to which libvirt knows no checkpoint."""
+    names = {each.name for each in known}
+    return tuple(name for name in notes.marks_left(vm.host, vm.uuid) if name not in names and checkpoints.is_own(name))
+
+
 def _stray_bitmaps(lane: HostLane, vm: Vm, known: Iterable[KnownCheckpoint]) -> tuple[str, ...]:
-    """Names of newhope's bitmaps in the images of a VM that is off, to which libvirt knows no checkpoint."""
+    """Names of newhope's bitmaps in the images of a VM, to which libvirt knows no checkpoint."""
     names = {each.name for each in known}
     found = {name for disk in data_disks(vm) for name in _bitmaps(lane, disk)}
     return tuple(sorted(name for name in found - names if checkpoints.is_own(name)))
@@ -119,6 +169,16 @@ def _bitmap(vm: Vm, name: str) -> Leftover:
         vm,
         LeftoverKind.BITMAP,
         what=f"Its disks hold the dirty bitmap {name}, whose checkpoint is gone.",
-        remedy="Remove it from the images.",
+        remedy="Remove it from them.",
+        name=name,
+    )
+
+
+def _begun_bitmap(vm: Vm, name: str) -> Leftover:
+    return left_on(
+        vm,
+        LeftoverKind.BITMAP,
+        what=f"A backup that died was about to begin the dirty bitmap {name}, and libvirt knows no checkpoint of it.",
+        remedy="Remove it, if QEMU has it.",
         name=name,
     )

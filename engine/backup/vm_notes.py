@@ -1,12 +1,17 @@
 """Notes of what newhope is doing to a VM that has to be undone, written before the act and durable.
 
-They are kept twice: by the VM's host (`hosts.vm_note`), where every newhope finds them that comes to this VM, and in
-this machine's state folder, which also knows what waits on a host that does not answer, and of a VM whose definition
-somebody has replaced. Whoever finds a note of a dead process undoes the act (`leftovers`).
+Those of acts that a guest would feel are kept twice: by the VM's host (`hosts.vm_note`), where every newhope finds them
+that comes to this VM, and in this machine's state folder, which also knows what waits on a host that does not answer,
+and of a VM whose definition somebody has replaced. Whoever finds a note of a dead process undoes the act (`leftovers`).
+
+Those of dirty bitmaps that are about to be begun are kept here alone, and need not outlive a power cut: while its VM
+runs, nobody but QEMU knows a bitmap of which libvirt has no checkpoint, and nothing finds it but its name
+(`stray_marks`).
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Generator
@@ -29,7 +34,7 @@ from engine.hosts import (
 )
 from engine.hosts.freeze import GuestStillFrozen
 from engine.hosts.model import Vm, VmState
-from engine.hosts.owner import this_process
+from engine.hosts.owner import Owner, this_process
 from engine.hosts.vm_note import Act, VmNote
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -46,6 +51,15 @@ class KeptNote(Struct, frozen=True):
     note: VmNote
     on_host: bool
     """Whether the host keeps it too. If so, it is over when the host has it no longer."""
+
+
+class BegunMark(Struct, frozen=True):
+    """The dirty bitmaps of one name that a backup was about to begin on a VM's disks."""
+
+    host: str
+    vm_uuid: str
+    name: str
+    owner: Owner
 
 
 class VmNotes:
@@ -101,6 +115,32 @@ class VmNotes:
                 notes.append(msgspec.json.decode(file.read_bytes(), type=KeptNote))
         return tuple(sorted(notes, key=lambda each: each.note.began))
 
+    def begin_mark(self, host: str, vm_uuid: str, name: str) -> None:
+        """Note dirty bitmaps that are about to be begun; at once, for a guest may be frozen."""
+        mark = BegunMark(host, vm_uuid, name, this_process())
+        # A full disk here must not stop a backup; what would be left costs the guest a little memory.
+        with suppress(OSError):
+            _write(self._mark_file(host, vm_uuid, name), msgspec.json.encode(mark), sync=False)
+
+    def end_mark(self, host: str, vm_uuid: str, name: str) -> None:
+        """They belong to a recovery point, or are gone; what was not noted is fine."""
+        with suppress(OSError):
+            self._mark_file(host, vm_uuid, name).unlink(missing_ok=True)
+
+    def marks_left(self, host: str, vm_uuid: str) -> tuple[str, ...]:
+        """Names of bitmaps that processes were about to begin on a VM which are dead."""
+        found: list[str] = []
+        try:
+            files = sorted(self._folder.glob(f"{glob.escape(self._stem(host, vm_uuid))}--*.mark"))
+        except OSError:
+            return ()
+        for file in files:
+            with suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+                mark = msgspec.json.decode(file.read_bytes(), type=BegunMark)
+                if mark.owner.dead:
+                    found.append(mark.name)
+        return tuple(found)
+
     def only_here(self, host: str, vm_uuid: str) -> VmNote | None:
         """The note of a VM whose host refused to keep it."""
         for each in self.kept():
@@ -120,14 +160,24 @@ class VmNotes:
             return False
 
     def _keep(self, kept: KeptNote) -> None:
-        file = self._file(kept.host, kept.vm_uuid)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        with part.open("wb") as writing:
-            writing.write(msgspec.json.encode(kept))
-            writing.flush()
-            os.fsync(writing.fileno())
-        part.replace(file)
+        _write(self._file(kept.host, kept.vm_uuid), msgspec.json.encode(kept), sync=True)
 
     def _file(self, host: str, vm_uuid: str) -> Path:
-        return self._folder / f"{_UNSAFE.sub('_', host)}--{vm_uuid}.json"
+        return self._folder / f"{self._stem(host, vm_uuid)}.json"
+
+    def _mark_file(self, host: str, vm_uuid: str, name: str) -> Path:
+        return self._folder / f"{self._stem(host, vm_uuid)}--{name}.mark"
+
+    def _stem(self, host: str, vm_uuid: str) -> str:
+        return f"{_UNSAFE.sub('_', host)}--{vm_uuid}"
+
+
+def _write(file: Path, content: bytes, *, sync: bool) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    with part.open("wb") as writing:
+        writing.write(content)
+        if sync:
+            writing.flush()
+            os.fsync(writing.fileno())
+    part.replace(file)

@@ -210,6 +210,21 @@ def delete(lane: HostLane, uuid: str, name: str) -> bool:
     return lane.run(carry_out, timeout_s=DELETE_TIMEOUT_S)
 
 
+def take_away(lane: HostLane, uuid: str, name: str, targets: Iterable[str]) -> bool:
+    """Delete one of newhope's checkpoints of a running VM with its bitmaps, also one that libvirt does not know.
+
+    A daemon that died between QEMU's bitmaps and its own record, or whose records were lost, leaves bitmaps that only
+    their name finds: it is made to know them again (`know_again`), which changes nothing in the guest, and deletes them
+    then. `targets` are the disks that may have one. Bitmaps that are inconsistent it does not take while the VM runs.
+    Returns and raises as `delete` does.
+    """
+    if not is_own(name):
+        raise ValueError(f"{name} is not a checkpoint of newhope")
+    if all(each.name != name for each in known_checkpoints(lane, uuid)):
+        know_again(lane, uuid, name, created=datetime.now(UTC), targets=targets)
+    return delete(lane, uuid, name)
+
+
 def forget(lane: HostLane, uuid: str, name: str) -> None:
     """Let libvirt forget one of newhope's checkpoints whose bitmaps are gone, also of a VM that is off.
 

@@ -402,7 +402,8 @@ def _take_back(lane: HostLane, backup: PullBackup) -> None:
         finish(lane, backup)
     if backup.checkpoint is not None:
         with suppress(NewhopeError):
-            checkpoints.delete(lane, backup.vm_uuid, backup.checkpoint)
+            tracked = [export.target for export in backup.exports if export.checkpoint]
+            checkpoints.take_away(lane, backup.vm_uuid, backup.checkpoint, tracked)
 
 
 def _look(connection: libvirt.virConnect, backup: PullBackup) -> Progress:

@@ -9,8 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import libvirt_qemu
 import pytest
 
+from engine.backup.vm_notes import VmNotes
 from engine.hosts import HostLane, checkpoints, image, resume, suspend
 from engine.hosts.model import Vm, VmState
 from engine.hosts.power import vm_state
@@ -48,11 +50,37 @@ def kill_the_second_process(vm: Vm) -> None:
         os.kill(int(pid), signal.SIGKILL)
 
 
+def bitmaps_in_qemu(lane: HostLane, vm: Vm) -> set[str]:
+    """Names of all dirty bitmaps of a running VM, as QEMU itself tells."""
+    ask = '{"execute": "query-named-block-nodes"}'
+    told = lane.run(lambda connection: libvirt_qemu.qemuMonitorCommand(connection.lookupByUUIDString(vm.uuid), ask, 0))
+    return {each["name"] for node in json.loads(told)["return"] for each in node.get("dirty-bitmaps", ())}
+
+
+def begin_unrecorded_bitmap(lane: HostLane, vm: Vm, state: Path) -> str:
+    """What a backup leaves whose libvirt dies after QEMU has begun the bitmap and before it has a record of it."""
+    name = checkpoints.new_name()
+    dying = os.fork()
+    if dying == 0:
+        VmNotes(state).begin_mark(vm.host, vm.uuid, name)
+        os._exit(0)
+    os.waitpid(dying, 0)
+    xml = (
+        f"<domaincheckpoint><name>{name}</name><disks><disk name='vda' checkpoint='bitmap'/></disks></domaincheckpoint>"
+    )
+    lane.run(lambda connection: connection.lookupByUUIDString(vm.uuid).checkpointCreateXML(xml))
+    checkpoints.forget(lane, vm.uuid, name)
+    assert name in bitmaps_in_qemu(lane, vm)
+    return name
+
+
 @pytest.mark.guests("db")
 def test_what_killed_jobs_left_is_shown_then_put_right(operator: Operator, lab: Lab, tmp_path: Path) -> None:
     web, db = operator.vm("web"), operator.vm("db")
     lane = operator.lane("web")
+    begin_unrecorded_bitmap(lane, web, lab.settings.state)
     parent = operator.back_up("web").manifest.checkpoint
+    assert bitmaps_in_qemu(lane, web) == {parent}, "the next backup takes away what only QEMU knew"
     assert back_up_killed_after(operator, web, Method.HOT, "virDomainBackupBegin", tmp_path) == "virDomainBackupBegin"
     assert (
         back_up_killed_after(operator, db, Method.COLD, "virDomainShutdownFlags", tmp_path) == "virDomainShutdownFlags"
@@ -77,7 +105,9 @@ def test_what_killed_jobs_left_is_shown_then_put_right(operator: Operator, lab: 
     lab.wait_until_up(db.host, db.name)
 
 
-def test_what_is_not_newhopes_is_no_leftover(operator: Operator, lab: Lab) -> None:
+def test_what_is_not_newhopes_is_no_leftover_and_a_bitmap_of_its_own_that_only_qemu_knows_is_one(
+    operator: Operator, lab: Lab
+) -> None:
     web = operator.vm("web")
     lane = operator.lane("web")
     theirs = (
@@ -87,9 +117,16 @@ def test_what_is_not_newhopes_is_no_leftover(operator: Operator, lab: Lab) -> No
     lane.run(lambda connection: connection.lookupByUUIDString(web.uuid).checkpointCreateXML(theirs))
     suspend(lane, web.uuid)
     try:
+        before = bitmaps_in_qemu(lane, web)
+        ours = begin_unrecorded_bitmap(lane, web, lab.settings.state)
         status, done = doctor(lab, "--yes")
 
-        assert (status, done["leftovers"]) == (0, [])
+        assert status == 0
+        assert [(each["vm"], each["kind"], each["name"]) for each in done["leftovers"]] == [
+            ("web", "dirty bitmap", ours)
+        ]
+        assert "virtnbdbackup.0" in before
+        assert bitmaps_in_qemu(lane, web) == before
         assert vm_state(lane, web.uuid) is VmState.PAUSED
         assert [each.name for each in checkpoints.known_checkpoints(lane, web.uuid)].count("virtnbdbackup.0") == 1
     finally:
