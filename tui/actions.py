@@ -74,7 +74,7 @@ ACTIONS: tuple[Action, ...] = (
     _action("change", "space", "Space", "change",
             "Change the field under the cursor to its next value; accept the warning under it by its name.",
             {Place.RESTORE}, 4),
-    _action("backup", "B", "B", "backup", "Plan a backup of the VM under the cursor, hot or cold.",
+    _action("backup", "B", "B", "backup", "Plan a backup of the VM under the cursor: hot, cold, paused or with memory.",
             {Place.FLEET, Place.VM}, 3),
     _action("restore", "R", "R", "restore", "Plan a restore: which point, which host, under which name.",
             {Place.FLEET, Place.VM}, 2),

@@ -149,6 +149,9 @@ def _point_cell(key: str, point: Point, view: VmView, picture: Picture, doubted:
 _ROOM_FOR_PARTS = 14
 """Lines of a pane from which on each of the five volumes has a line of its own, with what is in it."""
 
+_ROOM_BESIDE = 72
+"""Columns from which on what is in a volume stands beside its size, however long it is."""
+
 
 def point_lines(point: Point | None, view: VmView, picture: Picture, width: int, height: int = 0) -> Block:
     """The recovery point under the cursor, for a pane of this size; one that is low scrolls."""
@@ -186,7 +189,11 @@ def _volume_lines(manifest: Manifest, width: int, *, apart: bool) -> Block:
     for number, each in enumerate(volumes):
         weighs = size(each.size_bytes) if each.parts else "-"
         head = f"{'volumes' if number == 0 else '':<9}{each.kind.value:<18} {weighs:>8}  "
-        rows += wrapped(", ".join(each.parts) or "none", width, first=head, indent=" " * len(head))
+        parts = ", ".join(each.parts) or "none"
+        if width - len(head) >= len(parts) or width >= _ROOM_BESIDE:
+            rows += wrapped(parts, width, first=head, indent=" " * len(head))
+        else:
+            rows += [line(quiet(head)), *wrapped(parts, width, first=" " * 11)]
     return tuple(rows)
 
 

@@ -98,7 +98,7 @@ class PaneView(LinesView):
         below = len(self.lines) - self.scroll_offset.y - self.size.height
         if below <= 0 or self.size.height < _LEAST_LINES_TO_TELL:
             return ()
-        return line(quiet(f"… {below + 1} more lines: {'j' if self.has_focus else self.reached_by}"))
+        return line(quiet(f" … {below + 1} more lines: {'j' if self.has_focus else self.reached_by}"))
 
     def render_line(self, y: int) -> Strip:
         """One line of the terminal."""
