@@ -74,7 +74,7 @@ class Photographer:
     async def _files(self, pilot: Pilot[int]) -> None:
         await self._press(pilot, "f")
         await self._until(pilot, lambda: len(self._front().table("tree").keys) > 2, "the files of the point")
-        await self._press(pilot, "j", "j", "enter", "j", "j")
+        await self._press(pilot, "j", "j", "j")
         self._take("files")
         await self._press(pilot, "escape")
 

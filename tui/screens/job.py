@@ -33,7 +33,6 @@ class JobScreen(ConsoleScreen[None]):
         super().__init__()
         self.job_id = job_id
         self._followed_to = 0
-        self._steps_top = 0
         self._seen_alive = False
 
     def body(self) -> ComposeResult:
@@ -95,16 +94,15 @@ class JobScreen(ConsoleScreen[None]):
         self._ask_who_watched(job, picture)
 
     def _paint_steps(self, job: Job, picture: Picture, room: int) -> None:
-        """All steps, as many as there is room for; the one that runs stays in sight unless the operator scrolls."""
+        """All steps, as many as there is room for; the one that runs stays in sight unless the keys go to them."""
         steps, pane = step_lines(job, picture, self.size.width - 2), self.pane("steps")
         height = min(len(steps), max(3, room))
-        follows = pane.scroll_offset.y == self._steps_top
         pane.styles.height = height
         pane.show(steps)
-        if follows:
+        if not pane.has_focus:
             place = line_of_active(job, picture, self.size.width - 2)
-            self._steps_top = max(0, min(place - height // 2, len(steps) - height))
-            pane.scroll_to(y=self._steps_top, animate=False, force=True)
+            top = max(0, min(place - height // 2, len(steps) - height))
+            pane.scroll_to(y=top, animate=False, force=True)
 
     def _ask_who_watched(self, job: Job, picture: Picture) -> None:
         """Who saw it run and fail is asked; who opens it later asks for the question."""
