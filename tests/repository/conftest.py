@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.repository import key_slots
-from tests.repository.building import QUICK_COST
+from engine.repository import Repository, key_slots
+from engine.repository.directory_storage import DirectoryStorage
+from tests.faults.repository_scenario import fast_folder
+from tests.repository.building import BLOCK, QUICK_COST
 from tests.repository.s3_server import CREDENTIALS, S3Server, s3_server
+from tests.repository.vault_to_damage import Vault
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +44,31 @@ def bucket(moto: S3Server, s3_keys: None) -> str:
     name = f"vault-{secrets.token_hex(6)}"
     moto.make_bucket(name)
     return name
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "vault"
+
+
+@pytest.fixture
+def repository(folder: Path) -> Repository:
+    return Repository.create(folder, name="vault", block_bytes=BLOCK)
+
+
+@pytest.fixture
+def storage(folder: Path, repository: Repository) -> DirectoryStorage:
+    return DirectoryStorage(folder)
+
+
+@pytest.fixture(scope="session")
+def damageable() -> Iterator[Vault]:
+    """One repository for all tests of this process that damage one; `vault` mends it."""
+    with fast_folder() as folder:
+        yield Vault(folder)
+
+
+@pytest.fixture
+def vault(damageable: Vault) -> Vault:
+    damageable.mend()
+    return damageable

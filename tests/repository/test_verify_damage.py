@@ -6,153 +6,22 @@ must be exactly what the verification calls lost.
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from msgspec.structs import replace
 
-from engine.errors import NewhopeError
-from engine.repository import (
-    DiskLoss,
-    Extent,
-    Finding,
-    Repository,
-    Severity,
-    Stage,
-    StorageFailed,
-    Verification,
-    VerifyProgress,
-    VerifyRequest,
-)
+from engine.repository import Repository, Severity, VerifyRequest
 from engine.repository.block_record import BlockKind, Codec, block_name
 from engine.repository.directory_storage import DirectoryStorage
 from engine.repository.index import Index
 from engine.repository.pack import OpenPack, read_pack_index
-from tests.faults.repository_scenario import fast_folder
-from tests.repository.building import BLOCK, DB, back_up, facts, later, mixed_disk, packs_of
-
-FULL = VerifyRequest(Extent.FULL)
-QUICK = VerifyRequest(Extent.QUICK)
-OLD = mixed_disk(90, 1)
-NEW = OLD[: 20 * BLOCK] + random.Random(5).randbytes(30 * BLOCK) + OLD[50 * BLOCK :]
-OTHER = mixed_disk(40, 3)
-KINDS = {
-    "pack": "packs/*/*",
-    "index": "index/*",
-    "manifest": "points/*/*",
-    "record": "records/*/*",
-    "lease": "leases/*",
-}
-
-
-class Vault:
-    """Three points of two VMs, two of which share most of their blocks; two records and a lease."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "vault"
-        self._template = folder / "template"
-        repository = Repository.create(self._template, block_bytes=BLOCK)
-        back_up(repository, OLD, bytes(3000))
-        back_up(repository, NEW, b"x", moment=later(10))
-        back_up(repository, OTHER, moment=later(20), vm=facts(DB, "db"))
-        repository.put_record("restores", "one", b"# Restored\n" * 20)
-        repository.put_record("restores", "two", b"# Restored too\n" * 20)
-        with repository.writer("a test"):
-            shutil.copytree(self._template / "leases", folder / "leases")
-        shutil.rmtree(self._template / "leases")
-        shutil.copytree(folder / "leases", self._template / "leases")
-        self.mend()
-
-    def mend(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(self._template, self.folder)
-
-    def objects(self, kind: str) -> list[Path]:
-        return sorted(path for path in self.folder.glob(KINDS[kind]) if path.is_file())
-
-    def key(self, path: Path) -> str:
-        return str(path.relative_to(self.folder))
-
-    def verify(self, request: VerifyRequest = FULL) -> Verification:
-        try:
-            return Repository.open(self.folder).verifier(request).run()
-        finally:
-            shutil.rmtree(self.folder / "records" / "verify", ignore_errors=True)
-
-    def unreadable(self) -> dict[tuple[str, str, str], set[int]]:
-        """What a reader refuses: blocks by VM, id of the point, and disk."""
-        refused: dict[tuple[str, str, str], set[int]] = {}
-        repository = Repository.open(self.folder)
-        for point in repository.points():
-            with repository.reader() as reader:
-                for disk in point.manifest.disks:
-                    for block in range(-(-disk.size_bytes // BLOCK)):
-                        offset = block * BLOCK
-                        try:
-                            reader.read_range(disk, offset, min(BLOCK, disk.size_bytes - offset))
-                        except NewhopeError:
-                            refused.setdefault((point.manifest.vm.name, point.id, disk.target), set()).add(block)
-                for file in point.manifest.files:
-                    try:
-                        reader.file(file)
-                    except NewhopeError:
-                        refused[point.manifest.vm.name, point.id, f"{file.role} {file.name}"] = {0}
-        return refused
-
-    def check_losses(self, found: Verification) -> None:
-        """What is called lost is what cannot be read, block by block, and the findings hurt the same points."""
-        assert {_disk(loss): _blocks(loss) for loss in found.losses} == self.unreadable()
-        lost_points = {loss.point for loss in found.losses}
-        by_finding = {point for finding in found.findings for point in finding.points}
-        unread = {finding.points[0] for finding in found.findings if finding.object.startswith("points/")}
-        assert by_finding - unread == lost_points
-        for finding in found.findings:
-            assert bool(finding.points) == (finding.severity is Severity.LOSS)
-
-
-def _disk(loss: DiskLoss) -> tuple[str, str, str]:
-    return loss.point.vm, loss.point.id, loss.name
-
-
-def _blocks(loss: DiskLoss) -> set[int]:
-    blocks: set[int] = set()
-    end = -1
-    for run in loss.ranges:
-        assert run.offset > end, "neighbouring ranges are one"
-        assert run.offset % BLOCK == 0
-        end = run.offset + run.length
-        assert end <= loss.size_bytes
-        blocks |= set(range(run.offset // BLOCK, -(-end // BLOCK)))
-    return blocks
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Vault]:
-    with fast_folder() as folder:
-        yield Vault(folder)
-
-
-@pytest.fixture
-def vault(made: Vault) -> Vault:
-    made.mend()
-    return made
-
-
-def damaged(found: Verification) -> dict[str, Finding]:
-    return {finding.object: finding for finding in found.findings if finding.severity is not Severity.NOTE}
-
-
-def flip(path: Path, position: int, bit: int = 0) -> None:
-    content = bytearray(path.read_bytes())
-    content[position] ^= 1 << bit
-    path.chmod(0o600)
-    path.write_bytes(content)
+from tests.repository.building import DB, back_up, facts, later, packs_of
+from tests.repository.vault_to_damage import FULL, KINDS, NEW, OLD, OTHER, QUICK, Vault, damaged, flip
 
 
 def test_what_these_tests_damage_is_sound_before(vault: Vault):
@@ -360,34 +229,6 @@ def test_everything_missing_is_everything_lost(vault: Vault):
     vault.check_losses(found)
 
 
-@pytest.mark.parametrize("kind", ["pack", "manifest", "record", "index"])
-def test_exchanged_objects_are_found_both(vault: Vault, kind: str):
-    one, two = vault.objects(kind)[0], vault.objects(kind)[-1]
-    assert one != two
-    first, second = one.read_bytes(), two.read_bytes()
-    one.chmod(0o600), two.chmod(0o600)
-    one.write_bytes(second)
-    two.write_bytes(first)
-
-    found = vault.verify()
-
-    assert set(damaged(found)) == {vault.key(one), vault.key(two)}
-    vault.check_losses(found)
-
-
-def test_packs_of_other_sizes_in_each_others_places_are_found_by_the_quickest_verification(vault: Vault):
-    packs = sorted(vault.objects("pack"), key=lambda path: path.stat().st_size)
-    small, large = packs[0], packs[-1]
-    first, second = small.read_bytes(), large.read_bytes()
-    small.write_bytes(second)
-    large.write_bytes(first)
-
-    found = vault.verify(QUICK)
-
-    assert set(damaged(found)) == {vault.key(small), vault.key(large)}
-    vault.check_losses(found)
-
-
 class _Entry(NamedTuple):
     """A record that a writer with bad memory makes: `said` goes into its header, `stored` behind it."""
 
@@ -441,112 +282,6 @@ def test_what_a_writer_with_bad_memory_wrote_is_found_though_the_packs_name_fits
         assert what in finding.what
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("other", KINDS)
-def test_an_object_in_the_place_of_another_of_any_kind_is_found(vault: Vault, kind: str, other: str):
-    victim, source = vault.objects(kind)[0], vault.objects(other)[-1]
-    if victim == source:
-        pytest.skip("there is only one")
-    shutil.copyfile(source, victim)
-
-    found = vault.verify()
-
-    assert list(damaged(found)) == [vault.key(victim)]
-    vault.check_losses(found)
-
-
-@pytest.mark.parametrize("kind", ["manifest", "record", "index", "lease"])
-def test_a_copy_under_another_name_is_found_and_hurts_nobody_else(vault: Vault, kind: str):
-    source = vault.objects(kind)[0]
-    copy = source.with_name(source.name[:-1] + ("0" if source.name[-1] != "0" else "1"))
-    shutil.copyfile(source, copy)
-
-    found = vault.verify(QUICK)
-
-    assert list(damaged(found)) == [vault.key(copy)]
-    assert found.losses == ()
-
-
-def test_a_copy_of_a_pack_under_another_name_is_found_and_hurts_nobody(vault: Vault):
-    source = vault.objects("pack")[0]
-    copy = source.with_name(source.name[:-1] + ("0" if source.name[-1] != "0" else "1"))
-    shutil.copyfile(source, copy)
-
-    found = vault.verify()
-
-    assert {key: finding.severity for key, finding in damaged(found).items()} == {vault.key(copy): Severity.DAMAGE}
-    assert found.losses == ()
-
-
-def test_a_file_that_is_no_object_is_told_and_is_no_damage(vault: Vault):
-    (vault.folder / "packs" / "README").write_text("put here by somebody")
-
-    found = vault.verify()
-
-    assert [(finding.object, finding.severity) for finding in found.findings] == [("packs/README", Severity.NOTE)]
-    assert found.sound
-
-
-class BadSectors(DirectoryStorage):
-    """A disk that cannot read some bytes of some objects any more."""
-
-    def __init__(self, folder: Path, bad: Callable[[str, int, int], bool]) -> None:
-        super().__init__(folder)
-        self._bad = bad
-
-    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        with self.explained("read", key):
-            if self._bad(key, offset, offset + (self.size(key) if length is None else length)):
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return super().read(key, offset, length)
-
-
-def test_a_bad_sector_in_a_pack_costs_the_blocks_on_it_and_no_others(vault: Vault):
-    victim = vault.key(vault.objects("pack")[0])
-    entry = next(entry for entry in read_pack_index(DirectoryStorage(vault.folder), victim) if entry.kind == 1)
-    sector = entry.offset + 60
-    storage = BadSectors(vault.folder, lambda key, start, end: key == victim and start <= sector < end)
-
-    found = Repository.open_in(storage).verifier(FULL).run()
-
-    (finding,) = found.findings
-    assert finding.object == victim
-    assert finding.what.startswith("it cannot be read: ")
-    assert finding.points
-    flip(vault.folder / victim, sector)
-    assert {_disk(loss): _blocks(loss) for loss in found.losses} == vault.unreadable()
-
-
-@pytest.mark.parametrize("kind", ["manifest", "record"])
-def test_a_bad_sector_below_a_small_object_is_a_finding(vault: Vault, kind: str):
-    victim = vault.key(vault.objects(kind)[0])
-    storage = BadSectors(vault.folder, lambda key, start, end: key == victim)
-
-    found = Repository.open_in(storage).verifier(QUICK).run()
-
-    assert [finding.object for finding in found.findings] == [victim]
-    assert not found.sound
-
-
-def test_a_bad_sector_below_an_index_file_stops_before_the_file_is_mapped(vault: Vault):
-    victim = vault.key(vault.objects("index")[0])
-    storage = BadSectors(vault.folder, lambda key, start, end: key == victim)
-
-    with pytest.raises(StorageFailed, match=victim):
-        Repository.open_in(storage).verifier(QUICK).run()
-
-
-def test_a_disk_that_reads_nothing_any_more_is_not_taken_for_damaged_packs(vault: Vault):
-    dead = False
-
-    def die(progress: VerifyProgress) -> None:
-        nonlocal dead
-        dead = progress.stage is Stage.PACKS
-
-    with pytest.raises(StorageFailed):
-        Repository.open_in(BadSectors(vault.folder, lambda key, start, end: dead)).verifier(FULL).run(die)
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_of_any_mixture_of_damage_exactly_what_cannot_be_read_is_called_lost(vault: Vault, seed: int):
     chance = random.Random(seed)
@@ -568,17 +303,6 @@ def test_of_any_mixture_of_damage_exactly_what_cannot_be_read_is_called_lost(vau
                 victim.unlink()
 
     vault.check_losses(vault.verify())
-
-
-def test_a_storage_that_went_away_is_not_taken_for_a_damaged_one(vault: Vault):
-    repository = Repository.open(vault.folder)
-
-    def unmount(progress: object) -> None:
-        shutil.rmtree(vault.folder, ignore_errors=True)
-        vault.folder.mkdir(exist_ok=True)
-
-    with pytest.raises(NewhopeError):
-        repository.verifier(FULL).run(unmount)
 
 
 def test_a_block_that_is_stored_twice_survives_the_loss_of_one_copy(vault: Vault):
