@@ -44,12 +44,15 @@ def find(lane: HostLane, vm: Vm, fleet: Fleet, notes: VmNotes) -> tuple[Leftover
     all_seen = len(sound) == len(fleet.repositories)
     points = [point for point in fleet.points if point.manifest.vm.uuid == vm.uuid]
     needless = needless_checkpoints(known, points, chains, all_seen=all_seen)
-    stray = _stray_bitmaps(lane, vm, known)
+    stray = needless_bitmaps(_stray_bitmaps(lane, vm, known), points, chains, all_seen=all_seen)
     begun = [name for name in _begun(vm, known, notes) if name not in stray] if vm.state in _IN_USE else ()
     return (
         *(_checkpoint(vm, name) for name in needless),
-        *(_bitmap(vm, name) for name in stray),
-        *(_begun_bitmap(vm, name) for name in begun),
+        *(_bitmap(vm, name, f"Its disks hold the dirty bitmap {name}, whose checkpoint is gone.") for name in stray),
+        *(
+            _bitmap(vm, name, f"A backup died when it began the dirty bitmap {name}, which libvirt knows nothing of.")
+            for name in begun
+        ),
     )
 
 
@@ -62,13 +65,35 @@ def needless_checkpoints(
     of none as long as not all were seen.
     """
     needed = {point.manifest.checkpoint for point in points}
+    return _needless((each.name for each in known), needed, chains, all_seen=all_seen)
+
+
+def needless_bitmaps(
+    names: Iterable[str], points: Iterable[Point], chains: Iterable[str], *, all_seen: bool
+) -> tuple[str, ...]:
+    """Those of bitmaps without a checkpoint that no backup will count from. Pure.
+
+    The next backup to a repository makes libvirt know the bitmap of the newest point there again: a VM that has moved
+    brought it along, and left the checkpoint behind (`reading`).
+    """
+    newest: dict[str, Point] = {}
+    for point in sorted(points, key=lambda point: point.manifest.moment):
+        if point.manifest.checkpoint is not None:
+            newest[point.repository] = point
+    needed = {point.manifest.checkpoint for point in newest.values()}
+    return _needless(names, needed, chains, all_seen=all_seen)
+
+
+def _needless(
+    names: Iterable[str], needed: set[str | None], chains: Iterable[str], *, all_seen: bool
+) -> tuple[str, ...]:
     seen = set(chains)
     return tuple(
-        each.name
-        for each in known
-        if checkpoints.is_own(each.name)
-        and each.name not in needed
-        and (checkpoints.chain_of(each.name) in seen or (all_seen and not checkpoints.chain_of(each.name)))
+        name
+        for name in names
+        if checkpoints.is_own(name)
+        and name not in needed
+        and (checkpoints.chain_of(name) in seen or (all_seen and not checkpoints.chain_of(name)))
     )
 
 
@@ -164,21 +189,5 @@ def _checkpoint(vm: Vm, name: str) -> Leftover:
     )
 
 
-def _bitmap(vm: Vm, name: str) -> Leftover:
-    return left_on(
-        vm,
-        LeftoverKind.BITMAP,
-        what=f"Its disks hold the dirty bitmap {name}, whose checkpoint is gone.",
-        remedy="Remove it from them.",
-        name=name,
-    )
-
-
-def _begun_bitmap(vm: Vm, name: str) -> Leftover:
-    return left_on(
-        vm,
-        LeftoverKind.BITMAP,
-        what=f"A backup that died was about to begin the dirty bitmap {name}, and libvirt knows no checkpoint of it.",
-        remedy="Remove it, if QEMU has it.",
-        name=name,
-    )
+def _bitmap(vm: Vm, name: str, what: str) -> Leftover:
+    return left_on(vm, LeftoverKind.BITMAP, what=what, remedy="Remove it, where it is.", name=name)
