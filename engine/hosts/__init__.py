@@ -9,9 +9,9 @@ class (`errors`).
 - A definition read, described, and turned into that of another VM on another host (`definition`, `rewrite`,
   `host_ties`); the small files beside the disks (`nvram`, `tpm_state`, `host_file`), snapshots (`snapshots`), and the
   secrets that it names (`secrets_of_host`).
-- Volumes to restore into (`volumes`) and what is written into them (`disk_sink`, `raw_file`); images at rest as NBD
-  exports (`image`); a disk that moves to another image under a running guest (`disk_move`), and where a server listens
-  that QEMU reads a disk from (`served_disks`).
+- Volumes to restore into (`volumes`), also while others make some in the same pool (`busy_pool`), and what is written
+  into them (`disk_sink`, `raw_file`); images at rest as NBD exports (`image`); a disk that moves to another image under
+  a running guest (`disk_move`), and where a server listens that QEMU reads a disk from (`served_disks`).
 - The guest: its agent (`agent`), a channel for bulk data that is plugged in for one transfer (`guest_channel`), files
   on their way out and back as tar (`tar_stream`); its file systems held still with a thaw that a second process
   guarantees (`freeze`, `thaw`, `thaw_guard`).

@@ -87,6 +87,10 @@ class HostBusy(HostRefused, Conflict):
     exit_code = ExitCode.CONFLICT
 
 
+class PoolBusy(HostBusy):
+    """A storage pool is at work for somebody else, and cannot be looked into meanwhile."""
+
+
 class HostFull(HostRefused, NoSpace):
     """A pool or file system of the host is too full."""
 
@@ -115,6 +119,8 @@ def refusal(host: str, error: libvirt.libvirtError) -> HostRefused:
         return ExistsOnHost(host, code, text, next_step="Choose another name.")
     if code == OPERATION_TIMEOUT:
         return HostBusy(host, code, text, next_step="Wait for the other operation to end, then try again.")
+    if "asynchronous jobs running" in text:
+        return PoolBusy(host, code, text, next_step="Wait until the volume is made that is being made there.")
     if "No space left" in text or "not enough" in text.lower():
         return HostFull(host, code, text, next_step="Free space on the host, or choose another pool.")
     return HostRefused(host, code, text)

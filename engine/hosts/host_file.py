@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.hosts.busy_pool import run_when_free
 from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME
 from engine.hosts.lane import HostLane
 
@@ -34,7 +35,7 @@ def read_file(lane: HostLane, path: Path) -> bytes:
         except FileNotFoundError:
             # It may be a name that only the host's own mount namespace has; the host has the last word.
             pass
-    return lane.run(lambda connection: _download(connection, path), timeout_s=_TIMEOUT_S)
+    return run_when_free(lane, lambda connection: _download(connection, path), timeout_s=_TIMEOUT_S)
 
 
 def _download(connection: libvirt.virConnect, path: Path) -> bytes:

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element, SubElement
 from msgspec import Struct
 
 from engine.errors import NewhopeError, NoSpace
+from engine.hosts.busy_pool import run_when_free
 from engine.hosts.errors import NO_STORAGE_POOL, NO_STORAGE_VOLUME, STORAGE_VOLUME_EXISTS
 from engine.hosts.files_of_host import HostFiles
 from engine.hosts.lane import HostLane
@@ -45,7 +46,7 @@ def create(lane: HostLane, pool: str, name: str, image_format: str, capacity_byt
         storage = _pool(connection, lane, pool)
         return _create(storage, name, image_format, capacity_bytes, _owner(lane)).path()
 
-    return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+    return run_when_free(lane, work, timeout_s=_CREATE_TIMEOUT_S)
 
 
 def put_file(lane: HostLane, pool: str, name: str, content: bytes) -> str:
@@ -66,7 +67,7 @@ def put_file(lane: HostLane, pool: str, name: str, content: bytes) -> str:
             raise
         return volume.path()
 
-    return lane.run(work, timeout_s=_UPLOAD_TIMEOUT_S)
+    return run_when_free(lane, work, timeout_s=_UPLOAD_TIMEOUT_S)
 
 
 class MadeSure(Struct, frozen=True):
@@ -94,7 +95,7 @@ def make_sure(lane: HostLane, pool: str, name: str, image_format: str, capacity_
             volume = _create(storage, name, image_format, capacity_bytes, _owner(lane))
         return MadeSure(volume.path(), existed, volume.info()[0] == libvirt.VIR_STORAGE_VOL_BLOCK)
 
-    return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+    return run_when_free(lane, work, timeout_s=_CREATE_TIMEOUT_S)
 
 
 def names(lane: HostLane, pool: str) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ def names(lane: HostLane, pool: str) -> tuple[str, ...]:
         storage.refresh()
         return tuple(sorted(storage.listVolumes()))
 
-    return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+    return run_when_free(lane, work, timeout_s=_CREATE_TIMEOUT_S)
 
 
 def delete_path(lane: HostLane, path: str) -> bool:
@@ -122,7 +123,7 @@ def delete_path(lane: HostLane, path: str) -> bool:
             return False
         return True
 
-    return lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+    return run_when_free(lane, work, timeout_s=_CREATE_TIMEOUT_S)
 
 
 def delete(lane: HostLane, pool: str, name: str) -> None:
@@ -133,12 +134,12 @@ def delete(lane: HostLane, pool: str, name: str) -> None:
         if volume is not None:
             volume.delete()
 
-    lane.run(work, timeout_s=_CREATE_TIMEOUT_S)
+    run_when_free(lane, work, timeout_s=_CREATE_TIMEOUT_S)
 
 
 def exists(lane: HostLane, pool: str, name: str) -> bool:
     """Whether the pool has a volume of that name, also one that something else made since the pool was started."""
-    return lane.run(lambda connection: _find(_pool(connection, lane, pool), name) is not None)
+    return run_when_free(lane, lambda connection: _find(_pool(connection, lane, pool), name) is not None)
 
 
 def path_of(lane: HostLane, pool: str, name: str) -> str:

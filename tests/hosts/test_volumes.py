@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from engine.errors import Conflict, NoSpace, NotFound
-from engine.hosts import volumes
+from engine.hosts import HostLane, volumes
 
 MIB = 1024 * 1024
 
@@ -118,3 +120,26 @@ def test_a_pool_that_is_too_full_is_said_to_be_full_and_nothing_is_left_behind(l
         lane.run(lambda connection: connection.storagePoolLookupByName("small").destroy())
         lane.run(lambda connection: connection.storagePoolLookupByName("small").undefine())
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_pool_that_makes_a_volume_for_somebody_else_is_looked_into_as_soon_as_it_is_free(lane, bare_host) -> None:
+    over = threading.Event()
+
+    def make_others() -> None:
+        other = HostLane(bare_host.host)
+        for number in itertools.count():
+            if over.wait(0.02):
+                break
+            volumes.create(other, "default", f"other-{number}.qcow2", "qcow2", MIB)
+        other.close()
+
+    somebody = threading.Thread(target=make_others)
+    somebody.start()
+    try:
+        for number in range(5):
+            volumes.delete(lane, "default", f"never-there-{number}")
+            volumes.make_sure(lane, "default", f"mine-{number}.raw", "raw", MIB)
+            assert f"mine-{number}.raw" in volumes.names(lane, "default")
+    finally:
+        over.set()
+        somebody.join()
