@@ -122,13 +122,25 @@ async def test_enter_in_the_filter_searches_all_folders_and_says_so(vault: tuple
             "vda:etc/deep/er/secret",
         )
         assert "SEARCHED  all 9 folders: 1 name." in said(opened, "searched")
-        await to(opened, pilot, "vda:etc/deep/er/secret")
+        assert table(opened, "tree").key == "vda:etc/deep/er/secret"
         assert "2.9 KiB (3000 bytes)" in sentence(opened, "file")
 
         await press(pilot, "slash", "backspace")
         assert "Only folders that were opened" in said(opened, "searched")
         await press(pilot, "escape")
         assert "vda:etc/deep" not in table(opened, "tree").keys
+
+
+async def test_what_was_found_stays_under_the_cursor_among_its_neighbours(
+    vault: tuple[Path, Point], tmp_path: Path
+) -> None:
+    async with opened_files(vault, tmp_path) as (opened, pilot):
+        await press(pilot, "slash", *"hosts", "enter", "escape")
+
+        assert table(opened, "tree").key == "vda:etc/hosts"
+        assert {"vda:etc/deep", "vda:etc/long", "vda:usr"} < set(table(opened, "tree").keys)
+        await press(pilot, "escape")
+        assert front(opened).place is Place.VM
 
 
 async def test_a_file_is_written_by_a_job_after_where_and_plan(vault: tuple[Path, Point], tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from tui.viewmodels.file_tree import (
     Found,
     Node,
     command,
+    fits,
     folder_of,
     get_lines,
     node_lines,
@@ -263,9 +264,37 @@ class FilesScreen(FilteredScreen):
                 return
 
     def _show_found(self, found: Found) -> None:
+        if self._tree is None:
+            return
+        first = found.fitting and not (self._tree.found and self._tree.found.fitting)
+        self._tree = replace(self._tree, found=found)
+        self.repaint()
+        if first:
+            fitting = (node.key for node in self._shown_nodes.values() if fits(node, self._wanted))
+            self.table("tree").move_to_key(next(fitting, ""))
+
+    def clear_filter(self) -> bool:
+        """Take the filter away; what a search found stays under the cursor, among its neighbours."""
+        node, searched = self.selected(), self._tree is not None and self._tree.found is not None
+        cleared = super().clear_filter()
+        if cleared and searched and node is not None and node.entry is not None and self._look is not None:
+            self.in_background(self._open_way_to(node, self._look), "way")
+        return cleared
+
+    async def _open_way_to(self, node: Node, look: PointLook) -> None:
+        way = [folder_of(node)]
+        while way[-1].entry is not None:
+            way.append(folder_of(way[-1]))
+        for folder in reversed(way):
+            if self._tree is None or self._tree.folders.get(folder.key, Folder()).children is None:
+                await self._read(folder, look)
+            self._mark_unfolded(folder)
+        self.repaint()
+        self.table("tree").move_to_key(node.key)
+
+    def _mark_unfolded(self, folder: Node) -> None:
         if self._tree is not None:
-            self._tree = replace(self._tree, found=found)
-            self.repaint()
+            self._tree = replace(self._tree, unfolded=self._tree.unfolded | {folder.key})
 
     def action_go_back(self) -> None:
         """Leave the field, clear the filter, or go back."""

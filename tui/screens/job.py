@@ -175,6 +175,8 @@ class JobScreen(ConsoleScreen[None]):
     async def _launch(self, chosen: Request) -> None:
         screen = await self.screen_of(self.console.gateway.launch_backup(chosen), f"launch-{chosen.vm_uuid}")
         if screen is not None:
+            # Whoever answered has dealt with it.
+            self.console.dismiss_problems([f"job-{self.job_id}"])
             self.show_instead(screen)
 
     def action_copy_id(self) -> None:
