@@ -9,7 +9,7 @@ bottom to the top (an import never goes up; import-linter checks it in the test 
     fleet                     one picture of hosts, VMs and recovery points, gathered side by side
     backup, restore           hosts -> repository, repository -> hosts
     requirements, resilience  levels and exposure; single points of failure
-    doctor                    what this machine needs and lacks
+    doctor                    what this machine needs and lacks, and how hosts are
     lab                       practice hosts: real libvirt, real QEMU, real guests
     cli                       one file a command group
 """

@@ -211,9 +211,9 @@ def _files(lane: HostLane, vm: Vm, work: WorkOnVm) -> Leftover | None:
 
 
 def _lie_in(files: Sequence[Path], of_what: str = "") -> str:
-    named = f"{len(files)} files" if len(files) > 1 else "1 file"
+    named, lie = (f"{len(files)} files", "lie") if len(files) > 1 else ("1 file", "lies")
     folders = " and ".join(str(folder) for folder in sorted({path.parent for path in files}))
-    return f"{named} of dead backup jobs {of_what}lie in {folders}."
+    return f"{named} of dead backup jobs {of_what}{lie} in {folders}."
 
 
 def _removal(files: Sequence[Path]) -> str:

@@ -137,7 +137,8 @@ def clear_leftovers(lane: HostLane, vm: Vm) -> tuple[str, ...]:
     files = abandoned_files(lane, vm, work.domain_id)
     lane.files.remove(files)
     if files:
-        done.append(f"Removed {len(files)} abandoned files of {vm.name} from {files[0].parent}.")
+        named = ", ".join(path.name for path in files)
+        done.append(f"Removed {named} of {vm.name} from {files[0].parent}.")
     return tuple(done)
 
 

@@ -183,7 +183,7 @@ def test_doctor_works_before_there_are_settings_and_tells_of_files_that_dead_job
     dry = newhope("doctor", "--repair", "--dry-run")
     done = newhope("doctor", "--repair", "--yes")
 
-    assert "coruscant: 1 file of dead backup jobs of VMs that are no longer there lie" in told
+    assert "coruscant: 1 file of dead backup jobs of VMs that are no longer there lies in" in told
     assert (dry.code, left.exists()) == (ExitCode.FINDINGS, False), dry.out + done.out
     assert "coruscant is in order: 1 put right." in done.out
     place.settings_file.unlink()

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from engine import backup
+from engine.doctor import examine_host
 from engine.errors import Conflict
 from engine.hosts import HostLane, HostLanes, power_off, pull_backup, start
 from engine.hosts.model import Vm, VmState, Way
@@ -165,6 +167,10 @@ def test_a_vm_that_is_off_is_opened_by_its_qemu_and_stays_off(operator: Operator
     (snapshot,) = operator.fleet().snapshots
     assert snapshot.facts is not None
     assert snapshot.facts.way is Way.TLS
+    check, (vm,) = examine_host(lane)
+    assert (check.way, check.faults, check.scratch) == (Way.TLS, (), None)
+    assert ["over TLS" in limit.what for limit in check.limits] == [True]
+    assert backup.dead_work_on(lane, vm, operator.settings) == backup.leftovers_on_host(lane, [vm]) == ()
     power_off(lane, web.uuid)
     try:
         point = operator.back_up("web")
