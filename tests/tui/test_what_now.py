@@ -68,11 +68,13 @@ async def test_what_is_chosen_runs_as_a_job_whose_page_is_shown(
         await tell_jobs(opened, pilot, [ended(running())])
         await press(pilot, *["k"] * up)
         assert told in sentence(opened, "way")
+        assert "web did not shut down" in said(opened, "notice")
 
         await press(pilot, "E")
         assert started(tmp_path) == [expected]
         assert isinstance(opened.screen, JobScreen)
         assert opened.screen.job_id == 1
+        assert said(opened, "notice").strip() == ""
 
 
 async def test_who_opens_the_page_later_is_asked_on_request(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ def _name_note(request: Request, original: str) -> str:
     if not request.defines:
         return "the volumes are called after it"
     if request.aside is not None:
-        return f"its own; the original becomes {request.aside.kept_name}"
+        return f"the original becomes {request.aside.kept_name}"
     if request.name == original:
         return "the original is gone: its own name"
     return "the original stays: a new name beside it"

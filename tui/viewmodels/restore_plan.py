@@ -136,8 +136,9 @@ def _what_it_is(plan: RestorePlan) -> Line:
         return line("Write the disks of ", strong(plan.vm), f" to {request.to_host}, named after {request.name}.")
     if request.mode is Mode.TEST:
         return line("Try ", strong(plan.vm), f" on {request.to_host} as ", strong(request.name), ", isolated.")
-    instead = " in its own place" if request.mode is Mode.REPLACE else ""
-    return line("Bring ", strong(plan.vm), f" back on {request.to_host}{instead} as ", strong(request.name), ".")
+    if request.aside is not None:
+        return line("Bring ", strong(plan.vm), f" back on {request.to_host}, in the place of the one that is there.")
+    return line("Bring ", strong(plan.vm), f" back on {request.to_host} as ", strong(request.name), ".")
 
 
 def _started(plan: RestorePlan) -> str:

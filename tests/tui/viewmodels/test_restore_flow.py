@@ -116,7 +116,7 @@ def test_a_vm_is_started_when_its_disks_are_written_at_once_or_not_at_all() -> N
     ("mode", "name", "head"),
     [
         (Mode.BESIDE, "the original stays: a new name beside it", "Bring web back on alderaan as web-restored."),
-        (Mode.REPLACE, "its own; the original becomes web-original-", "Bring web back on alderaan in its own place as"),
+        (Mode.REPLACE, "the original becomes web-original-", "Bring web back on alderaan, in the place of the one"),
         (
             Mode.DISKS,
             "the volumes are called after it",
