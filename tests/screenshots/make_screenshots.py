@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
 from textual.pilot import Pilot
 
-from engine.settings import Settings
+from engine.settings import Method, Settings
 from tui.actions import Place
 from tui.app import Console
 from tui.screens.base import ConsoleScreen
@@ -55,6 +56,23 @@ class Photographer:
             self._take("jobs")
             await self._press(pilot, "4")
             self._take("restores")
+        return self.taken
+
+    async def take_question(self, name: str) -> list[Path]:
+        """A cold backup of a VM whose guest does not shut down: what is asked then, and the problem that it is."""
+        async with self.console.run_test(size=self.size) as pilot:
+            await self._until(pilot, lambda: self.console.picture.live, "the hosts to answer")
+            view = next(view for view in self.console.picture.views if view.name == name)
+            self._front().table("vms").move_to_key(view.uuid)
+            await self._press(pilot, "B")
+            options = self._front().table("options")
+            options.move_to_key(next(key for key in options.keys if key.startswith(Method.COLD.value)))
+            await self._press(pilot, "enter", "shift+tab", *name, "enter", "E")
+            await self._until(pilot, lambda: self._front().place is Place.WHAT_NOW, "the question")
+            await self._press(pilot, "k")
+            self._take("what-now")
+            await self._press(pilot, "escape", "exclamation_mark")
+            self._take("problems")
         return self.taken
 
     def _choose(self) -> VmView:
@@ -153,6 +171,15 @@ def _moved(match: re.Match[str]) -> str:
     shift = len(blanks) // len("&#160;") * _CELL_WIDTH
     left = round(float(length) - shift, 1)
     return f'{before}x="{round(float(x) + shift, 1):g}"{between}textLength="{max(left, 0):g}"{after}>'
+
+
+def make_pictures_of_a_question(settings: Settings, folder: Path, name: str) -> list[Path]:
+    """The same of what is asked about `name`, whose guest must ignore its shutdown; its backups wait three seconds."""
+    hasty = tuple(replace(level, shutdown_timeout_s=3) for level in settings.levels)
+    taken: list[Path] = []
+    for size in SIZES:
+        taken += asyncio.run(Photographer(replace(settings, levels=hasty), folder, size).take_question(name))
+    return taken
 
 
 def make_screenshots(settings: Settings, folder: Path) -> list[Path]:
