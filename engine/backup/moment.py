@@ -162,6 +162,8 @@ def _standing_still(
             if memory is not None:
                 held.callback(lane.files.remove, (memory,))
                 saved_state.save(lane, vm, memory)
+                if marks.since:
+                    _let_bitmaps_be_loaded(lane, vm)
             backup = _begin(lane, vm, marks, notes, held)
         downtime_s = time.monotonic() - stopped if ours else 0.0
         if ours:
@@ -176,6 +178,16 @@ def _standing_still(
                 return
             with image.serve(memory, "raw", scratch.own_socket(lane, vm.uuid), reach=lane.reach) as address:
                 yield replace(moment, memory=DiskSource(SAVED_STATE, "raw", address, ""))
+
+
+def _let_bitmaps_be_loaded(lane: HostLane, vm: Vm) -> None:
+    """Have QEMU open the images again that it let go, with their bitmaps, when it had written the memory.
+
+    It does so when the guest runs on, which would be too late, and for whatever it exports (QEMU `blk_exp_add`): here a
+    backup that is begun and ended.
+    """
+    with pull_backup.pulling(lane, vm, checkpoint=None):
+        pass
 
 
 @contextmanager

@@ -56,11 +56,13 @@ def test_a_paused_backup_costs_a_moment_and_the_guest_does_not_know_it(operator:
 
 def test_the_memory_is_of_the_same_moment_as_the_disks_and_leaves_no_file(operator: Operator, web: Vm) -> None:
     lane = operator.lanes[web.host]
+    last = operator.back_up("web")
     in_guest(lane, web, "echo only-in-memory-4711 > /run/marker")
 
     point = operator.back_up("web", Method.MEMORY)
 
     assert point.manifest.consistency is Consistency.MEMORY
+    assert reason(point) == f"what was written since web@{last.id[:8]}"
     assert vm_state(lane, web.uuid) is VmState.RUNNING
     assert files_in(lane.host.scratch) == []
     state = saved_state_of(operator, point)
@@ -70,6 +72,7 @@ def test_the_memory_is_of_the_same_moment_as_the_disks_and_leaves_no_file(operat
 
 def test_a_vm_that_somebody_has_paused_stays_so(operator: Operator, web: Vm) -> None:
     lane = operator.lanes[web.host]
+    operator.back_up("web")
     suspend(lane, web.uuid)
     try:
         point = operator.back_up("web", Method.MEMORY)
@@ -79,6 +82,7 @@ def test_a_vm_that_somebody_has_paused_stays_so(operator: Operator, web: Vm) -> 
     finally:
         resume(lane, web.uuid)
     assert point.manifest.downtime_s == 0
+    assert reason(point).startswith("what was written since")
     assert content_of(operator, point) == truth
     assert point.manifest.consistency is Consistency.MEMORY
 
