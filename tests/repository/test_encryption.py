@@ -52,11 +52,6 @@ WORD = b"nobody must see this "
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "vault"
-
-
-@pytest.fixture
 def repository(folder: Path) -> Repository:
     return Repository.create(folder, name="vault", block_bytes=BLOCK, passphrase=PASSPHRASE)
 

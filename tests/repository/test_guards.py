@@ -9,19 +9,9 @@ import pytest
 
 from engine.errors import Conflict, NotFound
 from engine.repository import GuardKind, Point, Repository
-from tests.repository.building import BLOCK, SMALL, back_up, later
+from tests.repository.building import SMALL, back_up, later
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "vault"
-
-
-@pytest.fixture
-def repository(folder: Path) -> Repository:
-    return Repository.create(folder, name="vault", block_bytes=BLOCK)
 
 
 @pytest.fixture

@@ -25,11 +25,6 @@ SHOWN = re.compile(r"correct horse|zeus barium", re.IGNORECASE)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "vault"
-
-
-@pytest.fixture
 def repository(folder: Path) -> Repository:
     return Repository.create(folder, name="vault", block_bytes=BLOCK, passphrase=PASSPHRASE, key_name="hester")
 

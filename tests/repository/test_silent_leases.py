@@ -21,16 +21,6 @@ from tests.repository.building import BLOCK, SMALL, back_up, later, packs_of, wr
 YEARS = timedelta(days=3650)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "vault"
-
-
-@pytest.fixture
-def repository(folder: Path) -> Repository:
-    return Repository.create(folder, name="vault", block_bytes=BLOCK)
-
-
 def collect(folder: Path) -> Collected:
     with Repository.open(folder).collector("a test", limits=SMALL) as collector:
         return collector.collect()

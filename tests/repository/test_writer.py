@@ -15,16 +15,6 @@ from engine.repository.directory_storage import DirectoryStorage, NewFile
 from tests.repository.building import BLOCK, DB, SMALL, back_up, commit, facts, later, mixed_disk, restored, write_disk
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "vault"
-
-
-@pytest.fixture
-def repository(folder: Path) -> Repository:
-    return Repository.create(folder, name="vault", block_bytes=BLOCK)
-
-
 def objects(folder: Path, below: str) -> list[Path]:
     return [path for path in (folder / below).rglob("*") if path.is_file()]
 
