@@ -138,6 +138,12 @@ class _Tar:
             self._asked_at = time.monotonic()
         return self._result is None
 
+    def has_more(self) -> bool:
+        """The same for whoever waits for what it writes, and who need not wait for one that has failed."""
+        runs = self.still_runs()
+        self.raise_if_failed()
+        return runs
+
     def raise_if_failed(self) -> None:
         """Raise FilesNotRead with tar's own words if it ended badly."""
         result = self._result
@@ -179,16 +185,15 @@ class _ChannelSource:
         self._tar = tar
 
     def read(self, length: int) -> bytes:
-        piece = self._incoming.read(length, self._tar.still_runs, stall_s=STALL_S)
-        if not piece:
-            self._tar.raise_if_failed()
-        return piece
+        return self._incoming.read(length, self._tar.has_more, stall_s=STALL_S)
 
     def finish(self) -> tuple[str, ...]:
         # What tar pads its archive with may still be on its way, and it would wait for ever to be rid of it.
         ended = False
         while not ended and self._tar.still_runs():
-            ended = not self._incoming.read(guest_channel.PIECE_BYTES, self._tar.still_runs, stall_s=_END_WITHIN_S)
+            ended = not self._incoming.read(
+                guest_channel.PIECE_BYTES, self._tar.still_runs, stall_s=_END_WITHIN_S, late_s=0.0
+            )
         return self._tar.end()
 
 

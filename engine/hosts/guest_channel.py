@@ -61,8 +61,8 @@ UNPLUG_TIMEOUT_S = 20.0
 _MARK = re.compile(r"([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]+)")
 _DEVICE_MISSING = 99
 _LOOK_S = 0.25
-_GRACE_S = 2.0
-"""What a process wrote before it ended is on its way for less than this."""
+LATE_S = 10.0
+"""What a process wrote before it ended is on its way for less than this, however loaded its host is."""
 
 
 class ChannelRefused(NewhopeError):
@@ -154,14 +154,14 @@ class Incoming:
         if not self._pieces.empty():
             self._raise_if_failed(self._pieces.queue[0])
 
-    def read(self, length: int, still_runs: Callable[[], bool], *, stall_s: float) -> bytes:
-        """Up to so many bytes; none once the process has ended and all it wrote was read.
+    def read(self, length: int, still_runs: Callable[[], bool], *, stall_s: float, late_s: float = LATE_S) -> bytes:
+        """Up to so many bytes; none once the process has ended and nothing came for `late_s` after.
 
         `still_runs` is asked while nothing comes, and may raise to end the reading. Raises GuestDidNotAnswer when
         nothing comes for `stall_s` from a process that runs.
         """
         if not self._rest:
-            self._rest = self._next_piece(still_runs, stall_s)
+            self._rest = self._next_piece(still_runs, stall_s, late_s)
         piece, self._rest = self._rest[:length], self._rest[length:]
         return piece
 
@@ -173,7 +173,7 @@ class Incoming:
                 self._pieces.get_nowait()
         self._lane.begin_close()
 
-    def _next_piece(self, still_runs: Callable[[], bool], stall_s: float) -> bytes:
+    def _next_piece(self, still_runs: Callable[[], bool], stall_s: float, late_s: float) -> bytes:
         stalled_at = time.monotonic() + stall_s
         over_at: float | None = None
         while True:
@@ -185,7 +185,7 @@ class Incoming:
                     if now > over_at:
                         return b""
                 elif not still_runs():
-                    over_at = now + _GRACE_S
+                    over_at = now + late_s
                 elif now > stalled_at:
                     raise GuestDidNotAnswer(
                         f"Nothing came out of the guest for {stall_s:.0f} s.",
