@@ -31,17 +31,10 @@ from engine.backup.again import wait_before_again_s
 from engine.backup.at_once import serves, startable
 from engine.backup.ignored_shutdown import WayOn, WhatNow, shutdown_was_ignored, ways_on
 from engine.backup.kinds import make_recovery_point, plan
-from engine.backup.leftovers import Leftover
+from engine.backup.leftovers import Leftover, leftovers_on_host, put_right_on_host
 from engine.backup.plan import BackupPlan, PlainRepository, Request, lock_of, lock_of_vm
 from engine.backup.reading import is_doubtful
-from engine.backup.reconciling import (
-    dead_work_on,
-    kept_notes,
-    leftovers_of,
-    leftovers_on_host,
-    put_right,
-    put_right_on_host,
-)
+from engine.backup.reconciling import dead_work_on, kept_notes, leftovers_of, put_right
 from engine.backup.vm_notes import KeptNote
 
 __all__ = [

@@ -133,7 +133,7 @@ def find_channels(lane: HostLane, vm: Vm) -> tuple[Leftover, ...]:
     )
 
 
-def find_on_host(lane: HostLane, vms: Iterable[Vm]) -> tuple[Leftover, ...]:
+def leftovers_on_host(lane: HostLane, vms: Iterable[Vm]) -> tuple[Leftover, ...]:
     """Files of dead jobs on a host that are for none of these VMs, which are all there are. Raises HostUnreachable."""
     files = scratch.abandoned_of_no_vm(lane, (vm.uuid for vm in vms))
     if not files:
@@ -145,7 +145,7 @@ def find_on_host(lane: HostLane, vms: Iterable[Vm]) -> tuple[Leftover, ...]:
 
 
 def put_right_on_host(lane: HostLane, vms: Iterable[Vm]) -> str:
-    """Remove what `find_on_host` finds now; what was done, as a sentence. Raises HostUnreachable."""
+    """Remove what `leftovers_on_host` finds now; what was done, as a sentence. Raises HostUnreachable."""
     files = scratch.abandoned_of_no_vm(lane, (vm.uuid for vm in vms))
     lane.files.remove(files)
     return f"Removed {', '.join(path.name for path in files)}." if files else "It was gone already."

@@ -116,6 +116,11 @@ def data_disks(vm: Vm) -> tuple[Disk, ...]:
     return tuple(disk for disk in vm.disks if disk.holds_data)
 
 
+def tracked_targets(vm: Vm) -> tuple[str, ...]:
+    """Targets of those that can keep a dirty bitmap."""
+    return tuple(disk.target for disk in data_disks(vm) if disk.bitmaps_possible)
+
+
 def can_be_opened(vm: Vm, *, files: bool) -> bool:
     """Whether the images of a VM that is off can be got at without QEMU; `files` says whether its host's files can."""
     return files and all(disk.source_kind != "network" for disk in data_disks(vm))

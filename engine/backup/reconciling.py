@@ -1,8 +1,6 @@
-"""All that dead jobs have left on a VM or its host, found and put right as `newhope doctor --repair` does it."""
+"""All that dead jobs have left on a VM, found and put right as `newhope doctor --repair` does it."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from engine.backup import leftovers, stray_marks
 from engine.backup.leftovers import Leftover, LeftoverKind
@@ -29,21 +27,11 @@ def leftovers_of(lane: HostLane, vm: Vm, settings: Settings, fleet: Fleet) -> tu
     return (*dead_work_on(lane, vm, settings), *stray_marks.find(lane, vm, fleet, VmNotes(settings.state)))
 
 
-def leftovers_on_host(lane: HostLane, vms: Iterable[Vm]) -> tuple[Leftover, ...]:
-    """What was left on a host for none of these VMs, which are those of all hosts. Raises HostUnreachable."""
-    return leftovers.find_on_host(lane, vms)
-
-
 def put_right(lane: HostLane, vm: Vm, leftover: Leftover, settings: Settings) -> str:
     """Undo one of them; what was done, as a sentence. Raises a `NewhopeError` with what an operator can do."""
     if leftover.kind in (LeftoverKind.CHECKPOINT, LeftoverKind.BITMAP):
         return stray_marks.put_right(lane, vm, leftover, VmNotes(settings.state))
     return leftovers.put_right(lane, vm, leftover, VmNotes(settings.state))
-
-
-def put_right_on_host(lane: HostLane, vms: Iterable[Vm]) -> str:
-    """Remove what was left on a host for none of these VMs; what was done, as a sentence. Raises HostUnreachable."""
-    return leftovers.put_right_on_host(lane, vms)
 
 
 def kept_notes(settings: Settings) -> tuple[KeptNote, ...]:

@@ -20,6 +20,7 @@ from engine.backup.plan import (
     refuse_if_busy,
     refuse_plain,
     refuse_unreadable,
+    tracked_targets,
 )
 from engine.backup.reading import (
     DiskReading,
@@ -180,7 +181,7 @@ def _copy(lane: HostLane, snapshot: HostSnapshot, vm: Vm, request: Request, open
         if point is None:
             # Its bitmap joins the one before it, so the next backup reads what was written since the last point.
             with suppress(NewhopeError):
-                checkpoints.take_away(lane, vm.uuid, new, _tracked(vm))
+                checkpoints.take_away(lane, vm.uuid, new, tracked_targets(vm))
                 open_.notes.end_mark(vm.host, vm.uuid, new)
             raise
         if not isinstance(error, NewhopeError):
@@ -270,10 +271,6 @@ def _copy_memory(source: DiskSource, open_: _Open, context: JobContext) -> FileR
         file = open_.writer.large_file(source.target, client.size_bytes)
         copy_disk(client, file, open_.writer.block_bytes, step.advance, open_.pace.take)
         return as_file(file.finish("all of it"), "memory and devices")
-
-
-def _tracked(vm: Vm) -> list[str]:
-    return [disk.target for disk in data_disks(vm) if disk.bitmaps_possible]
 
 
 def _how(request: Request) -> How:

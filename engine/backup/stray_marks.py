@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from engine.backup.leftovers import Leftover, LeftoverKind, StillLeft, left_on
-from engine.backup.plan import data_disks
+from engine.backup.plan import data_disks, tracked_targets
 from engine.backup.vm_notes import VmNotes
 from engine.errors import NewhopeError
 from engine.fleet import Fleet
@@ -141,7 +141,7 @@ def _take_away_bitmaps(lane: HostLane, vm: Vm, name: str) -> None:
     if vm.state not in _IN_USE:
         _remove_bitmaps(lane, vm, name)
         return
-    checkpoints.take_away(lane, vm.uuid, name, [disk.target for disk in data_disks(vm) if disk.bitmaps_possible])
+    checkpoints.take_away(lane, vm.uuid, name, tracked_targets(vm))
     if any(name in _bitmaps(lane, disk) for disk in data_disks(vm)):
         raise StillLeft(
             f"The dirty bitmap {name} of {vm.name} is not one that libvirt removes while the VM runs.",

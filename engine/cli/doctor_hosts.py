@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -72,14 +72,21 @@ def look_at_hosts(invocation: Invocation) -> HostsSeen:
 
 def _look(lane: HostLane, settings: Settings) -> _HostSeen:
     check, vms = examine_host(lane)
+    return _HostSeen(check, vms, *left_on_each(vms, lambda vm: backup.dead_work_on(lane, vm, settings)))
+
+
+def left_on_each(
+    vms: Iterable[Vm], look: Callable[[Vm], Iterable[Leftover]]
+) -> tuple[tuple[Leftover, ...], tuple[str, ...]]:
+    """What a look at each VM finds, and those that could not be looked at, in sentences."""
     leftovers: list[Leftover] = []
     unseen: list[str] = []
     for vm in vms:
         try:
-            leftovers.extend(backup.dead_work_on(lane, vm, settings))
+            leftovers.extend(look(vm))
         except NewhopeError as error:
             unseen.append(f"{vm.name} on {vm.host} could not be looked at: {error.what}")
-    return _HostSeen(check, vms, tuple(leftovers), tuple(unseen))
+    return tuple(leftovers), tuple(unseen)
 
 
 def _of_no_vm(lanes: HostLanes, seen: Mapping[str, _HostSeen]) -> tuple[Leftover, ...]:

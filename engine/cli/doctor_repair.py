@@ -10,6 +10,7 @@ from engine import backup
 from engine.backup import KeptNote, Leftover
 from engine.cli import printing
 from engine.cli.confirmation import confirm
+from engine.cli.doctor_hosts import left_on_each
 from engine.cli.documents import of_job, plain
 from engine.cli.following import see_to_end
 from engine.cli.invocation import Invocation
@@ -67,11 +68,11 @@ def _look(invocation: Invocation) -> Found:
                 silent.add(snapshot.host)
                 unseen.append(f"Host {snapshot.host} does not answer: {snapshot.reason}.")
                 continue
-            for vm in snapshot.vms:
-                try:
-                    leftovers.extend(backup.leftovers_of(lanes[vm.host], vm, settings, fleet))
-                except NewhopeError as error:
-                    unseen.append(f"{vm.name} on {vm.host} could not be looked at: {error.what}")
+            found, hidden = left_on_each(
+                snapshot.vms, lambda vm: backup.leftovers_of(lanes[vm.host], vm, settings, fleet)
+            )
+            leftovers.extend(found)
+            unseen.extend(hidden)
         for snapshot in fleet.snapshots if not silent else ():
             try:
                 leftovers.extend(backup.leftovers_on_host(lanes[snapshot.host], vms))

@@ -32,8 +32,8 @@ class LeftoversJob(Struct, frozen=True):
 
     @property
     def where(self) -> str:
-        """The VM on its host, or the host."""
-        return f"{self.vm} on {self.host}" if self.vm else self.host
+        """The VM on its host, or the host: all of them are there."""
+        return self.leftovers[0].where
 
 
 class NotPutRight(NewhopeError):

@@ -61,7 +61,7 @@ UNPLUG_TIMEOUT_S = 20.0
 _MARK = re.compile(r"([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]+)")
 _DEVICE_MISSING = 99
 _LOOK_S = 0.25
-LATE_S = 10.0
+_LATE_S = 10.0
 """What a process wrote before it ended is on its way for less than this, however loaded its host is."""
 
 
@@ -154,7 +154,7 @@ class Incoming:
         if not self._pieces.empty():
             self._raise_if_failed(self._pieces.queue[0])
 
-    def read(self, length: int, still_runs: Callable[[], bool], *, stall_s: float, late_s: float = LATE_S) -> bytes:
+    def read(self, length: int, still_runs: Callable[[], bool], *, stall_s: float, late_s: float = _LATE_S) -> bytes:
         """Up to so many bytes; none once the process has ended and nothing came for `late_s` after.
 
         `still_runs` is asked while nothing comes, and may raise to end the reading. Raises GuestDidNotAnswer when

@@ -196,7 +196,7 @@ def _require_usable(lane: HostLane, folder: Path) -> None:
         ) from None
     except PermissionError:
         raise ScratchUnusable(
-            f"{_the_user(lane)} may not enter the scratch folder {folder} of host {host.name}.",
+            f"{the_user(lane).capitalize()} may not enter the scratch folder {folder} of host {host.name}.",
             next_step=f"{into_group_of_qemu(lane)} Another folder is set with scratch in [hosts.{host.name}] of "
             "newhope.toml.",
         ) from None
@@ -254,8 +254,9 @@ def clear_sockets(lane: HostLane, vm_uuid: str) -> None:
             lane.files.remove(left)
 
 
-def _the_user(lane: HostLane) -> str:
-    return "This user" if lane.reach.local else "The user of its uri"
+def the_user(lane: HostLane) -> str:
+    """Who we are on the host, in the middle of a sentence."""
+    return "this user" if lane.reach.local else "the user of its uri"
 
 
 def into_group_of_qemu(lane: HostLane) -> str:

@@ -58,7 +58,7 @@ def owner_of_socket(lane: HostLane) -> tuple[int, int] | None:
         return None
     if me != 0:
         raise QemuOutOfReach(
-            f"QEMU on {lane.host.name} runs as user {found[0]}, who may not read what {_us(lane)} serves.",
+            f"QEMU on {lane.host.name} runs as user {found[0]}, who may not read what {scratch.the_user(lane)} serves.",
             next_step=f"{_as_root(lane)}, or restore without --instant.",
         )
     return found
@@ -83,10 +83,6 @@ def _folder(lane: HostLane) -> Path:
     folder = scratch.own_folder(lane)
     lane.files.make_private(folder)
     return folder
-
-
-def _us(lane: HostLane) -> str:
-    return "this user" if lane.reach.local else "the user of its uri"
 
 
 def _as_root(lane: HostLane) -> str:
