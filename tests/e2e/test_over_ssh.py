@@ -156,6 +156,7 @@ def test_a_link_that_is_cut_fails_the_backup_and_doctor_tells_cleans_up_and_the_
 ) -> None:
     web = operator.vm("web")
     lane = operator.lanes["alderaan"]
+    operator.back_up("web")
     known = operator.points("web")
     in_guest(lane, web, "head -c 60000000 /dev/urandom > /data/fresh; sync")
     before = ask_journal(lane, web.uuid)
